@@ -47,6 +47,7 @@ macro_rules! error_codes {
     };
 }
 
+#[expect(clippy::derivable_impls, reason = "a macro's repeated variants cannot carry #[default] on one of them")]
 impl Default for ErrorCode {
     fn default() -> Self {
         Self::None

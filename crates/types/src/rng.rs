@@ -23,7 +23,6 @@ impl Rng {
     }
 
     /// A number in `0..bound`, or 0 where `bound` is 0.
-    #[expect(clippy::cast_possible_truncation, reason = "the high half of the product is below `bound`")]
     pub const fn below(&mut self, bound: u64) -> u64 {
         ((self.next_u64() as u128 * bound as u128) >> 64) as u64
     }
