@@ -1,0 +1,3 @@
+//! One partition's log as a pure state machine.
+
+pub mod disk;
