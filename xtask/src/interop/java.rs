@@ -1,0 +1,80 @@
+//! Apache Kafka's Java programs: how they are installed and run.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use super::install;
+use super::process::Result;
+
+/// Apache Kafka's tools by the name of their scripts, and the class that each of them runs.
+const TOOLS: &[(&str, &str)] = &[
+    ("kafka-broker-api-versions", "org.apache.kafka.tools.BrokerApiVersionsCommand"),
+    ("kafka-cluster", "org.apache.kafka.tools.ClusterTool"),
+    ("kafka-configs", "kafka.admin.ConfigCommand"),
+    ("kafka-console-consumer", "org.apache.kafka.tools.consumer.ConsoleConsumer"),
+    ("kafka-console-producer", "org.apache.kafka.tools.ConsoleProducer"),
+    ("kafka-consumer-groups", "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"),
+    ("kafka-consumer-perf-test", "org.apache.kafka.tools.ConsumerPerformance"),
+    ("kafka-delete-records", "org.apache.kafka.tools.DeleteRecordsCommand"),
+    ("kafka-dump-log", "org.apache.kafka.tools.DumpLogSegments"),
+    ("kafka-features", "org.apache.kafka.tools.FeatureCommand"),
+    ("kafka-get-offsets", "org.apache.kafka.tools.GetOffsetShell"),
+    ("kafka-groups", "org.apache.kafka.tools.GroupsCommand"),
+    ("kafka-log-dirs", "org.apache.kafka.tools.LogDirsCommand"),
+    ("kafka-metadata-quorum", "org.apache.kafka.tools.MetadataQuorumCommand"),
+    ("kafka-producer-perf-test", "org.apache.kafka.tools.ProducerPerformance"),
+    ("kafka-topics", "org.apache.kafka.tools.TopicCommand"),
+    ("kafka-transactions", "org.apache.kafka.tools.TransactionsCommand"),
+];
+
+/// Fetches Apache Kafka from Maven Central and compiles our Java client.
+pub(crate) fn install() -> Result<()> {
+    let sources = install::source("java");
+    install::once("java", &[sources.join("pom.xml"), sources.join("Client.java")], || {
+        let _ = fs::remove_dir_all(install::work("java"));
+        let mut command = Command::new("mvn");
+        command.args(["--batch-mode", "--quiet", "compile"]).current_dir(&sources);
+        install::step(&mut command, Duration::from_secs(600))
+    })
+}
+
+/// A short-lived program: the start of the JVM counts, not its peak speed.
+pub(crate) fn command(class: &str) -> Command {
+    let mut command = Command::new("java");
+    command.args([
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-Xshare:auto",
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+        "-cp",
+    ]);
+    command.arg(classpath()).arg(class);
+    command
+}
+
+/// A long-lived program, which logs to its standard error; the class and its arguments are still to be added.
+pub(crate) fn server_command() -> Command {
+    let mut command = Command::new("java");
+    command.args(["-Xms256m", "-Xmx1g", "-Dorg.slf4j.simpleLogger.showDateTime=true"]);
+    command.args([
+        "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
+        "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config=warn",
+        "-cp",
+    ]);
+    command.arg(classpath());
+    command
+}
+
+/// One of Apache Kafka's tools by the name of its script.
+pub(crate) fn tool(name: &str) -> Result<Command> {
+    let class = TOOLS.iter().find(|(script, _)| *script == name).map(|(_, class)| class);
+    let names = || TOOLS.iter().map(|(script, _)| *script).collect::<Vec<_>>().join(", ");
+    class.map(|class| command(class)).ok_or_else(|| format!("no tool {name}; there are {}", names()))
+}
+
+fn classpath() -> String {
+    let work: PathBuf = install::work("java");
+    format!("{}:{}", work.join("lib/*").display(), work.join("classes").display())
+}
