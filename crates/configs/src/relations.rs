@@ -1,0 +1,111 @@
+//! What holds between the configs of a broker: checks of several values, and values told by several names.
+
+use dohle_types::BrokerId;
+
+use crate::broker::{
+    BROKER_ID, CONNECTION_FAILED_AUTHENTICATION_DELAY_MS, CONNECTIONS_MAX_IDLE_MS,
+    GROUP_MAX_SESSION_TIMEOUT_MS, GROUP_MIN_SESSION_TIMEOUT_MS, LOG_CLEANER_MAX_COMPACTION_LAG_MS,
+    LOG_CLEANER_MIN_COMPACTION_LAG_MS, LOG_DIR, LOG_DIRS, LOG_FLUSH_INTERVAL_MS,
+    LOG_FLUSH_SCHEDULER_INTERVAL_MS, LOG_RETENTION_HOURS, LOG_RETENTION_MINUTES, LOG_RETENTION_MS,
+    LOG_ROLL_HOURS, LOG_ROLL_JITTER_HOURS, LOG_ROLL_JITTER_MS, LOG_ROLL_MS, MAX_CONNECTIONS_PER_IP,
+    MAX_CONNECTIONS_PER_IP_OVERRIDES, NODE_ID, QUEUED_MAX_REQUEST_BYTES, REPLICA_FETCH_WAIT_MAX_MS,
+    REPLICA_LAG_TIME_MAX_MS, REPLICA_SOCKET_TIMEOUT_MS, SOCKET_REQUEST_MAX_BYTES,
+};
+use crate::broker_config::{BrokerConfig, StartError};
+
+const MINUTE_MS: i64 = 60_000;
+const HOUR_MS: i64 = 60 * MINUTE_MS;
+
+/// Values that Apache Kafka lets the user tell by more than one name.
+impl BrokerConfig {
+    /// The number of this node: `node.id`, or `broker.id` where only that is set.
+    #[must_use]
+    pub fn node_id(&self) -> BrokerId {
+        let broker_id = self.value(BROKER_ID);
+        let only_broker_id = self.set_text(NODE_ID.name()).is_none() && broker_id >= 0;
+        BrokerId(if only_broker_id { broker_id } else { self.value(NODE_ID) })
+    }
+
+    /// The log directories: `log.dirs`, else `log.dir`.
+    #[must_use]
+    pub fn log_dirs(&self) -> Vec<String> {
+        match self.value(LOG_DIRS) {
+            Some(dirs) if !dirs.is_empty() => dirs,
+            _ => self.value(LOG_DIR),
+        }
+    }
+
+    /// How long records are kept, in milliseconds; -1 means for ever.
+    #[must_use]
+    pub fn log_retention_ms(&self) -> i64 {
+        let minutes = || self.value(LOG_RETENTION_MINUTES).map(|minutes| i64::from(minutes) * MINUTE_MS);
+        let retention = self.value(LOG_RETENTION_MS).or_else(minutes);
+        retention.unwrap_or_else(|| i64::from(self.value(LOG_RETENTION_HOURS)) * HOUR_MS).max(-1)
+    }
+
+    /// The age at which a segment is closed, in milliseconds.
+    #[must_use]
+    pub fn log_roll_ms(&self) -> i64 {
+        self.value(LOG_ROLL_MS).unwrap_or_else(|| i64::from(self.value(LOG_ROLL_HOURS)) * HOUR_MS)
+    }
+
+    /// By how much a segment may be closed earlier, in milliseconds.
+    #[must_use]
+    pub fn log_roll_jitter_ms(&self) -> i64 {
+        self.value(LOG_ROLL_JITTER_MS)
+            .unwrap_or_else(|| i64::from(self.value(LOG_ROLL_JITTER_HOURS)) * HOUR_MS)
+    }
+
+    /// After how long a record is written to the disk at the latest, in milliseconds.
+    #[must_use]
+    pub fn log_flush_interval_ms(&self) -> i64 {
+        self.value(LOG_FLUSH_INTERVAL_MS).unwrap_or_else(|| self.value(LOG_FLUSH_SCHEDULER_INTERVAL_MS))
+    }
+}
+
+/// Checks that the values of a properties file go together, as Kafka's `KafkaConfig` does at start.
+pub(crate) fn check(config: &BrokerConfig, errors: &mut Vec<StartError>) {
+    let mut require = |holds: bool, message: String| {
+        if !holds {
+            errors.push(StartError::Conflict(message));
+        }
+    };
+    let both_ids = config.set_text(NODE_ID.name()).is_some() && config.value(BROKER_ID) >= 0;
+    require(
+        !both_ids || config.value(NODE_ID) == config.value(BROKER_ID),
+        "`node.id` and `broker.id` must be equal; leave out `broker.id`".to_owned(),
+    );
+    require(!config.log_dirs().is_empty(), "`log.dirs` must name at least one directory".to_owned());
+    let queued_bytes = config.value(QUEUED_MAX_REQUEST_BYTES);
+    require(
+        queued_bytes <= 0 || queued_bytes >= i64::from(config.value(SOCKET_REQUEST_MAX_BYTES)),
+        "`queued.max.request.bytes` must be at least `socket.request.max.bytes`, or -1".to_owned(),
+    );
+    require(
+        config.value(MAX_CONNECTIONS_PER_IP) > 0
+            || !config.value(MAX_CONNECTIONS_PER_IP_OVERRIDES).is_empty(),
+        "`max.connections.per.ip` may be 0 only if `max.connections.per.ip.overrides` is set".to_owned(),
+    );
+    let idle = config.value(CONNECTIONS_MAX_IDLE_MS);
+    require(
+        idle < 0 || i64::from(config.value(CONNECTION_FAILED_AUTHENTICATION_DELAY_MS)) < idle,
+        "`connection.failed.authentication.delay.ms` must be less than `connections.max.idle.ms`".to_owned(),
+    );
+    let wait = config.value(REPLICA_FETCH_WAIT_MAX_MS);
+    require(
+        wait <= config.value(REPLICA_SOCKET_TIMEOUT_MS),
+        "`replica.fetch.wait.max.ms` must be at most `replica.socket.timeout.ms`".to_owned(),
+    );
+    require(
+        i64::from(wait) <= config.value(REPLICA_LAG_TIME_MAX_MS),
+        "`replica.fetch.wait.max.ms` must be at most `replica.lag.time.max.ms`".to_owned(),
+    );
+    require(
+        config.value(GROUP_MIN_SESSION_TIMEOUT_MS) <= config.value(GROUP_MAX_SESSION_TIMEOUT_MS),
+        "`group.min.session.timeout.ms` must be at most `group.max.session.timeout.ms`".to_owned(),
+    );
+    require(
+        config.value(LOG_CLEANER_MIN_COMPACTION_LAG_MS) <= config.value(LOG_CLEANER_MAX_COMPACTION_LAG_MS),
+        "`log.cleaner.min.compaction.lag.ms` must be at most `log.cleaner.max.compaction.lag.ms`".to_owned(),
+    );
+}

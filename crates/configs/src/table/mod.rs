@@ -1,0 +1,97 @@
+//! The table: every config, by subject. A new config is one row in the file of its subject.
+
+pub(crate) mod groups;
+pub(crate) mod log;
+pub(crate) mod modern_groups;
+pub(crate) mod network;
+pub(crate) mod node;
+pub(crate) mod others;
+pub(crate) mod quorum;
+pub(crate) mod quotas;
+pub(crate) mod remote;
+pub(crate) mod replication;
+pub(crate) mod security;
+pub(crate) mod shares;
+pub(crate) mod topic;
+pub(crate) mod topics;
+pub(crate) mod transactions;
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use crate::row::Config;
+
+/// Why a config is without effect.
+pub(crate) mod reasons {
+    pub(crate) const CLUSTER: &str = "clusters of several nodes come with a later version";
+    pub(crate) const COMPACTION: &str = "log compaction comes with a later version";
+    pub(crate) const CONSUMER: &str = "the consumer group protocol of KIP-848 comes with a later version";
+    pub(crate) const JVM: &str = "it tunes a part of Apache Kafka that Dohle does not have";
+    pub(crate) const METRICS: &str = "metrics come with a later version, and not by JMX";
+    pub(crate) const PLUGINS: &str = "Dohle loads no Java classes";
+    pub(crate) const PURGATORY: &str = "Dohle removes an answered request from the purgatory at once";
+    pub(crate) const QUORUM: &str = "snapshots of the metadata log come with a later version";
+    pub(crate) const QUOTAS: &str = "quotas come with a later version";
+    pub(crate) const SECURITY: &str = "TLS, SASL and ACLs come with a later version";
+    pub(crate) const SHARE: &str = "share groups come with a later version";
+    pub(crate) const STREAMS: &str = "the streams group protocol of KIP-1071 comes with a later version";
+    pub(crate) const TIERED: &str = "tiered storage comes with a later version";
+    pub(crate) const TRANSACTIONS: &str = "transactions come with a later version";
+}
+
+/// The configs of one subject.
+#[derive(Debug)]
+pub struct Area {
+    /// The subject, as the heading in the docs.
+    pub title: &'static str,
+    /// Its configs.
+    pub rows: &'static [Config],
+}
+
+/// All broker configs, by subject.
+pub const BROKER: &[Area] = &[
+    Area { title: "The node and its threads", rows: node::ROWS },
+    Area { title: "Listeners and connections", rows: network::ROWS },
+    Area { title: "Topics and their defaults", rows: topics::ROWS },
+    Area { title: "The log", rows: log::ROWS },
+    Area { title: "Replication", rows: replication::ROWS },
+    Area { title: "Metadata and the controller quorum", rows: quorum::ROWS },
+    Area { title: "Consumer groups and committed offsets", rows: groups::ROWS },
+    Area { title: "Groups of the new protocols (KIP-848, KIP-1071)", rows: modern_groups::ROWS },
+    Area { title: "Share groups (KIP-932)", rows: shares::ROWS },
+    Area { title: "Transactions", rows: transactions::ROWS },
+    Area { title: "Quotas and metrics", rows: quotas::ROWS },
+    Area { title: "Security", rows: security::ROWS },
+    Area { title: "Tiered storage (KIP-405)", rows: remote::ROWS },
+];
+
+/// All topic configs.
+pub const TOPIC: &[Config] = topic::ROWS;
+
+static BROKER_BY_NAME: LazyLock<BTreeMap<&str, &Config>> =
+    LazyLock::new(|| BROKER.iter().flat_map(|area| area.rows).map(|row| (row.name, row)).collect());
+
+static TOPIC_BY_NAME: LazyLock<BTreeMap<&str, &Config>> =
+    LazyLock::new(|| TOPIC.iter().map(|row| (row.name, row)).collect());
+
+/// The broker config of this name.
+#[must_use]
+pub fn broker_config(name: &str) -> Option<&'static Config> {
+    BROKER_BY_NAME.get(name).copied()
+}
+
+/// All broker configs, by name.
+pub fn broker_configs() -> impl Iterator<Item = &'static Config> {
+    BROKER_BY_NAME.values().copied()
+}
+
+/// The topic config of this name.
+#[must_use]
+pub fn topic_config(name: &str) -> Option<&'static Config> {
+    TOPIC_BY_NAME.get(name).copied()
+}
+
+/// All topic configs, by name.
+pub fn topic_configs() -> impl Iterator<Item = &'static Config> {
+    TOPIC_BY_NAME.values().copied()
+}
