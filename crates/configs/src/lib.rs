@@ -24,11 +24,13 @@ mod broker_config;
 mod properties;
 mod relations;
 mod source;
+mod topic_config;
 
 pub use broker_config::{BrokerConfig, Place, StartError, StartErrors, Warning};
 pub use properties::{Properties, PropertiesError, Property};
 pub use row::Key;
 pub use source::ConfigSource;
+pub use topic_config::{CleanupPolicy, Compression, Durability, MessageTimestampType, TopicConfig};
 
 /// The keys of all broker configs, such as [`broker::LOG_SEGMENT_BYTES`](broker).
 pub mod broker {

@@ -38,64 +38,55 @@ impl Valid {
             Self::Any => Ok(()),
             Self::AtLeast(min) => check_min(value, min),
             Self::Between(min, max) => check_min(value, min).and_then(|()| check_max(value, max)),
-            Self::BetweenOrMinusOne(min, max) => match value.as_integer() {
-                Some(number) if number != -1 && !(min..=max).contains(&number) => {
-                    Err(format!("Value must be between {min} and {max} or equal to -1"))
-                }
-                _ => Ok(()),
-            },
-            Self::NotZero => match value.as_integer() {
-                Some(0) => Err("Value must be at least 1, or -1 for no limit".to_owned()),
-                _ => Ok(()),
-            },
-            Self::Fraction(min, max) => match value {
-                Value::Double(number) if *number < min => Err(format!("Value must be at least {min}")),
-                Value::Double(number) if *number > max => Err(format!("Value must be no more than {max}")),
-                _ => Ok(()),
-            },
-            Self::NotEmpty => match value {
-                Value::String(text) if text.is_empty() => Err("String must be non-empty".to_owned()),
-                _ => Ok(()),
-            },
-            Self::OneOf(allowed) => match value {
-                Value::String(text) if !allowed.contains(&text.as_str()) => Err(one_of(allowed, "")),
-                _ => Ok(()),
-            },
-            Self::OneOfIgnoreCase(allowed) => match value {
-                Value::String(text) if !allowed.iter().any(|known| known.eq_ignore_ascii_case(text)) => {
-                    Err(one_of(allowed, " (case insensitive)"))
-                }
-                _ => Ok(()),
-            },
-            Self::Subset(allowed) => match value {
-                Value::List(items) if !items.iter().all(|item| allowed.contains(&item.as_str())) => {
-                    Err(one_of(allowed, ""))
-                }
-                _ => Ok(()),
-            },
-            Self::ThrottledReplicas => match value {
-                Value::List(items) if !is_throttled_replicas(items) => Err(format!(
+            Self::BetweenOrMinusOne(min, max) => {
+                let allowed =
+                    value.as_integer().is_none_or(|number| number == -1 || (min..=max).contains(&number));
+                require(allowed, || format!("Value must be between {min} and {max} or equal to -1"))
+            }
+            Self::NotZero => {
+                let allowed = value.as_integer() != Some(0);
+                require(allowed, || "Value must be at least 1, or -1 for no limit".to_owned())
+            }
+            Self::Fraction(min, max) => {
+                let number = value.as_double().unwrap_or(min);
+                require(number >= min, || format!("Value must be at least {min}"))?;
+                require(number <= max, || format!("Value must be no more than {max}"))
+            }
+            Self::NotEmpty => require(value.as_text() != Some(""), || "String must be non-empty".to_owned()),
+            Self::OneOf(allowed) => {
+                let known = value.as_text().is_none_or(|text| allowed.contains(&text));
+                require(known, || one_of(allowed, ""))
+            }
+            Self::OneOfIgnoreCase(allowed) => {
+                let is_known = |text: &str| allowed.iter().any(|known| known.eq_ignore_ascii_case(text));
+                require(value.as_text().is_none_or(is_known), || one_of(allowed, " (case insensitive)"))
+            }
+            Self::Subset(allowed) => {
+                let known = value.as_list().iter().all(|item| allowed.contains(&item.as_str()));
+                require(known, || one_of(allowed, ""))
+            }
+            Self::ThrottledReplicas => require(is_throttled_replicas(value.as_list()), || {
+                format!(
                     "{name} must be the literal '*' or a list of replicas in the following format: \
                      [partitionId]:[brokerId],[partitionId]:[brokerId],..."
-                )),
-                _ => Ok(()),
-            },
+                )
+            }),
         }
     }
 }
 
+fn require(holds: bool, reason: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(reason()) }
+}
+
 fn check_min(value: &Value, min: i64) -> Result<(), String> {
-    match value.as_integer() {
-        Some(number) if number < min => Err(format!("Value must be at least {min}")),
-        _ => Ok(()),
-    }
+    let allowed = value.as_integer().is_none_or(|number| number >= min);
+    require(allowed, || format!("Value must be at least {min}"))
 }
 
 fn check_max(value: &Value, max: i64) -> Result<(), String> {
-    match value.as_integer() {
-        Some(number) if number > max => Err(format!("Value must be no more than {max}")),
-        _ => Ok(()),
-    }
+    let allowed = value.as_integer().is_none_or(|number| number <= max);
+    require(allowed, || format!("Value must be no more than {max}"))
 }
 
 fn one_of(allowed: &[&str], how: &str) -> String {

@@ -156,6 +156,21 @@ impl Value {
             | Self::Password(_) => None,
         }
     }
+
+    /// The number, where the value is a floating one.
+    pub(crate) fn as_double(&self) -> Option<f64> {
+        if let Self::Double(number) = self { Some(*number) } else { None }
+    }
+
+    /// The text, where the value is one.
+    pub(crate) fn as_text(&self) -> Option<&str> {
+        if let Self::String(text) = self { Some(text) } else { None }
+    }
+
+    /// The items of a list; none of any other value.
+    pub(crate) fn as_list(&self) -> &[String] {
+        if let Self::List(items) = self { items } else { &[] }
+    }
 }
 
 /// Splits at commas, trims, and removes what is there twice. Empty text is the empty list.

@@ -20,19 +20,23 @@ configs! {
     GROUP_MAX_SIZE "group.max.size": Int = 2147483647, AtLeast(1), ReadOnly, InForce,
         "The most members of a group.";
 
-    GROUP_COORDINATOR_REBALANCE_PROTOCOLS "group.coordinator.rebalance.protocols": List = "classic,consumer,streams", Subset(&["consumer", "classic", "share", "streams"]), ReadOnly, WithoutEffect(CONSUMER),
+    GROUP_COORDINATOR_REBALANCE_PROTOCOLS "group.coordinator.rebalance.protocols": List = "classic,consumer,streams",
+        Subset(&["consumer", "classic", "share", "streams"]), ReadOnly, WithoutEffect(CONSUMER),
         "Which group protocols are served. Dohle serves `classic`.";
 
     GROUP_COORDINATOR_THREADS "group.coordinator.threads": Int = 4, AtLeast(1), ReadOnly, WithoutEffect(JVM),
         "How many threads run the group coordinator.";
 
-    GROUP_COORDINATOR_BACKGROUND_THREADS "group.coordinator.background.threads": Int = 2, AtLeast(1), ReadOnly, WithoutEffect(JVM),
+    GROUP_COORDINATOR_BACKGROUND_THREADS "group.coordinator.background.threads": Int = 2,
+        AtLeast(1), ReadOnly, WithoutEffect(JVM),
         "How many threads do the coordinator's background work.";
 
-    GROUP_COORDINATOR_APPEND_LINGER_MS "group.coordinator.append.linger.ms": Int = -1, AtLeast(-1), ReadOnly, WithoutEffect(JVM),
+    GROUP_COORDINATOR_APPEND_LINGER_MS "group.coordinator.append.linger.ms": Int = -1,
+        AtLeast(-1), ReadOnly, WithoutEffect(JVM),
         "How long the coordinator gathers records before it writes them; -1 adapts to the load.";
 
-    GROUP_COORDINATOR_CACHED_BUFFER_MAX_BYTES "group.coordinator.cached.buffer.max.bytes": Int = 1048588, AtLeast(524288), ClusterWide, WithoutEffect(JVM),
+    GROUP_COORDINATOR_CACHED_BUFFER_MAX_BYTES "group.coordinator.cached.buffer.max.bytes": Int = 1048588,
+        AtLeast(524288), ClusterWide, WithoutEffect(JVM),
         "How large a write buffer the coordinator keeps for the next write.";
 
     OFFSET_METADATA_MAX_BYTES "offset.metadata.max.bytes": Int = 4096, Any, ReadOnly, InForce,
@@ -47,17 +51,21 @@ configs! {
     OFFSETS_RETENTION_MINUTES "offsets.retention.minutes": Int = 10080, AtLeast(1), ReadOnly, InForce,
         "How long the offsets of an empty group are kept.";
 
-    OFFSETS_RETENTION_CHECK_INTERVAL_MS "offsets.retention.check.interval.ms": Long = 600000, AtLeast(1), ReadOnly, InForce,
+    OFFSETS_RETENTION_CHECK_INTERVAL_MS "offsets.retention.check.interval.ms": Long = 600000,
+        AtLeast(1), ReadOnly, InForce,
         "How often expired offsets are looked for.";
 
-    OFFSETS_TOPIC_COMPRESSION_CODEC "offsets.topic.compression.codec": Int = 0, Between(0, 4), ReadOnly, InForce,
+    OFFSETS_TOPIC_COMPRESSION_CODEC "offsets.topic.compression.codec": Int = 0,
+        Between(0, 4), ReadOnly, InForce,
         "The compression of `__consumer_offsets`: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd.";
 
     OFFSETS_TOPIC_NUM_PARTITIONS "offsets.topic.num.partitions": Int = 50, AtLeast(1), ReadOnly, InForce,
         "The number of partitions of `__consumer_offsets`; fixed once the topic exists.";
 
-    OFFSETS_TOPIC_REPLICATION_FACTOR "offsets.topic.replication.factor": Short = 3, AtLeast(1), ReadOnly, InForce,
-        "The number of replicas of `__consumer_offsets`; brokers that are not there are not counted, so a single node works.";
+    OFFSETS_TOPIC_REPLICATION_FACTOR "offsets.topic.replication.factor": Short = 3,
+        AtLeast(1), ReadOnly, InForce,
+        "The number of replicas of `__consumer_offsets`; brokers that are not there are not counted, so a \
+         single node works.";
 
     OFFSETS_TOPIC_SEGMENT_BYTES "offsets.topic.segment.bytes": Int = 104857600, AtLeast(1), ReadOnly, InForce,
         "The segment size of `__consumer_offsets`.";

@@ -14,7 +14,8 @@ configs! {
     BROKER_ID "broker.id": Int = -1, AtLeast(-1), ReadOnly, InForce,
         "The older name of `node.id`. Where both are set they must be equal; -1 stands for not set.";
 
-    PROCESS_ROLES "process.roles": List = "broker,controller", Subset(&["broker", "controller"]), ReadOnly, WithoutEffect(CLUSTER),
+    PROCESS_ROLES "process.roles": List = "broker,controller",
+        Subset(&["broker", "controller"]), ReadOnly, WithoutEffect(CLUSTER),
         "The roles of this node. A Dohle node is broker and controller in one.";
 
     BROKER_RACK "broker.rack": Option<String>, Any, ReadOnly, WithoutEffect(CLUSTER),
@@ -29,17 +30,20 @@ configs! {
     NUM_NETWORK_THREADS "num.network.threads": Int = 3, AtLeast(1), ClusterWide, WithoutEffect(JVM),
         "How many threads of each listener read and write sockets.";
 
-    NUM_RECOVERY_THREADS_PER_DATA_DIR "num.recovery.threads.per.data.dir": Int = 2, AtLeast(1), ClusterWide, WithoutEffect(JVM),
+    NUM_RECOVERY_THREADS_PER_DATA_DIR "num.recovery.threads.per.data.dir": Int = 2,
+        AtLeast(1), ClusterWide, WithoutEffect(JVM),
         "How many threads of each log directory open and recover logs at start.";
 
-    NUM_REPLICA_ALTER_LOG_DIRS_THREADS "num.replica.alter.log.dirs.threads": Option<Int>, Any, ReadOnly, WithoutEffect(JVM),
+    NUM_REPLICA_ALTER_LOG_DIRS_THREADS "num.replica.alter.log.dirs.threads": Option<Int>,
+        Any, ReadOnly, WithoutEffect(JVM),
         "How many threads move replicas between log directories.";
 
     QUEUED_MAX_REQUESTS "queued.max.requests": Int = 500, AtLeast(1), ReadOnly, InForce,
         "How many requests may wait to be handled before no more are read from the network.";
 
     QUEUED_MAX_REQUEST_BYTES "queued.max.request.bytes": Long = -1, Any, ReadOnly, InForce,
-        "How many bytes of requests may wait to be handled before no more are read; zero or less means no limit.";
+        "How many bytes of requests may wait to be handled before no more are read; zero or less means no \
+         limit.";
 
     REQUEST_TIMEOUT_MS "request.timeout.ms": Int = 30000, Any, ReadOnly, WithoutEffect(CLUSTER),
         "How long this broker waits for the answer to a request of its own.";
@@ -50,18 +54,24 @@ configs! {
     SECURITY_PROVIDERS "security.providers": Option<String>, Any, ReadOnly, WithoutEffect(PLUGINS),
         "Classes that provide security algorithms.";
 
-    CREATE_TOPIC_POLICY_CLASS_NAME "create.topic.policy.class.name": Option<Class>, Any, ReadOnly, WithoutEffect(PLUGINS),
+    CREATE_TOPIC_POLICY_CLASS_NAME "create.topic.policy.class.name": Option<Class>,
+        Any, ReadOnly, WithoutEffect(PLUGINS),
         "A class that decides whether a topic may be created.";
 
-    ALTER_CONFIG_POLICY_CLASS_NAME "alter.config.policy.class.name": Option<Class>, Any, ReadOnly, WithoutEffect(PLUGINS),
+    ALTER_CONFIG_POLICY_CLASS_NAME "alter.config.policy.class.name": Option<Class>,
+        Any, ReadOnly, WithoutEffect(PLUGINS),
         "A class that decides whether configs may be changed.";
 
-    CONTROLLED_SHUTDOWN_ENABLE "controlled.shutdown.enable": Boolean = true, Any, ReadOnly, WithoutEffect(CLUSTER),
+    CONTROLLED_SHUTDOWN_ENABLE "controlled.shutdown.enable": Boolean = true,
+        Any, ReadOnly, WithoutEffect(CLUSTER),
         "Whether a broker hands its leaderships over before it stops.";
 
-    DOHLE_DURABILITY "dohle.durability": String = "durable", OneOf(&["durable", "relaxed"]), ClusterWide, InForce,
-        "`durable`: a write with acks=all is answered after it is on the disk (fdatasync). `relaxed`: it is answered once the operating system has it, as Apache Kafka does; a power loss may take it.";
+    DOHLE_DURABILITY "dohle.durability": String = "durable",
+        OneOf(&["durable", "relaxed"]), ClusterWide, InForce,
+        "`durable`: a write with acks=all is answered after it is on the disk (fdatasync). `relaxed`: it \
+         is answered once the operating system has it, as Apache Kafka does; a power loss may take it.";
 
     DOHLE_TAIL_CACHE_BYTES "dohle.tail.cache.bytes": Long = 33554432, AtLeast(0), ReadOnly, InForce,
-        "How much memory keeps the newest records of all partitions, so that consumers at the end of a log never read a file.";
+        "How much memory keeps the newest records of all partitions, so that consumers at the end of a log \
+         never read a file.";
 }

@@ -18,18 +18,21 @@ configs! {
         "The number of partitions of a topic that is created without naming one.";
 
     DEFAULT_REPLICATION_FACTOR "default.replication.factor": Int = 1, Any, ReadOnly, InForce,
-        "The number of replicas of a topic that is created without naming one; brokers that are not there are not counted.";
+        "The number of replicas of a topic that is created without naming one; brokers that are not there \
+         are not counted.";
 
     MIN_INSYNC_REPLICAS "min.insync.replicas": Int = 1, AtLeast(1), ClusterWide, InForce,
         "How many replicas must have a record before acks=all is answered.";
 
-    UNCLEAN_LEADER_ELECTION_ENABLE "unclean.leader.election.enable": Boolean = false, Any, ClusterWide, WithoutEffect(CLUSTER),
+    UNCLEAN_LEADER_ELECTION_ENABLE "unclean.leader.election.enable": Boolean = false,
+        Any, ClusterWide, WithoutEffect(CLUSTER),
         "Whether a replica that lacks committed records may become leader, at the price of losing them.";
 
     MESSAGE_MAX_BYTES "message.max.bytes": Int = 1048588, AtLeast(0), ClusterWide, InForce,
         "The largest record batch accepted.";
 
-    COMPRESSION_TYPE "compression.type": String = "producer", OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]), ClusterWide, InForce,
+    COMPRESSION_TYPE "compression.type": String = "producer",
+        OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]), ClusterWide, InForce,
         "How batches are compressed in the log; `producer` keeps what the producer chose.";
 
     COMPRESSION_GZIP_LEVEL "compression.gzip.level": Int = -1, BetweenOrMinusOne(1, 9), ClusterWide, InForce,
