@@ -1,1 +1,165 @@
-public class Client {}
+import java.io.BufferedReader;
+import java.io.InputStreamReader;
+import java.nio.charset.StandardCharsets;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Collection;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Properties;
+import java.util.StringJoiner;
+import java.util.TreeMap;
+import java.util.concurrent.Future;
+import java.util.stream.Collectors;
+
+import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.consumer.Consumer;
+import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
+import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.OffsetAndTimestamp;
+import org.apache.kafka.clients.producer.KafkaProducer;
+import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.clients.producer.RecordMetadata;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.WakeupException;
+import org.apache.kafka.common.header.Header;
+import org.apache.kafka.common.serialization.StringDeserializer;
+import org.apache.kafka.common.serialization.StringSerializer;
+
+/** The client program of interop/README.md, with Apache Kafka's Java clients. */
+public class Client {
+    public static void main(String[] words) throws Exception {
+        String bootstrap = words[1];
+        String topic = words[2];
+        switch (words[0]) {
+            case "create" -> create(bootstrap, topic, Integer.parseInt(words[3]));
+            case "delete" -> delete(bootstrap, topic);
+            case "produce" -> produce(bootstrap, topic, words);
+            case "member" -> member(bootstrap, topic, words[3], words.length > 4 ? words[4] : null);
+            case "offsets" -> offsets(bootstrap, topic, Long.parseLong(words[3]));
+            default -> throw new IllegalArgumentException(words[0]);
+        }
+    }
+
+    private static void create(String bootstrap, String topic, int partitions) throws Exception {
+        try (Admin admin = Admin.create(Map.of("bootstrap.servers", bootstrap))) {
+            admin.createTopics(List.of(new NewTopic(topic, partitions, (short) 1))).all().get();
+        }
+    }
+
+    private static void delete(String bootstrap, String topic) throws Exception {
+        try (Admin admin = Admin.create(Map.of("bootstrap.servers", bootstrap))) {
+            admin.deleteTopics(List.of(topic)).all().get();
+        }
+    }
+
+    private static void produce(String bootstrap, String topic, String[] words) throws Exception {
+        long number = Long.parseLong(words[3]);
+        long count = Long.parseLong(words[4]);
+        long epoch = Long.parseLong(words[5]);
+        for (int at = 6; at < words.length; at++) {
+            String codec = words[at];
+            Properties configs = new Properties();
+            configs.put("bootstrap.servers", bootstrap);
+            configs.put("compression.type", codec);
+            configs.put("linger.ms", "5");
+            try (var producer = new KafkaProducer<>(configs, new StringSerializer(), new StringSerializer())) {
+                List<Future<RecordMetadata>> acknowledgements = new ArrayList<>();
+                for (long end = number + count; number < end; number++) {
+                    String key = number % 10 == 9 ? null : "key-" + number % 20;
+                    String value = "value-" + number + "-" + "x".repeat((int) (number % 100));
+                    var record = new ProducerRecord<>(topic, null, epoch + number, key, value);
+                    record.headers().add("codec", codec.getBytes(StandardCharsets.UTF_8)).add("client", "java".getBytes(StandardCharsets.UTF_8));
+                    acknowledgements.add(producer.send(record));
+                }
+                for (var acknowledgement : acknowledgements) {
+                    acknowledgement.get();
+                }
+            }
+        }
+    }
+
+    private static void member(String bootstrap, String topic, String group, String instance) throws Exception {
+        Properties configs = new Properties();
+        configs.put("bootstrap.servers", bootstrap);
+        configs.put("group.id", group);
+        configs.put("group.protocol", "classic");
+        configs.put("auto.offset.reset", "earliest");
+        configs.put("enable.auto.commit", "false");
+        configs.put("session.timeout.ms", "10000");
+        configs.put("heartbeat.interval.ms", "500");
+        if (instance != null) {
+            configs.put("group.instance.id", instance);
+        }
+        try (var consumer = new KafkaConsumer<>(configs, new StringDeserializer(), new StringDeserializer())) {
+            wakeAtStop(consumer);
+            consumer.subscribe(List.of(topic), new Assignments(consumer));
+            while (true) {
+                var records = consumer.poll(Duration.ofSeconds(1));
+                records.forEach(Client::print);
+                if (!records.isEmpty()) {
+                    consumer.commitSync();
+                }
+            }
+        } catch (WakeupException stopped) {
+            // Closing the consumer has left the group.
+        }
+    }
+
+    private record Assignments(Consumer<?, ?> consumer) implements ConsumerRebalanceListener {
+        @Override
+        public void onPartitionsAssigned(Collection<TopicPartition> added) {
+            System.out.println("assigned " + consumer.assignment().stream().map(TopicPartition::partition).sorted()
+                .map(String::valueOf).collect(Collectors.joining(" ")));
+        }
+
+        @Override
+        public void onPartitionsRevoked(Collection<TopicPartition> removed) {
+            System.out.println("revoked");
+        }
+    }
+
+    private static void wakeAtStop(Consumer<?, ?> consumer) {
+        Thread thread = new Thread(() -> {
+            try {
+                new BufferedReader(new InputStreamReader(System.in)).readLine();
+            } catch (java.io.IOException closed) {
+                // As good as a line.
+            }
+            consumer.wakeup();
+        });
+        thread.setDaemon(true);
+        thread.start();
+    }
+
+    private static void print(ConsumerRecord<String, String> record) {
+        StringJoiner headers = new StringJoiner(",");
+        for (Header header : record.headers()) {
+            headers.add(header.key() + "=" + new String(header.value(), StandardCharsets.UTF_8));
+        }
+        String key = record.key() == null ? "NULL" : record.key();
+        System.out.println("record\t" + record.partition() + "\t" + record.offset() + "\t" + record.timestamp() + "\t"
+            + key + "\t" + record.value() + "\t" + headers);
+    }
+
+    private static void offsets(String bootstrap, String topic, long timestamp) {
+        Map<String, Object> configs = Map.of("bootstrap.servers", bootstrap);
+        try (var consumer = new KafkaConsumer<>(configs, new StringDeserializer(), new StringDeserializer())) {
+            Map<TopicPartition, Long> query = new HashMap<>();
+            consumer.partitionsFor(topic).forEach(info -> query.put(new TopicPartition(topic, info.partition()), timestamp));
+            Map<TopicPartition, Long> earliest = consumer.beginningOffsets(query.keySet());
+            Map<TopicPartition, Long> latest = consumer.endOffsets(query.keySet());
+            Map<Integer, String> lines = new TreeMap<>();
+            consumer.offsetsForTimes(query).forEach((partition, found) -> lines.put(partition.partition(),
+                earliest.get(partition) + " " + latest.get(partition) + " " + offset(found)));
+            lines.forEach((partition, line) -> System.out.println(partition + " " + line));
+        }
+    }
+
+    private static long offset(OffsetAndTimestamp found) {
+        return found == null ? -1 : found.offset();
+    }
+}

@@ -1,0 +1,89 @@
+"""The client program of interop/README.md, with confluent-kafka, which is librdkafka."""
+
+import sys
+import threading
+
+from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+
+def create(bootstrap, topic, partitions):
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.create_topics([NewTopic(topic, int(partitions), 1)])[topic].result(30)
+
+
+def delete(bootstrap, topic):
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.delete_topics([topic])[topic].result(30)
+
+
+def produce(bootstrap, topic, start, count, epoch, *codecs):
+    number = int(start)
+    for codec in codecs:
+        failures = []
+        producer = Producer({
+            "bootstrap.servers": bootstrap,
+            "compression.type": codec,
+            "enable.idempotence": True,
+            "on_delivery": lambda error, _: error and failures.append(error),
+        })
+        for number in range(number, number + int(count)):
+            key = None if number % 10 == 9 else f"key-{number % 20}"
+            value = f"value-{number}-" + "x" * (number % 100)
+            headers = [("codec", codec), ("client", "confluent")]
+            producer.produce(topic, value, key, headers=headers, timestamp=int(epoch) + number)
+        left = producer.flush(30)
+        if left or failures:
+            sys.exit(f"{left} records not delivered, failures: {failures[:3]}")
+        number += 1
+
+
+def member(bootstrap, topic, group, instance=None):
+    configs = {
+        "bootstrap.servers": bootstrap,
+        "group.id": group,
+        "auto.offset.reset": "earliest",
+        "enable.auto.commit": False,
+        "session.timeout.ms": 10000,
+        "heartbeat.interval.ms": 500,
+    }
+    if instance:
+        configs["group.instance.id"] = instance
+    consumer = Consumer(configs)
+
+    def on_assign(_, partitions):
+        print("assigned", *sorted(p.partition for p in partitions), flush=True)
+
+    def on_revoke(_, partitions):
+        print("revoked", flush=True)
+
+    stopped = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.readline(), stopped.set()), daemon=True).start()
+    consumer.subscribe([topic], on_assign=on_assign, on_revoke=on_revoke)
+    while not stopped.is_set():
+        messages = consumer.consume(500, timeout=0.1)
+        for message in messages:
+            if message.error():
+                print(message.error(), file=sys.stderr)
+                continue
+            headers = ",".join(f"{name}={value.decode()}" for name, value in message.headers() or [])
+            key = message.key().decode() if message.key() is not None else "NULL"
+            fields = (message.partition(), message.offset(), message.timestamp()[1], key, message.value().decode(), headers)
+            print("record", *fields, sep="\t")
+        if any(not message.error() for message in messages):
+            consumer.commit(asynchronous=False)
+            sys.stdout.flush()
+    consumer.close()
+
+
+def offsets(bootstrap, topic, timestamp):
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "none"})
+    partitions = sorted(consumer.list_topics(topic, 30).topics[topic].partitions)
+    found = consumer.offsets_for_times([TopicPartition(topic, p, int(timestamp)) for p in partitions], 30)
+    for at in sorted(found, key=lambda at: at.partition):
+        low, high = consumer.get_watermark_offsets(TopicPartition(topic, at.partition), 30)
+        print(at.partition, low, high, -1 if at.offset == OFFSET_END else at.offset)
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])
