@@ -11,17 +11,17 @@ use super::{broker, install, java};
 const USAGE: &str = "usage: cargo xtask oracle [--port N] [--data DIR] [--override NAME=VALUE]...";
 
 /// Formats a single node and becomes it. Without `--data` it begins with no data.
-pub(crate) fn oracle(arguments: &[String]) -> Result<()> {
+pub(crate) fn oracle(arguments: &[&str]) -> Result<()> {
     let mut port = 9092;
     let mut directory: Option<PathBuf> = None;
     let mut overrides = Vec::new();
     let mut words = arguments.iter();
-    while let Some(word) = words.next() {
-        let value = words.next().ok_or(USAGE)?;
-        match word.as_str() {
+    while let Some(&word) = words.next() {
+        let &value = words.next().ok_or(USAGE)?;
+        match word {
             "--port" => port = value.parse().map_err(|_| format!("{value} is no port\n{USAGE}"))?,
             "--data" => directory = Some(PathBuf::from(value)),
-            "--override" => overrides.push(value.as_str()),
+            "--override" => overrides.push(value),
             _ => return Err(USAGE.to_owned()),
         }
     }
@@ -45,7 +45,7 @@ pub(crate) fn oracle(arguments: &[String]) -> Result<()> {
 }
 
 /// Becomes one of Apache Kafka's tools, with its arguments.
-pub(crate) fn tool(arguments: &[String]) -> Result<()> {
+pub(crate) fn tool(arguments: &[&str]) -> Result<()> {
     java::install()?;
     let (name, rest) = arguments.split_first().ok_or("usage: cargo xtask tool NAME [ARGUMENT]...")?;
     let error = java::tool(name)?.args(rest).exec();
