@@ -84,8 +84,9 @@ mod tests {
 
     #[test]
     fn headers_are_flexible_as_the_bodies_are() {
-        let headers =
-            |key: ApiKey, version| (key.request_header_version(version), key.response_header_version(version));
+        let headers = |key: ApiKey, version| {
+            (key.request_header_version(version), key.response_header_version(version))
+        };
         assert_eq!(headers(ApiKey::Fetch, 11), (1, 0));
         assert_eq!(headers(ApiKey::Fetch, 12), (2, 1));
         assert_eq!(headers(ApiKey::ApiVersions, 4), (2, 0));

@@ -21,8 +21,8 @@ pub enum DecodeError {
     /// The arrays of one message hold more elements than the reader's budget.
     #[error("the message has more array elements than a message may have")]
     TooManyElements,
-    /// A known tagged field is shorter or longer than its announced size.
-    #[error("a tagged field does not have its announced size")]
+    /// A known tagged field is shorter than its announced size.
+    #[error("a tagged field is shorter than its announced size")]
     TaggedFieldSize,
     /// Bytes are left behind the end of the message.
     #[error("{0} bytes are left behind the end of the message")]

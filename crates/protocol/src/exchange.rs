@@ -109,7 +109,9 @@ mod tests {
     #[test]
     fn eight_bytes_are_enough_for_an_answer_to_what_is_not_known() {
         // ApiVersions in version 99, and API 999.
-        for bytes in [&b"\0\x12\0\x63\0\0\0\x07"[..], b"\0\x12\0\x63\0\0\0\x07\x7f\xff", b"\x03\xe7\0\0\0\0\0\x07"] {
+        for bytes in
+            [&b"\0\x12\0\x63\0\0\0\x07"[..], b"\0\x12\0\x63\0\0\0\x07\x7f\xff", b"\x03\xe7\0\0\0\0\0\x07"]
+        {
             let (header, _) = header(bytes).unwrap();
             assert_eq!(header.correlation_id, 7);
             assert_eq!(header.client_id, None);
@@ -124,10 +126,8 @@ mod tests {
 
     #[test]
     fn the_bytes_of_an_api_versions_request() {
-        let request = ApiVersionsRequest {
-            client_software_name: "kit".into(),
-            client_software_version: "1".into(),
-        };
+        let request =
+            ApiVersionsRequest { client_software_name: "kit".into(), client_software_version: "1".into() };
         let frame = encode_request(1, Some("c"), &request, 3).unwrap().into_bytes();
         assert_eq!(&frame[..], b"\0\0\0\x13\0\x12\0\x03\0\0\0\x01\0\x01c\0\x04kit\x021\0");
     }
@@ -146,7 +146,8 @@ mod tests {
     #[test]
     fn the_bytes_of_an_answer_to_an_unsupported_api_versions_request() {
         let response = ApiVersionsResponse { error_code: 35, ..ApiVersionsResponse::default() };
-        let frame = encode_response(7, ApiKey::ApiVersions.response_header_version(99), &response, 0).unwrap();
+        let frame =
+            encode_response(7, ApiKey::ApiVersions.response_header_version(99), &response, 0).unwrap();
         assert_eq!(&frame.into_bytes()[..], b"\0\0\0\x0a\0\0\0\x07\0\x23\0\0\0\0");
     }
 }

@@ -280,11 +280,7 @@ impl<'a> Reader<'a> {
             let size = self.unsigned_varint()?;
             let value = self.take(usize::try_from(size).map_err(|_| DecodeError::UnexpectedEnd)?)?;
             let behind = std::mem::replace(&mut self.rest, value);
-            let known = read(self, tag).map_err(|error| match error {
-                DecodeError::UnexpectedEnd => DecodeError::TaggedFieldSize,
-                error => error,
-            })?;
-            if known && !self.rest.is_empty() {
+            if read(self, tag)? && !self.rest.is_empty() {
                 return Err(DecodeError::TaggedFieldSize);
             }
             self.rest = behind;

@@ -60,8 +60,7 @@ impl From<Bytes> for Records {
 /// Two are equal if their bytes are, in whatever pieces.
 impl PartialEq for Records {
     fn eq(&self, other: &Self) -> bool {
-        self.len() == other.len()
-            && self.chunks.iter().flatten().eq(other.chunks.iter().flatten())
+        self.len() == other.len() && self.chunks.iter().flatten().eq(other.chunks.iter().flatten())
     }
 }
 

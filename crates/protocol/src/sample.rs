@@ -32,10 +32,8 @@ pub(crate) trait Sample: Sized {
 macro_rules! sample_integers {
     ($($integer:ident),*) => {
         $(impl Sample for $integer {
-            #[expect(clippy::allow_attributes, reason = "u32 and the like differ in which casts they warn of")]
-            #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "any bits will do")]
             fn sample(s: &mut Sampler) -> Self {
-                s.rng.next_u64() as $integer
+                Self::from_be_bytes([0; size_of::<Self>()].map(|_: u8| s.rng.next_u64().to_be_bytes()[0]))
             }
         })*
     };

@@ -354,7 +354,6 @@ impl Writer {
 }
 
 /// The lowest seven bits.
-#[expect(clippy::cast_possible_truncation, reason = "the mask leaves seven bits")]
 const fn low_bits(value: u64) -> u8 {
     (value & 0x7f) as u8
 }

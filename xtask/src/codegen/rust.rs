@@ -45,7 +45,7 @@ pub(super) fn message(message: &Message) -> Result<String, String> {
         body += &writer.declaration();
         body += &writer.default();
         body += &writer.codec()?;
-        body += &writer.sample();
+        body += &writer.sample()?;
     }
     body += &identity(message);
 
@@ -117,7 +117,8 @@ impl Field {
             };
         }
         let (value, plain) = match &self.ty {
-            Type::Bool => (text == "true" || text == "True").then_some("true").map_or(("false".to_owned(), true), |v| (v.to_owned(), false)),
+            Type::Bool if text.eq_ignore_ascii_case("true") => ("true".to_owned(), false),
+            Type::Bool => ("false".to_owned(), true),
             Type::I8 | Type::I16 | Type::U16 | Type::I32 | Type::U32 | Type::I64 | Type::F64 => {
                 let value = number(text).ok_or(format!("`{text}` is no number"))?;
                 let float = self.ty == Type::F64;
@@ -243,7 +244,11 @@ impl StructWriter<'_> {
     fn codec(&self) -> Result<String, String> {
         let (decode, encode) = (self.decode()?, self.encode()?);
         let name = &self.structure.name;
-        let version = |body: &str| if mentions(body, "version") { "version" } else { "_version" };
+        // A field may be called `Version` too.
+        let version = |body: &str| {
+            let body = body.replace("self.version", "").replace("version:", "");
+            if mentions(&body, "version") { "version" } else { "_version" }
+        };
         if !self.main {
             return Ok(format!(
                 "impl {name} {{\nfn decode(r: &mut Reader<'_>, {}: i16) -> Result<Self, DecodeError> {{\n{decode}}}\n\n\
@@ -399,7 +404,7 @@ impl StructWriter<'_> {
         let mut out = "let tags = w.tagged_fields();\n".to_owned();
         for field in fields {
             let is_default = field.is_default(&format!("self.{}", snake(&field.name)))?;
-            let unless = is_default.strip_prefix('!').map_or_else(|| negate(&is_default), str::to_owned);
+            let unless = negate(&is_default);
             let present = self.condition(field.versions.and(self.flexible_versions()));
             let condition = present.map_or(unless.clone(), |present| format!("{present} && {unless}"));
             let (tag, write) = (field.tag.unwrap_or_default(), self.write_field(field)?);
@@ -455,31 +460,30 @@ impl StructWriter<'_> {
         }
     }
 
-    /// A random value whose fields differ from their defaults in this version only.
-    fn sample(&self) -> String {
+    /// A random value, with the defaults in those fields that the version lacks.
+    fn sample(&self) -> Result<String, String> {
         let name = &self.structure.name;
-        let mut assignments = String::new();
+        let condition = |versions| self.condition(versions).map(|text| text.replace("version", "s.version"));
+        let mut fields = String::new();
         for field in &self.structure.fields {
-            let place = snake(&field.name);
-            let value = match field.nullability() {
-                Nullable::Sometimes => {
-                    let condition = self.condition(field.nullable).unwrap_or_default();
-                    format!("if {condition} {{ s.draw() }} else {{ Some(s.draw()) }}")
-                }
-                Nullable::Never | Nullable::Always => "s.draw()".to_owned(),
+            let value = match (field.nullability(), condition(field.nullable)) {
+                (Nullable::Sometimes, Some(null)) => format!("if {null} {{ s.draw() }} else {{ Some(s.draw()) }}"),
+                _ => "s.draw()".to_owned(),
             };
-            let _ = match self.condition(field.versions) {
-                None => writeln!(assignments, "this.{place} = {value};"),
-                Some(present) => writeln!(assignments, "if {present} {{\nthis.{place} = {value};\n}}"),
+            let default = field.rust_default()?.0;
+            let _ = match condition(field.versions) {
+                None => writeln!(fields, "{}: {value},", snake(&field.name)),
+                Some(present) => {
+                    writeln!(fields, "{}: if {present} {{ {value} }} else {{ {default} }},", snake(&field.name))
+                }
             };
         }
-        let (mutable, s) = if assignments.is_empty() { ("", "_s") } else { ("mut ", "s") };
-        let version = if mentions(&assignments, "version") { "let version = s.version;\n" } else { "" };
-        format!(
+        let sampler = if fields.is_empty() { "_" } else { "s" };
+        Ok(format!(
             "#[cfg(test)]\nimpl crate::sample::Sample for {name} {{\n\
-             fn sample({s}: &mut crate::sample::Sampler) -> Self {{\n\
-             {version}let {mutable}this = Self::default();\n{assignments}this\n}}\n}}\n\n"
-        )
+             fn sample({sampler}: &mut crate::sample::Sampler) -> Self {{\n\
+             Self {{ {fields} }}\n}}\n}}\n\n"
+        ))
     }
 
     fn tagged(&self) -> impl Iterator<Item = &Field> {
@@ -534,8 +538,13 @@ fn mentions(code: &str, word: &str) -> bool {
 }
 
 fn negate(condition: &str) -> String {
-    match condition.split_once(" == ") {
-        Some((left, right)) => format!("{left} != {right}"),
-        None => format!("!{condition}"),
+    if let Some(place) = condition.strip_suffix(".is_none()") {
+        format!("{place}.is_some()")
+    } else if let Some((left, right)) = condition.split_once(" == ") {
+        format!("{left} != {right}")
+    } else if let Some(place) = condition.strip_prefix('!') {
+        place.to_owned()
+    } else {
+        format!("!{condition}")
     }
 }

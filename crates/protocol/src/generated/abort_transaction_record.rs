@@ -36,7 +36,7 @@ impl Message for AbortTransactionRecord {
             return w.fail(EncodeError::UnsupportedVersion { message: Self::NAME, version });
         }
         let tags = w.tagged_fields();
-        if !self.reason.is_none() {
+        if self.reason.is_some() {
             w.tagged_field(&tags, 0, |w| {
                 w.nullable_string(self.reason.as_deref(), true);
             });
@@ -47,9 +47,7 @@ impl Message for AbortTransactionRecord {
 #[cfg(test)]
 impl crate::sample::Sample for AbortTransactionRecord {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.reason = s.draw();
-        this
+        Self { reason: s.draw() }
     }
 }
 

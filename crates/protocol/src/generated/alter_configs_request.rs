@@ -49,10 +49,7 @@ impl Message for AlterConfigsRequest {
 #[cfg(test)]
 impl crate::sample::Sample for AlterConfigsRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.resources = s.draw();
-        this.validate_only = s.draw();
-        this
+        Self { resources: s.draw(), validate_only: s.draw() }
     }
 }
 
@@ -95,11 +92,7 @@ impl AlterConfigsResource {
 #[cfg(test)]
 impl crate::sample::Sample for AlterConfigsResource {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.resource_type = s.draw();
-        this.resource_name = s.draw();
-        this.configs = s.draw();
-        this
+        Self { resource_type: s.draw(), resource_name: s.draw(), configs: s.draw() }
     }
 }
 
@@ -141,10 +134,7 @@ impl AlterableConfig {
 #[cfg(test)]
 impl crate::sample::Sample for AlterableConfig {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.value = s.draw();
-        this
+        Self { name: s.draw(), value: s.draw() }
     }
 }
 

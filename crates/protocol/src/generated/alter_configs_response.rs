@@ -49,10 +49,7 @@ impl Message for AlterConfigsResponse {
 #[cfg(test)]
 impl crate::sample::Sample for AlterConfigsResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.throttle_time_ms = s.draw();
-        this.responses = s.draw();
-        this
+        Self { throttle_time_ms: s.draw(), responses: s.draw() }
     }
 }
 
@@ -110,11 +107,11 @@ impl AlterConfigsResourceResponse {
 #[cfg(test)]
 impl crate::sample::Sample for AlterConfigsResourceResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.error_code = s.draw();
-        this.error_message = s.draw();
-        this.resource_type = s.draw();
-        this.resource_name = s.draw();
-        this
+        Self {
+            error_code: s.draw(),
+            error_message: s.draw(),
+            resource_type: s.draw(),
+            resource_name: s.draw(),
+        }
     }
 }

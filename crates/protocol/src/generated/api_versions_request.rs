@@ -53,15 +53,10 @@ impl Message for ApiVersionsRequest {
 #[cfg(test)]
 impl crate::sample::Sample for ApiVersionsRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        if version >= 3 {
-            this.client_software_name = s.draw();
+        Self {
+            client_software_name: if s.version >= 3 { s.draw() } else { Str::default() },
+            client_software_version: if s.version >= 3 { s.draw() } else { Str::default() },
         }
-        if version >= 3 {
-            this.client_software_version = s.draw();
-        }
-        this
     }
 }
 

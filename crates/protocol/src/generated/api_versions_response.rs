@@ -116,26 +116,15 @@ impl Message for ApiVersionsResponse {
 #[cfg(test)]
 impl crate::sample::Sample for ApiVersionsResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.error_code = s.draw();
-        this.api_keys = s.draw();
-        if version >= 1 {
-            this.throttle_time_ms = s.draw();
+        Self {
+            error_code: s.draw(),
+            api_keys: s.draw(),
+            throttle_time_ms: if s.version >= 1 { s.draw() } else { 0 },
+            supported_features: if s.version >= 3 { s.draw() } else { Vec::new() },
+            finalized_features_epoch: if s.version >= 3 { s.draw() } else { -1 },
+            finalized_features: if s.version >= 3 { s.draw() } else { Vec::new() },
+            zk_migration_ready: if s.version >= 3 { s.draw() } else { false },
         }
-        if version >= 3 {
-            this.supported_features = s.draw();
-        }
-        if version >= 3 {
-            this.finalized_features_epoch = s.draw();
-        }
-        if version >= 3 {
-            this.finalized_features = s.draw();
-        }
-        if version >= 3 {
-            this.zk_migration_ready = s.draw();
-        }
-        this
     }
 }
 
@@ -174,11 +163,7 @@ impl ApiVersion {
 #[cfg(test)]
 impl crate::sample::Sample for ApiVersion {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.api_key = s.draw();
-        this.min_version = s.draw();
-        this.max_version = s.draw();
-        this
+        Self { api_key: s.draw(), min_version: s.draw(), max_version: s.draw() }
     }
 }
 
@@ -211,11 +196,7 @@ impl SupportedFeatureKey {
 #[cfg(test)]
 impl crate::sample::Sample for SupportedFeatureKey {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.min_version = s.draw();
-        this.max_version = s.draw();
-        this
+        Self { name: s.draw(), min_version: s.draw(), max_version: s.draw() }
     }
 }
 
@@ -248,10 +229,6 @@ impl FinalizedFeatureKey {
 #[cfg(test)]
 impl crate::sample::Sample for FinalizedFeatureKey {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.max_version_level = s.draw();
-        this.min_version_level = s.draw();
-        this
+        Self { name: s.draw(), max_version_level: s.draw(), min_version_level: s.draw() }
     }
 }

@@ -36,7 +36,7 @@ impl Message for BeginTransactionRecord {
             return w.fail(EncodeError::UnsupportedVersion { message: Self::NAME, version });
         }
         let tags = w.tagged_fields();
-        if !self.name.is_none() {
+        if self.name.is_some() {
             w.tagged_field(&tags, 0, |w| {
                 w.nullable_string(self.name.as_deref(), true);
             });
@@ -47,9 +47,7 @@ impl Message for BeginTransactionRecord {
 #[cfg(test)]
 impl crate::sample::Sample for BeginTransactionRecord {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this
+        Self { name: s.draw() }
     }
 }
 

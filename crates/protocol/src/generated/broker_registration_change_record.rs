@@ -73,7 +73,7 @@ impl Message for BrokerRegistrationChangeRecord {
                 w.array(&self.log_dirs, true, |w, item| w.uuid(*item));
             });
         }
-        if version == 3 && !self.cordoned_log_dirs.is_none() {
+        if version == 3 && self.cordoned_log_dirs.is_some() {
             w.tagged_field(&tags, 3, |w| {
                 w.nullable_array(self.cordoned_log_dirs.as_deref(), true, |w, item| w.uuid(*item));
             });
@@ -84,21 +84,14 @@ impl Message for BrokerRegistrationChangeRecord {
 #[cfg(test)]
 impl crate::sample::Sample for BrokerRegistrationChangeRecord {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.broker_id = s.draw();
-        this.broker_epoch = s.draw();
-        this.fenced = s.draw();
-        if version >= 1 {
-            this.in_controlled_shutdown = s.draw();
+        Self {
+            broker_id: s.draw(),
+            broker_epoch: s.draw(),
+            fenced: s.draw(),
+            in_controlled_shutdown: if s.version >= 1 { s.draw() } else { 0 },
+            log_dirs: if s.version >= 2 { s.draw() } else { Vec::new() },
+            cordoned_log_dirs: if s.version == 3 { s.draw() } else { None },
         }
-        if version >= 2 {
-            this.log_dirs = s.draw();
-        }
-        if version == 3 {
-            this.cordoned_log_dirs = s.draw();
-        }
-        this
     }
 }
 

@@ -62,12 +62,7 @@ impl Message for ConfigRecord {
 #[cfg(test)]
 impl crate::sample::Sample for ConfigRecord {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.resource_type = s.draw();
-        this.resource_name = s.draw();
-        this.name = s.draw();
-        this.value = s.draw();
-        this
+        Self { resource_type: s.draw(), resource_name: s.draw(), name: s.draw(), value: s.draw() }
     }
 }
 

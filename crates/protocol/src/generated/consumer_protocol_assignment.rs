@@ -41,10 +41,7 @@ impl Message for ConsumerProtocolAssignment {
 #[cfg(test)]
 impl crate::sample::Sample for ConsumerProtocolAssignment {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.assigned_partitions = s.draw();
-        this.user_data = s.draw();
-        this
+        Self { assigned_partitions: s.draw(), user_data: s.draw() }
     }
 }
 
@@ -71,9 +68,6 @@ impl TopicPartition {
 #[cfg(test)]
 impl crate::sample::Sample for TopicPartition {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.topic = s.draw();
-        this.partitions = s.draw();
-        this
+        Self { topic: s.draw(), partitions: s.draw() }
     }
 }

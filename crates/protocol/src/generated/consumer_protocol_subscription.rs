@@ -75,20 +75,13 @@ impl Message for ConsumerProtocolSubscription {
 #[cfg(test)]
 impl crate::sample::Sample for ConsumerProtocolSubscription {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.topics = s.draw();
-        this.user_data = s.draw();
-        if version >= 1 {
-            this.owned_partitions = s.draw();
+        Self {
+            topics: s.draw(),
+            user_data: s.draw(),
+            owned_partitions: if s.version >= 1 { s.draw() } else { Vec::new() },
+            generation_id: if s.version >= 2 { s.draw() } else { -1 },
+            rack_id: if s.version == 3 { s.draw() } else { None },
         }
-        if version >= 2 {
-            this.generation_id = s.draw();
-        }
-        if version == 3 {
-            this.rack_id = s.draw();
-        }
-        this
     }
 }
 
@@ -115,9 +108,6 @@ impl TopicPartition {
 #[cfg(test)]
 impl crate::sample::Sample for TopicPartition {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.topic = s.draw();
-        this.partitions = s.draw();
-        this
+        Self { topic: s.draw(), partitions: s.draw() }
     }
 }

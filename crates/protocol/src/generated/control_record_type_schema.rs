@@ -32,8 +32,6 @@ impl Message for ControlRecordTypeSchema {
 #[cfg(test)]
 impl crate::sample::Sample for ControlRecordTypeSchema {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.r#type = s.draw();
-        this
+        Self { r#type: s.draw() }
     }
 }

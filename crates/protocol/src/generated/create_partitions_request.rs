@@ -53,11 +53,7 @@ impl Message for CreatePartitionsRequest {
 #[cfg(test)]
 impl crate::sample::Sample for CreatePartitionsRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.topics = s.draw();
-        this.timeout_ms = s.draw();
-        this.validate_only = s.draw();
-        this
+        Self { topics: s.draw(), timeout_ms: s.draw(), validate_only: s.draw() }
     }
 }
 
@@ -106,11 +102,7 @@ impl CreatePartitionsTopic {
 #[cfg(test)]
 impl crate::sample::Sample for CreatePartitionsTopic {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.count = s.draw();
-        this.assignments = s.draw();
-        this
+        Self { name: s.draw(), count: s.draw(), assignments: s.draw() }
     }
 }
 
@@ -143,9 +135,7 @@ impl CreatePartitionsAssignment {
 #[cfg(test)]
 impl crate::sample::Sample for CreatePartitionsAssignment {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.broker_ids = s.draw();
-        this
+        Self { broker_ids: s.draw() }
     }
 }
 

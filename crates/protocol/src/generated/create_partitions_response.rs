@@ -49,10 +49,7 @@ impl Message for CreatePartitionsResponse {
 #[cfg(test)]
 impl crate::sample::Sample for CreatePartitionsResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.throttle_time_ms = s.draw();
-        this.results = s.draw();
-        this
+        Self { throttle_time_ms: s.draw(), results: s.draw() }
     }
 }
 
@@ -95,10 +92,6 @@ impl CreatePartitionsTopicResult {
 #[cfg(test)]
 impl crate::sample::Sample for CreatePartitionsTopicResult {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.error_code = s.draw();
-        this.error_message = s.draw();
-        this
+        Self { name: s.draw(), error_code: s.draw(), error_message: s.draw() }
     }
 }

@@ -59,11 +59,7 @@ impl Message for CreateTopicsRequest {
 #[cfg(test)]
 impl crate::sample::Sample for CreateTopicsRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.topics = s.draw();
-        this.timeout_ms = s.draw();
-        this.validate_only = s.draw();
-        this
+        Self { topics: s.draw(), timeout_ms: s.draw(), validate_only: s.draw() }
     }
 }
 
@@ -114,13 +110,13 @@ impl CreatableTopic {
 #[cfg(test)]
 impl crate::sample::Sample for CreatableTopic {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.num_partitions = s.draw();
-        this.replication_factor = s.draw();
-        this.assignments = s.draw();
-        this.configs = s.draw();
-        this
+        Self {
+            name: s.draw(),
+            num_partitions: s.draw(),
+            replication_factor: s.draw(),
+            assignments: s.draw(),
+            configs: s.draw(),
+        }
     }
 }
 
@@ -156,10 +152,7 @@ impl CreatableReplicaAssignment {
 #[cfg(test)]
 impl crate::sample::Sample for CreatableReplicaAssignment {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.partition_index = s.draw();
-        this.broker_ids = s.draw();
-        this
+        Self { partition_index: s.draw(), broker_ids: s.draw() }
     }
 }
 
@@ -201,10 +194,7 @@ impl CreatableTopicConfig {
 #[cfg(test)]
 impl crate::sample::Sample for CreatableTopicConfig {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.value = s.draw();
-        this
+        Self { name: s.draw(), value: s.draw() }
     }
 }
 

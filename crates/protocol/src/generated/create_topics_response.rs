@@ -50,10 +50,7 @@ impl Message for CreateTopicsResponse {
 #[cfg(test)]
 impl crate::sample::Sample for CreateTopicsResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.throttle_time_ms = s.draw();
-        this.topics = s.draw();
-        this
+        Self { throttle_time_ms: s.draw(), topics: s.draw() }
     }
 }
 
@@ -153,27 +150,16 @@ impl CreatableTopicResult {
 #[cfg(test)]
 impl crate::sample::Sample for CreatableTopicResult {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.name = s.draw();
-        if version == 7 {
-            this.topic_id = s.draw();
+        Self {
+            name: s.draw(),
+            topic_id: if s.version == 7 { s.draw() } else { Uuid::nil() },
+            error_code: s.draw(),
+            error_message: s.draw(),
+            topic_config_error_code: if s.version >= 5 { s.draw() } else { 0 },
+            num_partitions: if s.version >= 5 { s.draw() } else { -1 },
+            replication_factor: if s.version >= 5 { s.draw() } else { -1 },
+            configs: if s.version >= 5 { s.draw() } else { Some(Vec::new()) },
         }
-        this.error_code = s.draw();
-        this.error_message = s.draw();
-        if version >= 5 {
-            this.topic_config_error_code = s.draw();
-        }
-        if version >= 5 {
-            this.num_partitions = s.draw();
-        }
-        if version >= 5 {
-            this.replication_factor = s.draw();
-        }
-        if version >= 5 {
-            this.configs = s.draw();
-        }
-        this
     }
 }
 
@@ -230,12 +216,12 @@ impl CreatableTopicConfigs {
 #[cfg(test)]
 impl crate::sample::Sample for CreatableTopicConfigs {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.value = s.draw();
-        this.read_only = s.draw();
-        this.config_source = s.draw();
-        this.is_sensitive = s.draw();
-        this
+        Self {
+            name: s.draw(),
+            value: s.draw(),
+            read_only: s.draw(),
+            config_source: s.draw(),
+            is_sensitive: s.draw(),
+        }
     }
 }

@@ -43,9 +43,7 @@ impl Message for DeleteGroupsRequest {
 #[cfg(test)]
 impl crate::sample::Sample for DeleteGroupsRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.groups_names = s.draw();
-        this
+        Self { groups_names: s.draw() }
     }
 }
 

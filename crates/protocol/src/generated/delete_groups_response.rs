@@ -49,10 +49,7 @@ impl Message for DeleteGroupsResponse {
 #[cfg(test)]
 impl crate::sample::Sample for DeleteGroupsResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.throttle_time_ms = s.draw();
-        this.results = s.draw();
-        this
+        Self { throttle_time_ms: s.draw(), results: s.draw() }
     }
 }
 
@@ -88,9 +85,6 @@ impl DeletableGroupResult {
 #[cfg(test)]
 impl crate::sample::Sample for DeletableGroupResult {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.group_id = s.draw();
-        this.error_code = s.draw();
-        this
+        Self { group_id: s.draw(), error_code: s.draw() }
     }
 }

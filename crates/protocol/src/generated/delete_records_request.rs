@@ -49,10 +49,7 @@ impl Message for DeleteRecordsRequest {
 #[cfg(test)]
 impl crate::sample::Sample for DeleteRecordsRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.topics = s.draw();
-        this.timeout_ms = s.draw();
-        this
+        Self { topics: s.draw(), timeout_ms: s.draw() }
     }
 }
 
@@ -91,10 +88,7 @@ impl DeleteRecordsTopic {
 #[cfg(test)]
 impl crate::sample::Sample for DeleteRecordsTopic {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.partitions = s.draw();
-        this
+        Self { name: s.draw(), partitions: s.draw() }
     }
 }
 
@@ -130,10 +124,7 @@ impl DeleteRecordsPartition {
 #[cfg(test)]
 impl crate::sample::Sample for DeleteRecordsPartition {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.partition_index = s.draw();
-        this.offset = s.draw();
-        this
+        Self { partition_index: s.draw(), offset: s.draw() }
     }
 }
 

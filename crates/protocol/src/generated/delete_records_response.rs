@@ -49,10 +49,7 @@ impl Message for DeleteRecordsResponse {
 #[cfg(test)]
 impl crate::sample::Sample for DeleteRecordsResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.throttle_time_ms = s.draw();
-        this.topics = s.draw();
-        this
+        Self { throttle_time_ms: s.draw(), topics: s.draw() }
     }
 }
 
@@ -91,10 +88,7 @@ impl DeleteRecordsTopicResult {
 #[cfg(test)]
 impl crate::sample::Sample for DeleteRecordsTopicResult {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.partitions = s.draw();
-        this
+        Self { name: s.draw(), partitions: s.draw() }
     }
 }
 
@@ -133,10 +127,6 @@ impl DeleteRecordsPartitionResult {
 #[cfg(test)]
 impl crate::sample::Sample for DeleteRecordsPartitionResult {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.partition_index = s.draw();
-        this.low_watermark = s.draw();
-        this.error_code = s.draw();
-        this
+        Self { partition_index: s.draw(), low_watermark: s.draw(), error_code: s.draw() }
     }
 }

@@ -66,16 +66,11 @@ impl Message for DeleteTopicsRequest {
 #[cfg(test)]
 impl crate::sample::Sample for DeleteTopicsRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        if version == 6 {
-            this.topics = s.draw();
+        Self {
+            topics: if s.version == 6 { s.draw() } else { Vec::new() },
+            topic_names: if s.version <= 5 { s.draw() } else { Vec::new() },
+            timeout_ms: s.draw(),
         }
-        if version <= 5 {
-            this.topic_names = s.draw();
-        }
-        this.timeout_ms = s.draw();
-        this
     }
 }
 
@@ -105,10 +100,7 @@ impl DeleteTopicState {
 #[cfg(test)]
 impl crate::sample::Sample for DeleteTopicState {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.topic_id = s.draw();
-        this
+        Self { name: s.draw(), topic_id: s.draw() }
     }
 }
 

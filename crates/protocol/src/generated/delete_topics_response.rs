@@ -50,10 +50,7 @@ impl Message for DeleteTopicsResponse {
 #[cfg(test)]
 impl crate::sample::Sample for DeleteTopicsResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.throttle_time_ms = s.draw();
-        this.responses = s.draw();
-        this
+        Self { throttle_time_ms: s.draw(), responses: s.draw() }
     }
 }
 
@@ -116,16 +113,11 @@ impl DeletableTopicResult {
 #[cfg(test)]
 impl crate::sample::Sample for DeletableTopicResult {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.name = if version == 6 { s.draw() } else { Some(s.draw()) };
-        if version == 6 {
-            this.topic_id = s.draw();
+        Self {
+            name: if s.version == 6 { s.draw() } else { Some(s.draw()) },
+            topic_id: if s.version == 6 { s.draw() } else { Uuid::nil() },
+            error_code: s.draw(),
+            error_message: if s.version >= 5 { s.draw() } else { None },
         }
-        this.error_code = s.draw();
-        if version >= 5 {
-            this.error_message = s.draw();
-        }
-        this
     }
 }

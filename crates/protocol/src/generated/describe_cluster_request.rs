@@ -55,16 +55,11 @@ impl Message for DescribeClusterRequest {
 #[cfg(test)]
 impl crate::sample::Sample for DescribeClusterRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.include_cluster_authorized_operations = s.draw();
-        if version >= 1 {
-            this.endpoint_type = s.draw();
+        Self {
+            include_cluster_authorized_operations: s.draw(),
+            endpoint_type: if s.version >= 1 { s.draw() } else { 1 },
+            include_fenced_brokers: if s.version == 2 { s.draw() } else { false },
         }
-        if version == 2 {
-            this.include_fenced_brokers = s.draw();
-        }
-        this
     }
 }
 

@@ -84,19 +84,16 @@ impl Message for DescribeClusterResponse {
 #[cfg(test)]
 impl crate::sample::Sample for DescribeClusterResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.throttle_time_ms = s.draw();
-        this.error_code = s.draw();
-        this.error_message = s.draw();
-        if version >= 1 {
-            this.endpoint_type = s.draw();
+        Self {
+            throttle_time_ms: s.draw(),
+            error_code: s.draw(),
+            error_message: s.draw(),
+            endpoint_type: if s.version >= 1 { s.draw() } else { 1 },
+            cluster_id: s.draw(),
+            controller_id: s.draw(),
+            brokers: s.draw(),
+            cluster_authorized_operations: s.draw(),
         }
-        this.cluster_id = s.draw();
-        this.controller_id = s.draw();
-        this.brokers = s.draw();
-        this.cluster_authorized_operations = s.draw();
-        this
     }
 }
 
@@ -143,15 +140,12 @@ impl DescribeClusterBroker {
 #[cfg(test)]
 impl crate::sample::Sample for DescribeClusterBroker {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.broker_id = s.draw();
-        this.host = s.draw();
-        this.port = s.draw();
-        this.rack = s.draw();
-        if version == 2 {
-            this.is_fenced = s.draw();
+        Self {
+            broker_id: s.draw(),
+            host: s.draw(),
+            port: s.draw(),
+            rack: s.draw(),
+            is_fenced: if s.version == 2 { s.draw() } else { false },
         }
-        this
     }
 }

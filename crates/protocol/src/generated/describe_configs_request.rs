@@ -55,14 +55,11 @@ impl Message for DescribeConfigsRequest {
 #[cfg(test)]
 impl crate::sample::Sample for DescribeConfigsRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.resources = s.draw();
-        this.include_synonyms = s.draw();
-        if version >= 3 {
-            this.include_documentation = s.draw();
+        Self {
+            resources: s.draw(),
+            include_synonyms: s.draw(),
+            include_documentation: if s.version >= 3 { s.draw() } else { false },
         }
-        this
     }
 }
 
@@ -111,11 +108,7 @@ impl DescribeConfigsResource {
 #[cfg(test)]
 impl crate::sample::Sample for DescribeConfigsResource {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.resource_type = s.draw();
-        this.resource_name = s.draw();
-        this.configuration_keys = s.draw();
-        this
+        Self { resource_type: s.draw(), resource_name: s.draw(), configuration_keys: s.draw() }
     }
 }
 

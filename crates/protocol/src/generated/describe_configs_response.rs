@@ -49,10 +49,7 @@ impl Message for DescribeConfigsResponse {
 #[cfg(test)]
 impl crate::sample::Sample for DescribeConfigsResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.throttle_time_ms = s.draw();
-        this.results = s.draw();
-        this
+        Self { throttle_time_ms: s.draw(), results: s.draw() }
     }
 }
 
@@ -115,13 +112,13 @@ impl DescribeConfigsResult {
 #[cfg(test)]
 impl crate::sample::Sample for DescribeConfigsResult {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.error_code = s.draw();
-        this.error_message = s.draw();
-        this.resource_type = s.draw();
-        this.resource_name = s.draw();
-        this.configs = s.draw();
-        this
+        Self {
+            error_code: s.draw(),
+            error_message: s.draw(),
+            resource_type: s.draw(),
+            resource_name: s.draw(),
+            configs: s.draw(),
+        }
     }
 }
 
@@ -203,21 +200,16 @@ impl DescribeConfigsResourceResult {
 #[cfg(test)]
 impl crate::sample::Sample for DescribeConfigsResourceResult {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.value = s.draw();
-        this.read_only = s.draw();
-        this.config_source = s.draw();
-        this.is_sensitive = s.draw();
-        this.synonyms = s.draw();
-        if version >= 3 {
-            this.config_type = s.draw();
+        Self {
+            name: s.draw(),
+            value: s.draw(),
+            read_only: s.draw(),
+            config_source: s.draw(),
+            is_sensitive: s.draw(),
+            synonyms: s.draw(),
+            config_type: if s.version >= 3 { s.draw() } else { 0 },
+            documentation: if s.version >= 3 { s.draw() } else { Some(Str::default()) },
         }
-        if version >= 3 {
-            this.documentation = s.draw();
-        }
-        this
     }
 }
 
@@ -262,10 +254,6 @@ impl DescribeConfigsSynonym {
 #[cfg(test)]
 impl crate::sample::Sample for DescribeConfigsSynonym {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.value = s.draw();
-        this.source = s.draw();
-        this
+        Self { name: s.draw(), value: s.draw(), source: s.draw() }
     }
 }

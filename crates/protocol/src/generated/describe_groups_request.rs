@@ -51,13 +51,10 @@ impl Message for DescribeGroupsRequest {
 #[cfg(test)]
 impl crate::sample::Sample for DescribeGroupsRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.groups = s.draw();
-        if version >= 3 {
-            this.include_authorized_operations = s.draw();
+        Self {
+            groups: s.draw(),
+            include_authorized_operations: if s.version >= 3 { s.draw() } else { false },
         }
-        this
     }
 }
 

@@ -52,13 +52,7 @@ impl Message for DescribeGroupsResponse {
 #[cfg(test)]
 impl crate::sample::Sample for DescribeGroupsResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        if version >= 1 {
-            this.throttle_time_ms = s.draw();
-        }
-        this.groups = s.draw();
-        this
+        Self { throttle_time_ms: if s.version >= 1 { s.draw() } else { 0 }, groups: s.draw() }
     }
 }
 
@@ -140,21 +134,16 @@ impl DescribedGroup {
 #[cfg(test)]
 impl crate::sample::Sample for DescribedGroup {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.error_code = s.draw();
-        if version == 6 {
-            this.error_message = s.draw();
+        Self {
+            error_code: s.draw(),
+            error_message: if s.version == 6 { s.draw() } else { None },
+            group_id: s.draw(),
+            group_state: s.draw(),
+            protocol_type: s.draw(),
+            protocol_data: s.draw(),
+            members: s.draw(),
+            authorized_operations: if s.version >= 3 { s.draw() } else { -2147483648 },
         }
-        this.group_id = s.draw();
-        this.group_state = s.draw();
-        this.protocol_type = s.draw();
-        this.protocol_data = s.draw();
-        this.members = s.draw();
-        if version >= 3 {
-            this.authorized_operations = s.draw();
-        }
-        this
     }
 }
 
@@ -211,16 +200,13 @@ impl DescribedGroupMember {
 #[cfg(test)]
 impl crate::sample::Sample for DescribedGroupMember {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.member_id = s.draw();
-        if version >= 4 {
-            this.group_instance_id = s.draw();
+        Self {
+            member_id: s.draw(),
+            group_instance_id: if s.version >= 4 { s.draw() } else { None },
+            client_id: s.draw(),
+            client_host: s.draw(),
+            member_metadata: s.draw(),
+            member_assignment: s.draw(),
         }
-        this.client_id = s.draw();
-        this.client_host = s.draw();
-        this.member_metadata = s.draw();
-        this.member_assignment = s.draw();
-        this
     }
 }

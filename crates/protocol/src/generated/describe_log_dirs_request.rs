@@ -50,9 +50,7 @@ impl Message for DescribeLogDirsRequest {
 #[cfg(test)]
 impl crate::sample::Sample for DescribeLogDirsRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.topics = s.draw();
-        this
+        Self { topics: s.draw() }
     }
 }
 
@@ -88,10 +86,7 @@ impl DescribableLogDirTopic {
 #[cfg(test)]
 impl crate::sample::Sample for DescribableLogDirTopic {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.topic = s.draw();
-        this.partitions = s.draw();
-        this
+        Self { topic: s.draw(), partitions: s.draw() }
     }
 }
 

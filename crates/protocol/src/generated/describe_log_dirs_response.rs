@@ -55,14 +55,11 @@ impl Message for DescribeLogDirsResponse {
 #[cfg(test)]
 impl crate::sample::Sample for DescribeLogDirsResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.throttle_time_ms = s.draw();
-        if version >= 3 {
-            this.error_code = s.draw();
+        Self {
+            throttle_time_ms: s.draw(),
+            error_code: if s.version >= 3 { s.draw() } else { 0 },
+            results: s.draw(),
         }
-        this.results = s.draw();
-        this
     }
 }
 
@@ -136,21 +133,14 @@ impl DescribeLogDirsResult {
 #[cfg(test)]
 impl crate::sample::Sample for DescribeLogDirsResult {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.error_code = s.draw();
-        this.log_dir = s.draw();
-        this.topics = s.draw();
-        if version >= 4 {
-            this.total_bytes = s.draw();
+        Self {
+            error_code: s.draw(),
+            log_dir: s.draw(),
+            topics: s.draw(),
+            total_bytes: if s.version >= 4 { s.draw() } else { -1 },
+            usable_bytes: if s.version >= 4 { s.draw() } else { -1 },
+            is_cordoned: if s.version == 5 { s.draw() } else { false },
         }
-        if version >= 4 {
-            this.usable_bytes = s.draw();
-        }
-        if version == 5 {
-            this.is_cordoned = s.draw();
-        }
-        this
     }
 }
 
@@ -189,10 +179,7 @@ impl DescribeLogDirsTopic {
 #[cfg(test)]
 impl crate::sample::Sample for DescribeLogDirsTopic {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.partitions = s.draw();
-        this
+        Self { name: s.draw(), partitions: s.draw() }
     }
 }
 
@@ -239,11 +226,11 @@ impl DescribeLogDirsPartition {
 #[cfg(test)]
 impl crate::sample::Sample for DescribeLogDirsPartition {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.partition_index = s.draw();
-        this.partition_size = s.draw();
-        this.offset_lag = s.draw();
-        this.is_future_key = s.draw();
-        this
+        Self {
+            partition_index: s.draw(),
+            partition_size: s.draw(),
+            offset_lag: s.draw(),
+            is_future_key: s.draw(),
+        }
     }
 }

@@ -37,9 +37,7 @@ impl Message for DescribeProducersRequest {
 #[cfg(test)]
 impl crate::sample::Sample for DescribeProducersRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.topics = s.draw();
-        this
+        Self { topics: s.draw() }
     }
 }
 
@@ -69,10 +67,7 @@ impl TopicRequest {
 #[cfg(test)]
 impl crate::sample::Sample for TopicRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.partition_indexes = s.draw();
-        this
+        Self { name: s.draw(), partition_indexes: s.draw() }
     }
 }
 

@@ -43,10 +43,7 @@ impl Message for DescribeProducersResponse {
 #[cfg(test)]
 impl crate::sample::Sample for DescribeProducersResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.throttle_time_ms = s.draw();
-        this.topics = s.draw();
-        this
+        Self { throttle_time_ms: s.draw(), topics: s.draw() }
     }
 }
 
@@ -79,10 +76,7 @@ impl TopicResponse {
 #[cfg(test)]
 impl crate::sample::Sample for TopicResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.partitions = s.draw();
-        this
+        Self { name: s.draw(), partitions: s.draw() }
     }
 }
 
@@ -123,12 +117,12 @@ impl PartitionResponse {
 #[cfg(test)]
 impl crate::sample::Sample for PartitionResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.partition_index = s.draw();
-        this.error_code = s.draw();
-        this.error_message = s.draw();
-        this.active_producers = s.draw();
-        this
+        Self {
+            partition_index: s.draw(),
+            error_code: s.draw(),
+            error_message: s.draw(),
+            active_producers: s.draw(),
+        }
     }
 }
 
@@ -190,13 +184,13 @@ impl ProducerState {
 #[cfg(test)]
 impl crate::sample::Sample for ProducerState {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.producer_id = s.draw();
-        this.producer_epoch = s.draw();
-        this.last_sequence = s.draw();
-        this.last_timestamp = s.draw();
-        this.coordinator_epoch = s.draw();
-        this.current_txn_start_offset = s.draw();
-        this
+        Self {
+            producer_id: s.draw(),
+            producer_epoch: s.draw(),
+            last_sequence: s.draw(),
+            last_timestamp: s.draw(),
+            coordinator_epoch: s.draw(),
+            current_txn_start_offset: s.draw(),
+        }
     }
 }

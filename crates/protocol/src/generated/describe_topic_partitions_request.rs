@@ -53,11 +53,7 @@ impl Message for DescribeTopicPartitionsRequest {
 #[cfg(test)]
 impl crate::sample::Sample for DescribeTopicPartitionsRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.topics = s.draw();
-        this.response_partition_limit = s.draw();
-        this.cursor = s.draw();
-        this
+        Self { topics: s.draw(), response_partition_limit: s.draw(), cursor: s.draw() }
     }
 }
 
@@ -84,9 +80,7 @@ impl TopicRequest {
 #[cfg(test)]
 impl crate::sample::Sample for TopicRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this
+        Self { name: s.draw() }
     }
 }
 
@@ -116,10 +110,7 @@ impl Cursor {
 #[cfg(test)]
 impl crate::sample::Sample for Cursor {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.topic_name = s.draw();
-        this.partition_index = s.draw();
-        this
+        Self { topic_name: s.draw(), partition_index: s.draw() }
     }
 }
 

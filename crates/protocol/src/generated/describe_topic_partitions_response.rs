@@ -48,11 +48,7 @@ impl Message for DescribeTopicPartitionsResponse {
 #[cfg(test)]
 impl crate::sample::Sample for DescribeTopicPartitionsResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.throttle_time_ms = s.draw();
-        this.topics = s.draw();
-        this.next_cursor = s.draw();
-        this
+        Self { throttle_time_ms: s.draw(), topics: s.draw(), next_cursor: s.draw() }
     }
 }
 
@@ -115,14 +111,14 @@ impl DescribeTopicPartitionsResponseTopic {
 #[cfg(test)]
 impl crate::sample::Sample for DescribeTopicPartitionsResponseTopic {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.error_code = s.draw();
-        this.name = s.draw();
-        this.topic_id = s.draw();
-        this.is_internal = s.draw();
-        this.partitions = s.draw();
-        this.topic_authorized_operations = s.draw();
-        this
+        Self {
+            error_code: s.draw(),
+            name: s.draw(),
+            topic_id: s.draw(),
+            is_internal: s.draw(),
+            partitions: s.draw(),
+            topic_authorized_operations: s.draw(),
+        }
     }
 }
 
@@ -199,17 +195,17 @@ impl DescribeTopicPartitionsResponsePartition {
 #[cfg(test)]
 impl crate::sample::Sample for DescribeTopicPartitionsResponsePartition {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.error_code = s.draw();
-        this.partition_index = s.draw();
-        this.leader_id = s.draw();
-        this.leader_epoch = s.draw();
-        this.replica_nodes = s.draw();
-        this.isr_nodes = s.draw();
-        this.eligible_leader_replicas = s.draw();
-        this.last_known_elr = s.draw();
-        this.offline_replicas = s.draw();
-        this
+        Self {
+            error_code: s.draw(),
+            partition_index: s.draw(),
+            leader_id: s.draw(),
+            leader_epoch: s.draw(),
+            replica_nodes: s.draw(),
+            isr_nodes: s.draw(),
+            eligible_leader_replicas: s.draw(),
+            last_known_elr: s.draw(),
+            offline_replicas: s.draw(),
+        }
     }
 }
 
@@ -239,9 +235,6 @@ impl Cursor {
 #[cfg(test)]
 impl crate::sample::Sample for Cursor {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.topic_name = s.draw();
-        this.partition_index = s.draw();
-        this
+        Self { topic_name: s.draw(), partition_index: s.draw() }
     }
 }

@@ -30,9 +30,8 @@ impl Message for EndTransactionRecord {
 
 #[cfg(test)]
 impl crate::sample::Sample for EndTransactionRecord {
-    fn sample(_s: &mut crate::sample::Sampler) -> Self {
-        let this = Self::default();
-        this
+    fn sample(_: &mut crate::sample::Sampler) -> Self {
+        Self {}
     }
 }
 

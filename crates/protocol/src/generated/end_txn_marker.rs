@@ -32,8 +32,6 @@ impl Message for EndTxnMarker {
 #[cfg(test)]
 impl crate::sample::Sample for EndTxnMarker {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.coordinator_epoch = s.draw();
-        this
+        Self { coordinator_epoch: s.draw() }
     }
 }

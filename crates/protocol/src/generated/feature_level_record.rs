@@ -40,10 +40,7 @@ impl Message for FeatureLevelRecord {
 #[cfg(test)]
 impl crate::sample::Sample for FeatureLevelRecord {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.feature_level = s.draw();
-        this
+        Self { name: s.draw(), feature_level: s.draw() }
     }
 }
 

@@ -121,7 +121,7 @@ impl Message for FetchRequest {
         }
         if flexible {
             let tags = w.tagged_fields();
-            if version >= 12 && !self.cluster_id.is_none() {
+            if version >= 12 && self.cluster_id.is_some() {
                 w.tagged_field(&tags, 0, |w| {
                     w.nullable_string(self.cluster_id.as_deref(), true);
                 });
@@ -138,35 +138,20 @@ impl Message for FetchRequest {
 #[cfg(test)]
 impl crate::sample::Sample for FetchRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        if version >= 12 {
-            this.cluster_id = s.draw();
+        Self {
+            cluster_id: if s.version >= 12 { s.draw() } else { None },
+            replica_id: if s.version <= 14 { s.draw() } else { -1 },
+            replica_state: if s.version >= 15 { s.draw() } else { ReplicaState::default() },
+            max_wait_ms: s.draw(),
+            min_bytes: s.draw(),
+            max_bytes: s.draw(),
+            isolation_level: s.draw(),
+            session_id: if s.version >= 7 { s.draw() } else { 0 },
+            session_epoch: if s.version >= 7 { s.draw() } else { -1 },
+            topics: s.draw(),
+            forgotten_topics_data: if s.version >= 7 { s.draw() } else { Vec::new() },
+            rack_id: if s.version >= 11 { s.draw() } else { Str::default() },
         }
-        if version <= 14 {
-            this.replica_id = s.draw();
-        }
-        if version >= 15 {
-            this.replica_state = s.draw();
-        }
-        this.max_wait_ms = s.draw();
-        this.min_bytes = s.draw();
-        this.max_bytes = s.draw();
-        this.isolation_level = s.draw();
-        if version >= 7 {
-            this.session_id = s.draw();
-        }
-        if version >= 7 {
-            this.session_epoch = s.draw();
-        }
-        this.topics = s.draw();
-        if version >= 7 {
-            this.forgotten_topics_data = s.draw();
-        }
-        if version >= 11 {
-            this.rack_id = s.draw();
-        }
-        this
     }
 }
 
@@ -202,10 +187,7 @@ impl ReplicaState {
 #[cfg(test)]
 impl crate::sample::Sample for ReplicaState {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.replica_id = s.draw();
-        this.replica_epoch = s.draw();
-        this
+        Self { replica_id: s.draw(), replica_epoch: s.draw() }
     }
 }
 
@@ -252,16 +234,11 @@ impl FetchTopic {
 #[cfg(test)]
 impl crate::sample::Sample for FetchTopic {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        if version <= 12 {
-            this.topic = s.draw();
+        Self {
+            topic: if s.version <= 12 { s.draw() } else { Str::default() },
+            topic_id: if s.version >= 13 { s.draw() } else { Uuid::nil() },
+            partitions: s.draw(),
         }
-        if version >= 13 {
-            this.topic_id = s.draw();
-        }
-        this.partitions = s.draw();
-        this
     }
 }
 
@@ -360,27 +337,16 @@ impl FetchPartition {
 #[cfg(test)]
 impl crate::sample::Sample for FetchPartition {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.partition = s.draw();
-        if version >= 9 {
-            this.current_leader_epoch = s.draw();
+        Self {
+            partition: s.draw(),
+            current_leader_epoch: if s.version >= 9 { s.draw() } else { -1 },
+            fetch_offset: s.draw(),
+            last_fetched_epoch: if s.version >= 12 { s.draw() } else { -1 },
+            log_start_offset: if s.version >= 5 { s.draw() } else { -1 },
+            partition_max_bytes: s.draw(),
+            replica_directory_id: if s.version >= 17 { s.draw() } else { Uuid::nil() },
+            high_watermark: if s.version == 18 { s.draw() } else { 9223372036854775807 },
         }
-        this.fetch_offset = s.draw();
-        if version >= 12 {
-            this.last_fetched_epoch = s.draw();
-        }
-        if version >= 5 {
-            this.log_start_offset = s.draw();
-        }
-        this.partition_max_bytes = s.draw();
-        if version >= 17 {
-            this.replica_directory_id = s.draw();
-        }
-        if version == 18 {
-            this.high_watermark = s.draw();
-        }
-        this
     }
 }
 
@@ -427,16 +393,11 @@ impl ForgottenTopic {
 #[cfg(test)]
 impl crate::sample::Sample for ForgottenTopic {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        if version <= 12 {
-            this.topic = s.draw();
+        Self {
+            topic: if s.version <= 12 { s.draw() } else { Str::default() },
+            topic_id: if s.version >= 13 { s.draw() } else { Uuid::nil() },
+            partitions: s.draw(),
         }
-        if version >= 13 {
-            this.topic_id = s.draw();
-        }
-        this.partitions = s.draw();
-        this
     }
 }
 

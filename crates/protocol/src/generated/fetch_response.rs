@@ -78,20 +78,13 @@ impl Message for FetchResponse {
 #[cfg(test)]
 impl crate::sample::Sample for FetchResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.throttle_time_ms = s.draw();
-        if version >= 7 {
-            this.error_code = s.draw();
+        Self {
+            throttle_time_ms: s.draw(),
+            error_code: if s.version >= 7 { s.draw() } else { 0 },
+            session_id: if s.version >= 7 { s.draw() } else { 0 },
+            responses: s.draw(),
+            node_endpoints: if s.version >= 16 { s.draw() } else { Vec::new() },
         }
-        if version >= 7 {
-            this.session_id = s.draw();
-        }
-        this.responses = s.draw();
-        if version >= 16 {
-            this.node_endpoints = s.draw();
-        }
-        this
     }
 }
 
@@ -138,16 +131,11 @@ impl FetchableTopicResponse {
 #[cfg(test)]
 impl crate::sample::Sample for FetchableTopicResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        if version <= 12 {
-            this.topic = s.draw();
+        Self {
+            topic: if s.version <= 12 { s.draw() } else { Str::default() },
+            topic_id: if s.version >= 13 { s.draw() } else { Uuid::nil() },
+            partitions: s.draw(),
         }
-        if version >= 13 {
-            this.topic_id = s.draw();
-        }
-        this.partitions = s.draw();
-        this
     }
 }
 
@@ -265,30 +253,19 @@ impl PartitionData {
 #[cfg(test)]
 impl crate::sample::Sample for PartitionData {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.partition_index = s.draw();
-        this.error_code = s.draw();
-        this.high_watermark = s.draw();
-        this.last_stable_offset = s.draw();
-        if version >= 5 {
-            this.log_start_offset = s.draw();
+        Self {
+            partition_index: s.draw(),
+            error_code: s.draw(),
+            high_watermark: s.draw(),
+            last_stable_offset: s.draw(),
+            log_start_offset: if s.version >= 5 { s.draw() } else { -1 },
+            diverging_epoch: if s.version >= 12 { s.draw() } else { EpochEndOffset::default() },
+            current_leader: if s.version >= 12 { s.draw() } else { LeaderIdAndEpoch::default() },
+            snapshot_id: if s.version >= 12 { s.draw() } else { SnapshotId::default() },
+            aborted_transactions: s.draw(),
+            preferred_read_replica: if s.version >= 11 { s.draw() } else { -1 },
+            records: s.draw(),
         }
-        if version >= 12 {
-            this.diverging_epoch = s.draw();
-        }
-        if version >= 12 {
-            this.current_leader = s.draw();
-        }
-        if version >= 12 {
-            this.snapshot_id = s.draw();
-        }
-        this.aborted_transactions = s.draw();
-        if version >= 11 {
-            this.preferred_read_replica = s.draw();
-        }
-        this.records = s.draw();
-        this
     }
 }
 
@@ -324,10 +301,7 @@ impl EpochEndOffset {
 #[cfg(test)]
 impl crate::sample::Sample for EpochEndOffset {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.epoch = s.draw();
-        this.end_offset = s.draw();
-        this
+        Self { epoch: s.draw(), end_offset: s.draw() }
     }
 }
 
@@ -363,10 +337,7 @@ impl LeaderIdAndEpoch {
 #[cfg(test)]
 impl crate::sample::Sample for LeaderIdAndEpoch {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.leader_id = s.draw();
-        this.leader_epoch = s.draw();
-        this
+        Self { leader_id: s.draw(), leader_epoch: s.draw() }
     }
 }
 
@@ -402,10 +373,7 @@ impl SnapshotId {
 #[cfg(test)]
 impl crate::sample::Sample for SnapshotId {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.end_offset = s.draw();
-        this.epoch = s.draw();
-        this
+        Self { end_offset: s.draw(), epoch: s.draw() }
     }
 }
 
@@ -441,10 +409,7 @@ impl AbortedTransaction {
 #[cfg(test)]
 impl crate::sample::Sample for AbortedTransaction {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.producer_id = s.draw();
-        this.first_offset = s.draw();
-        this
+        Self { producer_id: s.draw(), first_offset: s.draw() }
     }
 }
 
@@ -481,11 +446,6 @@ impl NodeEndpoint {
 #[cfg(test)]
 impl crate::sample::Sample for NodeEndpoint {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.node_id = s.draw();
-        this.host = s.draw();
-        this.port = s.draw();
-        this.rack = s.draw();
-        this
+        Self { node_id: s.draw(), host: s.draw(), port: s.draw(), rack: s.draw() }
     }
 }

@@ -59,18 +59,11 @@ impl Message for FindCoordinatorRequest {
 #[cfg(test)]
 impl crate::sample::Sample for FindCoordinatorRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        if version <= 3 {
-            this.key = s.draw();
+        Self {
+            key: if s.version <= 3 { s.draw() } else { Str::default() },
+            key_type: if s.version >= 1 { s.draw() } else { 0 },
+            coordinator_keys: if s.version >= 4 { s.draw() } else { Vec::new() },
         }
-        if version >= 1 {
-            this.key_type = s.draw();
-        }
-        if version >= 4 {
-            this.coordinator_keys = s.draw();
-        }
-        this
     }
 }
 

@@ -105,30 +105,15 @@ impl Message for FindCoordinatorResponse {
 #[cfg(test)]
 impl crate::sample::Sample for FindCoordinatorResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        if version >= 1 {
-            this.throttle_time_ms = s.draw();
+        Self {
+            throttle_time_ms: if s.version >= 1 { s.draw() } else { 0 },
+            error_code: if s.version <= 3 { s.draw() } else { 0 },
+            error_message: if (1..=3).contains(&s.version) { s.draw() } else { Some(Str::default()) },
+            node_id: if s.version <= 3 { s.draw() } else { 0 },
+            host: if s.version <= 3 { s.draw() } else { Str::default() },
+            port: if s.version <= 3 { s.draw() } else { 0 },
+            coordinators: if s.version >= 4 { s.draw() } else { Vec::new() },
         }
-        if version <= 3 {
-            this.error_code = s.draw();
-        }
-        if (1..=3).contains(&version) {
-            this.error_message = s.draw();
-        }
-        if version <= 3 {
-            this.node_id = s.draw();
-        }
-        if version <= 3 {
-            this.host = s.draw();
-        }
-        if version <= 3 {
-            this.port = s.draw();
-        }
-        if version >= 4 {
-            this.coordinators = s.draw();
-        }
-        this
     }
 }
 
@@ -190,13 +175,13 @@ impl Coordinator {
 #[cfg(test)]
 impl crate::sample::Sample for Coordinator {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.key = s.draw();
-        this.node_id = s.draw();
-        this.host = s.draw();
-        this.port = s.draw();
-        this.error_code = s.draw();
-        this.error_message = s.draw();
-        this
+        Self {
+            key: s.draw(),
+            node_id: s.draw(),
+            host: s.draw(),
+            port: s.draw(),
+            error_code: s.draw(),
+            error_message: s.draw(),
+        }
     }
 }

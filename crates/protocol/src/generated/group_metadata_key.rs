@@ -34,9 +34,7 @@ impl Message for GroupMetadataKey {
 #[cfg(test)]
 impl crate::sample::Sample for GroupMetadataKey {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.group = s.draw();
-        this
+        Self { group: s.draw() }
     }
 }
 

@@ -81,17 +81,14 @@ impl Message for GroupMetadataValue {
 #[cfg(test)]
 impl crate::sample::Sample for GroupMetadataValue {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.protocol_type = s.draw();
-        this.generation = s.draw();
-        this.protocol = s.draw();
-        this.leader = s.draw();
-        if version >= 2 {
-            this.current_state_timestamp = s.draw();
+        Self {
+            protocol_type: s.draw(),
+            generation: s.draw(),
+            protocol: s.draw(),
+            leader: s.draw(),
+            current_state_timestamp: if s.version >= 2 { s.draw() } else { -1 },
+            members: s.draw(),
         }
-        this.members = s.draw();
-        this
     }
 }
 
@@ -173,21 +170,16 @@ impl MemberMetadata {
 #[cfg(test)]
 impl crate::sample::Sample for MemberMetadata {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.member_id = s.draw();
-        if version >= 3 {
-            this.group_instance_id = s.draw();
+        Self {
+            member_id: s.draw(),
+            group_instance_id: if s.version >= 3 { s.draw() } else { None },
+            client_id: s.draw(),
+            client_host: s.draw(),
+            rebalance_timeout: if s.version >= 1 { s.draw() } else { -1 },
+            session_timeout: s.draw(),
+            subscription: s.draw(),
+            assignment: s.draw(),
         }
-        this.client_id = s.draw();
-        this.client_host = s.draw();
-        if version >= 1 {
-            this.rebalance_timeout = s.draw();
-        }
-        this.session_timeout = s.draw();
-        this.subscription = s.draw();
-        this.assignment = s.draw();
-        this
     }
 }
 

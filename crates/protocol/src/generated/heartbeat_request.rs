@@ -59,15 +59,12 @@ impl Message for HeartbeatRequest {
 #[cfg(test)]
 impl crate::sample::Sample for HeartbeatRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.group_id = s.draw();
-        this.generation_id = s.draw();
-        this.member_id = s.draw();
-        if version >= 3 {
-            this.group_instance_id = s.draw();
+        Self {
+            group_id: s.draw(),
+            generation_id: s.draw(),
+            member_id: s.draw(),
+            group_instance_id: if s.version >= 3 { s.draw() } else { None },
         }
-        this
     }
 }
 

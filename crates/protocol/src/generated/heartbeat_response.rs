@@ -46,12 +46,6 @@ impl Message for HeartbeatResponse {
 #[cfg(test)]
 impl crate::sample::Sample for HeartbeatResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        if version >= 1 {
-            this.throttle_time_ms = s.draw();
-        }
-        this.error_code = s.draw();
-        this
+        Self { throttle_time_ms: if s.version >= 1 { s.draw() } else { 0 }, error_code: s.draw() }
     }
 }

@@ -86,23 +86,14 @@ impl Message for InitProducerIdRequest {
 #[cfg(test)]
 impl crate::sample::Sample for InitProducerIdRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.transactional_id = s.draw();
-        this.transaction_timeout_ms = s.draw();
-        if version >= 3 {
-            this.producer_id = s.draw();
+        Self {
+            transactional_id: s.draw(),
+            transaction_timeout_ms: s.draw(),
+            producer_id: if s.version >= 3 { s.draw() } else { -1 },
+            producer_epoch: if s.version >= 3 { s.draw() } else { -1 },
+            enable2_pc: if s.version == 6 { s.draw() } else { false },
+            keep_prepared_txn: if s.version == 6 { s.draw() } else { false },
         }
-        if version >= 3 {
-            this.producer_epoch = s.draw();
-        }
-        if version == 6 {
-            this.enable2_pc = s.draw();
-        }
-        if version == 6 {
-            this.keep_prepared_txn = s.draw();
-        }
-        this
     }
 }
 

@@ -80,18 +80,13 @@ impl Message for InitProducerIdResponse {
 #[cfg(test)]
 impl crate::sample::Sample for InitProducerIdResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.throttle_time_ms = s.draw();
-        this.error_code = s.draw();
-        this.producer_id = s.draw();
-        this.producer_epoch = s.draw();
-        if version == 6 {
-            this.ongoing_txn_producer_id = s.draw();
+        Self {
+            throttle_time_ms: s.draw(),
+            error_code: s.draw(),
+            producer_id: s.draw(),
+            producer_epoch: s.draw(),
+            ongoing_txn_producer_id: if s.version == 6 { s.draw() } else { -1 },
+            ongoing_txn_producer_epoch: if s.version == 6 { s.draw() } else { -1 },
         }
-        if version == 6 {
-            this.ongoing_txn_producer_epoch = s.draw();
-        }
-        this
     }
 }

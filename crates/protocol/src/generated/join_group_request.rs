@@ -95,23 +95,16 @@ impl Message for JoinGroupRequest {
 #[cfg(test)]
 impl crate::sample::Sample for JoinGroupRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.group_id = s.draw();
-        this.session_timeout_ms = s.draw();
-        if version >= 1 {
-            this.rebalance_timeout_ms = s.draw();
+        Self {
+            group_id: s.draw(),
+            session_timeout_ms: s.draw(),
+            rebalance_timeout_ms: if s.version >= 1 { s.draw() } else { -1 },
+            member_id: s.draw(),
+            group_instance_id: if s.version >= 5 { s.draw() } else { None },
+            protocol_type: s.draw(),
+            protocols: s.draw(),
+            reason: if s.version >= 8 { s.draw() } else { None },
         }
-        this.member_id = s.draw();
-        if version >= 5 {
-            this.group_instance_id = s.draw();
-        }
-        this.protocol_type = s.draw();
-        this.protocols = s.draw();
-        if version >= 8 {
-            this.reason = s.draw();
-        }
-        this
     }
 }
 
@@ -147,10 +140,7 @@ impl JoinGroupRequestProtocol {
 #[cfg(test)]
 impl crate::sample::Sample for JoinGroupRequestProtocol {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.metadata = s.draw();
-        this
+        Self { name: s.draw(), metadata: s.draw() }
     }
 }
 

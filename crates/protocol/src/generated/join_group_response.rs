@@ -110,24 +110,17 @@ impl Message for JoinGroupResponse {
 #[cfg(test)]
 impl crate::sample::Sample for JoinGroupResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        if version >= 2 {
-            this.throttle_time_ms = s.draw();
+        Self {
+            throttle_time_ms: if s.version >= 2 { s.draw() } else { 0 },
+            error_code: s.draw(),
+            generation_id: s.draw(),
+            protocol_type: if s.version >= 7 { s.draw() } else { None },
+            protocol_name: if s.version >= 7 { s.draw() } else { Some(s.draw()) },
+            leader: s.draw(),
+            skip_assignment: if s.version == 9 { s.draw() } else { false },
+            member_id: s.draw(),
+            members: s.draw(),
         }
-        this.error_code = s.draw();
-        this.generation_id = s.draw();
-        if version >= 7 {
-            this.protocol_type = s.draw();
-        }
-        this.protocol_name = if version >= 7 { s.draw() } else { Some(s.draw()) };
-        this.leader = s.draw();
-        if version == 9 {
-            this.skip_assignment = s.draw();
-        }
-        this.member_id = s.draw();
-        this.members = s.draw();
-        this
     }
 }
 
@@ -172,13 +165,10 @@ impl JoinGroupResponseMember {
 #[cfg(test)]
 impl crate::sample::Sample for JoinGroupResponseMember {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.member_id = s.draw();
-        if version >= 5 {
-            this.group_instance_id = s.draw();
+        Self {
+            member_id: s.draw(),
+            group_instance_id: if s.version >= 5 { s.draw() } else { None },
+            metadata: s.draw(),
         }
-        this.metadata = s.draw();
-        this
     }
 }

@@ -38,10 +38,6 @@ impl Message for KRaftVersionRecord {
 #[cfg(test)]
 impl crate::sample::Sample for KRaftVersionRecord {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.version = s.draw();
-        this.kraft_version = s.draw();
-        this
+        Self { version: s.draw(), kraft_version: s.draw() }
     }
 }

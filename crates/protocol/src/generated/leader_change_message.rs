@@ -51,13 +51,7 @@ impl Message for LeaderChangeMessage {
 #[cfg(test)]
 impl crate::sample::Sample for LeaderChangeMessage {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.version = s.draw();
-        this.leader_id = s.draw();
-        this.voters = s.draw();
-        this.granting_voters = s.draw();
-        this
+        Self { version: s.draw(), leader_id: s.draw(), voters: s.draw(), granting_voters: s.draw() }
     }
 }
 
@@ -92,12 +86,6 @@ impl Voter {
 #[cfg(test)]
 impl crate::sample::Sample for Voter {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.voter_id = s.draw();
-        if version == 1 {
-            this.voter_directory_id = s.draw();
-        }
-        this
+        Self { voter_id: s.draw(), voter_directory_id: if s.version == 1 { s.draw() } else { Uuid::nil() } }
     }
 }

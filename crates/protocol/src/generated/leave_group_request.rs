@@ -61,16 +61,11 @@ impl Message for LeaveGroupRequest {
 #[cfg(test)]
 impl crate::sample::Sample for LeaveGroupRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.group_id = s.draw();
-        if version <= 2 {
-            this.member_id = s.draw();
+        Self {
+            group_id: s.draw(),
+            member_id: if s.version <= 2 { s.draw() } else { Str::default() },
+            members: if s.version >= 3 { s.draw() } else { Vec::new() },
         }
-        if version >= 3 {
-            this.members = s.draw();
-        }
-        this
     }
 }
 
@@ -115,14 +110,11 @@ impl MemberIdentity {
 #[cfg(test)]
 impl crate::sample::Sample for MemberIdentity {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.member_id = s.draw();
-        this.group_instance_id = s.draw();
-        if version == 5 {
-            this.reason = s.draw();
+        Self {
+            member_id: s.draw(),
+            group_instance_id: s.draw(),
+            reason: if s.version == 5 { s.draw() } else { None },
         }
-        this
     }
 }
 

@@ -61,16 +61,11 @@ impl Message for LeaveGroupResponse {
 #[cfg(test)]
 impl crate::sample::Sample for LeaveGroupResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        if version >= 1 {
-            this.throttle_time_ms = s.draw();
+        Self {
+            throttle_time_ms: if s.version >= 1 { s.draw() } else { 0 },
+            error_code: s.draw(),
+            members: if s.version >= 3 { s.draw() } else { Vec::new() },
         }
-        this.error_code = s.draw();
-        if version >= 3 {
-            this.members = s.draw();
-        }
-        this
     }
 }
 
@@ -119,10 +114,6 @@ impl MemberResponse {
 #[cfg(test)]
 impl crate::sample::Sample for MemberResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.member_id = s.draw();
-        this.group_instance_id = s.draw();
-        this.error_code = s.draw();
-        this
+        Self { member_id: s.draw(), group_instance_id: s.draw(), error_code: s.draw() }
     }
 }

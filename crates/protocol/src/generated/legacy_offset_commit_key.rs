@@ -40,11 +40,7 @@ impl Message for LegacyOffsetCommitKey {
 #[cfg(test)]
 impl crate::sample::Sample for LegacyOffsetCommitKey {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.group = s.draw();
-        this.topic = s.draw();
-        this.partition = s.draw();
-        this
+        Self { group: s.draw(), topic: s.draw(), partition: s.draw() }
     }
 }
 

@@ -40,11 +40,7 @@ impl Message for LegacyOffsetCommitValue {
 #[cfg(test)]
 impl crate::sample::Sample for LegacyOffsetCommitValue {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.offset = s.draw();
-        this.metadata = s.draw();
-        this.commit_timestamp = s.draw();
-        this
+        Self { offset: s.draw(), metadata: s.draw(), commit_timestamp: s.draw() }
     }
 }
 

@@ -38,12 +38,7 @@ impl Message for ListConfigResourcesRequest {
 #[cfg(test)]
 impl crate::sample::Sample for ListConfigResourcesRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        if version == 1 {
-            this.resource_types = s.draw();
-        }
-        this
+        Self { resource_types: if s.version == 1 { s.draw() } else { Vec::new() } }
     }
 }
 

@@ -47,11 +47,7 @@ impl Message for ListConfigResourcesResponse {
 #[cfg(test)]
 impl crate::sample::Sample for ListConfigResourcesResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.throttle_time_ms = s.draw();
-        this.error_code = s.draw();
-        this.config_resources = s.draw();
-        this
+        Self { throttle_time_ms: s.draw(), error_code: s.draw(), config_resources: s.draw() }
     }
 }
 
@@ -90,12 +86,6 @@ impl ConfigResource {
 #[cfg(test)]
 impl crate::sample::Sample for ConfigResource {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.resource_name = s.draw();
-        if version == 1 {
-            this.resource_type = s.draw();
-        }
-        this
+        Self { resource_name: s.draw(), resource_type: if s.version == 1 { s.draw() } else { 16 } }
     }
 }

@@ -53,15 +53,10 @@ impl Message for ListGroupsRequest {
 #[cfg(test)]
 impl crate::sample::Sample for ListGroupsRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        if version >= 4 {
-            this.states_filter = s.draw();
+        Self {
+            states_filter: if s.version >= 4 { s.draw() } else { Vec::new() },
+            types_filter: if s.version == 5 { s.draw() } else { Vec::new() },
         }
-        if version == 5 {
-            this.types_filter = s.draw();
-        }
-        this
     }
 }
 

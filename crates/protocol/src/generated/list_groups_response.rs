@@ -55,14 +55,11 @@ impl Message for ListGroupsResponse {
 #[cfg(test)]
 impl crate::sample::Sample for ListGroupsResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        if version >= 1 {
-            this.throttle_time_ms = s.draw();
+        Self {
+            throttle_time_ms: if s.version >= 1 { s.draw() } else { 0 },
+            error_code: s.draw(),
+            groups: s.draw(),
         }
-        this.error_code = s.draw();
-        this.groups = s.draw();
-        this
     }
 }
 
@@ -113,16 +110,11 @@ impl ListedGroup {
 #[cfg(test)]
 impl crate::sample::Sample for ListedGroup {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.group_id = s.draw();
-        this.protocol_type = s.draw();
-        if version >= 4 {
-            this.group_state = s.draw();
+        Self {
+            group_id: s.draw(),
+            protocol_type: s.draw(),
+            group_state: if s.version >= 4 { s.draw() } else { Str::default() },
+            group_type: if s.version == 5 { s.draw() } else { Str::default() },
         }
-        if version == 5 {
-            this.group_type = s.draw();
-        }
-        this
     }
 }

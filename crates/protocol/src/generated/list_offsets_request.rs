@@ -61,17 +61,12 @@ impl Message for ListOffsetsRequest {
 #[cfg(test)]
 impl crate::sample::Sample for ListOffsetsRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.replica_id = s.draw();
-        if version >= 2 {
-            this.isolation_level = s.draw();
+        Self {
+            replica_id: s.draw(),
+            isolation_level: if s.version >= 2 { s.draw() } else { 0 },
+            topics: s.draw(),
+            timeout_ms: if s.version >= 10 { s.draw() } else { 0 },
         }
-        this.topics = s.draw();
-        if version >= 10 {
-            this.timeout_ms = s.draw();
-        }
-        this
     }
 }
 
@@ -110,10 +105,7 @@ impl ListOffsetsTopic {
 #[cfg(test)]
 impl crate::sample::Sample for ListOffsetsTopic {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.partitions = s.draw();
-        this
+        Self { name: s.draw(), partitions: s.draw() }
     }
 }
 
@@ -164,14 +156,11 @@ impl ListOffsetsPartition {
 #[cfg(test)]
 impl crate::sample::Sample for ListOffsetsPartition {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.partition_index = s.draw();
-        if version >= 4 {
-            this.current_leader_epoch = s.draw();
+        Self {
+            partition_index: s.draw(),
+            current_leader_epoch: if s.version >= 4 { s.draw() } else { -1 },
+            timestamp: s.draw(),
         }
-        this.timestamp = s.draw();
-        this
     }
 }
 

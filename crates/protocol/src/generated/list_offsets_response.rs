@@ -51,13 +51,7 @@ impl Message for ListOffsetsResponse {
 #[cfg(test)]
 impl crate::sample::Sample for ListOffsetsResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        if version >= 2 {
-            this.throttle_time_ms = s.draw();
-        }
-        this.topics = s.draw();
-        this
+        Self { throttle_time_ms: if s.version >= 2 { s.draw() } else { 0 }, topics: s.draw() }
     }
 }
 
@@ -96,10 +90,7 @@ impl ListOffsetsTopicResponse {
 #[cfg(test)]
 impl crate::sample::Sample for ListOffsetsTopicResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.partitions = s.draw();
-        this
+        Self { name: s.draw(), partitions: s.draw() }
     }
 }
 
@@ -158,15 +149,12 @@ impl ListOffsetsPartitionResponse {
 #[cfg(test)]
 impl crate::sample::Sample for ListOffsetsPartitionResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.partition_index = s.draw();
-        this.error_code = s.draw();
-        this.timestamp = s.draw();
-        this.offset = s.draw();
-        if version >= 4 {
-            this.leader_epoch = s.draw();
+        Self {
+            partition_index: s.draw(),
+            error_code: s.draw(),
+            timestamp: s.draw(),
+            offset: s.draw(),
+            leader_epoch: if s.version >= 4 { s.draw() } else { -1 },
         }
-        this
     }
 }

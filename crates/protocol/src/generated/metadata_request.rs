@@ -89,19 +89,16 @@ impl Message for MetadataRequest {
 #[cfg(test)]
 impl crate::sample::Sample for MetadataRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.topics = if version >= 1 { s.draw() } else { Some(s.draw()) };
-        if version >= 4 {
-            this.allow_auto_topic_creation = s.draw();
+        Self {
+            topics: if s.version >= 1 { s.draw() } else { Some(s.draw()) },
+            allow_auto_topic_creation: if s.version >= 4 { s.draw() } else { true },
+            include_cluster_authorized_operations: if (8..=10).contains(&s.version) {
+                s.draw()
+            } else {
+                false
+            },
+            include_topic_authorized_operations: if s.version >= 8 { s.draw() } else { false },
         }
-        if (8..=10).contains(&version) {
-            this.include_cluster_authorized_operations = s.draw();
-        }
-        if version >= 8 {
-            this.include_topic_authorized_operations = s.draw();
-        }
-        this
     }
 }
 
@@ -154,13 +151,10 @@ impl MetadataRequestTopic {
 #[cfg(test)]
 impl crate::sample::Sample for MetadataRequestTopic {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        if version >= 10 {
-            this.topic_id = s.draw();
+        Self {
+            topic_id: if s.version >= 10 { s.draw() } else { Uuid::nil() },
+            name: if s.version >= 10 { s.draw() } else { Some(s.draw()) },
         }
-        this.name = if version >= 10 { s.draw() } else { Some(s.draw()) };
-        this
     }
 }
 

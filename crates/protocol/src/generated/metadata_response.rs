@@ -94,26 +94,15 @@ impl Message for MetadataResponse {
 #[cfg(test)]
 impl crate::sample::Sample for MetadataResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        if version >= 3 {
-            this.throttle_time_ms = s.draw();
+        Self {
+            throttle_time_ms: if s.version >= 3 { s.draw() } else { 0 },
+            brokers: s.draw(),
+            cluster_id: if s.version >= 2 { s.draw() } else { None },
+            controller_id: if s.version >= 1 { s.draw() } else { -1 },
+            topics: s.draw(),
+            cluster_authorized_operations: if (8..=10).contains(&s.version) { s.draw() } else { -2147483648 },
+            error_code: if s.version == 13 { s.draw() } else { 0 },
         }
-        this.brokers = s.draw();
-        if version >= 2 {
-            this.cluster_id = s.draw();
-        }
-        if version >= 1 {
-            this.controller_id = s.draw();
-        }
-        this.topics = s.draw();
-        if (8..=10).contains(&version) {
-            this.cluster_authorized_operations = s.draw();
-        }
-        if version == 13 {
-            this.error_code = s.draw();
-        }
-        this
     }
 }
 
@@ -162,15 +151,12 @@ impl MetadataResponseBroker {
 #[cfg(test)]
 impl crate::sample::Sample for MetadataResponseBroker {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.node_id = s.draw();
-        this.host = s.draw();
-        this.port = s.draw();
-        if version >= 1 {
-            this.rack = s.draw();
+        Self {
+            node_id: s.draw(),
+            host: s.draw(),
+            port: s.draw(),
+            rack: if s.version >= 1 { s.draw() } else { None },
         }
-        this
     }
 }
 
@@ -250,21 +236,14 @@ impl MetadataResponseTopic {
 #[cfg(test)]
 impl crate::sample::Sample for MetadataResponseTopic {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.error_code = s.draw();
-        this.name = if version >= 12 { s.draw() } else { Some(s.draw()) };
-        if version >= 10 {
-            this.topic_id = s.draw();
+        Self {
+            error_code: s.draw(),
+            name: if s.version >= 12 { s.draw() } else { Some(s.draw()) },
+            topic_id: if s.version >= 10 { s.draw() } else { Uuid::nil() },
+            is_internal: if s.version >= 1 { s.draw() } else { false },
+            partitions: s.draw(),
+            topic_authorized_operations: if s.version >= 8 { s.draw() } else { -2147483648 },
         }
-        if version >= 1 {
-            this.is_internal = s.draw();
-        }
-        this.partitions = s.draw();
-        if version >= 8 {
-            this.topic_authorized_operations = s.draw();
-        }
-        this
     }
 }
 
@@ -341,19 +320,14 @@ impl MetadataResponsePartition {
 #[cfg(test)]
 impl crate::sample::Sample for MetadataResponsePartition {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.error_code = s.draw();
-        this.partition_index = s.draw();
-        this.leader_id = s.draw();
-        if version >= 7 {
-            this.leader_epoch = s.draw();
+        Self {
+            error_code: s.draw(),
+            partition_index: s.draw(),
+            leader_id: s.draw(),
+            leader_epoch: if s.version >= 7 { s.draw() } else { -1 },
+            replica_nodes: s.draw(),
+            isr_nodes: s.draw(),
+            offline_replicas: if s.version >= 5 { s.draw() } else { Vec::new() },
         }
-        this.replica_nodes = s.draw();
-        this.isr_nodes = s.draw();
-        if version >= 5 {
-            this.offline_replicas = s.draw();
-        }
-        this
     }
 }

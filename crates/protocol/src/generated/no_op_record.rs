@@ -30,9 +30,8 @@ impl Message for NoOpRecord {
 
 #[cfg(test)]
 impl crate::sample::Sample for NoOpRecord {
-    fn sample(_s: &mut crate::sample::Sampler) -> Self {
-        let this = Self::default();
-        this
+    fn sample(_: &mut crate::sample::Sampler) -> Self {
+        Self {}
     }
 }
 

@@ -83,19 +83,14 @@ impl Message for OffsetCommitRequest {
 #[cfg(test)]
 impl crate::sample::Sample for OffsetCommitRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.group_id = s.draw();
-        this.generation_id_or_member_epoch = s.draw();
-        this.member_id = s.draw();
-        if version >= 7 {
-            this.group_instance_id = s.draw();
+        Self {
+            group_id: s.draw(),
+            generation_id_or_member_epoch: s.draw(),
+            member_id: s.draw(),
+            group_instance_id: if s.version >= 7 { s.draw() } else { None },
+            retention_time_ms: if s.version <= 4 { s.draw() } else { -1 },
+            topics: s.draw(),
         }
-        if version <= 4 {
-            this.retention_time_ms = s.draw();
-        }
-        this.topics = s.draw();
-        this
     }
 }
 
@@ -142,16 +137,11 @@ impl OffsetCommitRequestTopic {
 #[cfg(test)]
 impl crate::sample::Sample for OffsetCommitRequestTopic {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        if version <= 9 {
-            this.name = s.draw();
+        Self {
+            name: if s.version <= 9 { s.draw() } else { Str::default() },
+            topic_id: if s.version == 10 { s.draw() } else { Uuid::nil() },
+            partitions: s.draw(),
         }
-        if version == 10 {
-            this.topic_id = s.draw();
-        }
-        this.partitions = s.draw();
-        this
     }
 }
 
@@ -211,15 +201,12 @@ impl OffsetCommitRequestPartition {
 #[cfg(test)]
 impl crate::sample::Sample for OffsetCommitRequestPartition {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.partition_index = s.draw();
-        this.committed_offset = s.draw();
-        if version >= 6 {
-            this.committed_leader_epoch = s.draw();
+        Self {
+            partition_index: s.draw(),
+            committed_offset: s.draw(),
+            committed_leader_epoch: if s.version >= 6 { s.draw() } else { -1 },
+            committed_metadata: s.draw(),
         }
-        this.committed_metadata = s.draw();
-        this
     }
 }
 

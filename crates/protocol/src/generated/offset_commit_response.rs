@@ -52,13 +52,7 @@ impl Message for OffsetCommitResponse {
 #[cfg(test)]
 impl crate::sample::Sample for OffsetCommitResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        if version >= 3 {
-            this.throttle_time_ms = s.draw();
-        }
-        this.topics = s.draw();
-        this
+        Self { throttle_time_ms: if s.version >= 3 { s.draw() } else { 0 }, topics: s.draw() }
     }
 }
 
@@ -105,16 +99,11 @@ impl OffsetCommitResponseTopic {
 #[cfg(test)]
 impl crate::sample::Sample for OffsetCommitResponseTopic {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        if version <= 9 {
-            this.name = s.draw();
+        Self {
+            name: if s.version <= 9 { s.draw() } else { Str::default() },
+            topic_id: if s.version == 10 { s.draw() } else { Uuid::nil() },
+            partitions: s.draw(),
         }
-        if version == 10 {
-            this.topic_id = s.draw();
-        }
-        this.partitions = s.draw();
-        this
     }
 }
 
@@ -150,9 +139,6 @@ impl OffsetCommitResponsePartition {
 #[cfg(test)]
 impl crate::sample::Sample for OffsetCommitResponsePartition {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.partition_index = s.draw();
-        this.error_code = s.draw();
-        this
+        Self { partition_index: s.draw(), error_code: s.draw() }
     }
 }

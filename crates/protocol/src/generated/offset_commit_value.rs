@@ -93,21 +93,14 @@ impl Message for OffsetCommitValue {
 #[cfg(test)]
 impl crate::sample::Sample for OffsetCommitValue {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.offset = s.draw();
-        if version >= 3 {
-            this.leader_epoch = s.draw();
+        Self {
+            offset: s.draw(),
+            leader_epoch: if s.version >= 3 { s.draw() } else { -1 },
+            metadata: s.draw(),
+            commit_timestamp: s.draw(),
+            expire_timestamp: if s.version == 1 { s.draw() } else { -1 },
+            topic_id: if s.version == 4 { s.draw() } else { Uuid::nil() },
         }
-        this.metadata = s.draw();
-        this.commit_timestamp = s.draw();
-        if version == 1 {
-            this.expire_timestamp = s.draw();
-        }
-        if version == 4 {
-            this.topic_id = s.draw();
-        }
-        this
     }
 }
 

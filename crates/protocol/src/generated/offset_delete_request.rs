@@ -40,10 +40,7 @@ impl Message for OffsetDeleteRequest {
 #[cfg(test)]
 impl crate::sample::Sample for OffsetDeleteRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.group_id = s.draw();
-        this.topics = s.draw();
-        this
+        Self { group_id: s.draw(), topics: s.draw() }
     }
 }
 
@@ -73,10 +70,7 @@ impl OffsetDeleteRequestTopic {
 #[cfg(test)]
 impl crate::sample::Sample for OffsetDeleteRequestTopic {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.partitions = s.draw();
-        this
+        Self { name: s.draw(), partitions: s.draw() }
     }
 }
 
@@ -100,9 +94,7 @@ impl OffsetDeleteRequestPartition {
 #[cfg(test)]
 impl crate::sample::Sample for OffsetDeleteRequestPartition {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.partition_index = s.draw();
-        this
+        Self { partition_index: s.draw() }
     }
 }
 

@@ -44,11 +44,7 @@ impl Message for OffsetDeleteResponse {
 #[cfg(test)]
 impl crate::sample::Sample for OffsetDeleteResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.error_code = s.draw();
-        this.throttle_time_ms = s.draw();
-        this.topics = s.draw();
-        this
+        Self { error_code: s.draw(), throttle_time_ms: s.draw(), topics: s.draw() }
     }
 }
 
@@ -78,10 +74,7 @@ impl OffsetDeleteResponseTopic {
 #[cfg(test)]
 impl crate::sample::Sample for OffsetDeleteResponseTopic {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.partitions = s.draw();
-        this
+        Self { name: s.draw(), partitions: s.draw() }
     }
 }
 
@@ -108,9 +101,6 @@ impl OffsetDeleteResponsePartition {
 #[cfg(test)]
 impl crate::sample::Sample for OffsetDeleteResponsePartition {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.partition_index = s.draw();
-        this.error_code = s.draw();
-        this
+        Self { partition_index: s.draw(), error_code: s.draw() }
     }
 }

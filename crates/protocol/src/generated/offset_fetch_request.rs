@@ -90,21 +90,16 @@ impl Message for OffsetFetchRequest {
 #[cfg(test)]
 impl crate::sample::Sample for OffsetFetchRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        if version <= 7 {
-            this.group_id = s.draw();
+        Self {
+            group_id: if s.version <= 7 { s.draw() } else { Str::default() },
+            topics: if s.version <= 7 {
+                if (2..=7).contains(&s.version) { s.draw() } else { Some(s.draw()) }
+            } else {
+                Some(Vec::new())
+            },
+            groups: if s.version >= 8 { s.draw() } else { Vec::new() },
+            require_stable: if s.version >= 7 { s.draw() } else { false },
         }
-        if version <= 7 {
-            this.topics = if (2..=7).contains(&version) { s.draw() } else { Some(s.draw()) };
-        }
-        if version >= 8 {
-            this.groups = s.draw();
-        }
-        if version >= 7 {
-            this.require_stable = s.draw();
-        }
-        this
     }
 }
 
@@ -140,10 +135,7 @@ impl OffsetFetchRequestTopic {
 #[cfg(test)]
 impl crate::sample::Sample for OffsetFetchRequestTopic {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.partition_indexes = s.draw();
-        this
+        Self { name: s.draw(), partition_indexes: s.draw() }
     }
 }
 
@@ -194,17 +186,12 @@ impl OffsetFetchRequestGroup {
 #[cfg(test)]
 impl crate::sample::Sample for OffsetFetchRequestGroup {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.group_id = s.draw();
-        if version >= 9 {
-            this.member_id = s.draw();
+        Self {
+            group_id: s.draw(),
+            member_id: if s.version >= 9 { s.draw() } else { None },
+            member_epoch: if s.version >= 9 { s.draw() } else { -1 },
+            topics: s.draw(),
         }
-        if version >= 9 {
-            this.member_epoch = s.draw();
-        }
-        this.topics = s.draw();
-        this
     }
 }
 
@@ -245,16 +232,11 @@ impl OffsetFetchRequestTopics {
 #[cfg(test)]
 impl crate::sample::Sample for OffsetFetchRequestTopics {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        if version <= 9 {
-            this.name = s.draw();
+        Self {
+            name: if s.version <= 9 { s.draw() } else { Str::default() },
+            topic_id: if s.version == 10 { s.draw() } else { Uuid::nil() },
+            partition_indexes: s.draw(),
         }
-        if version == 10 {
-            this.topic_id = s.draw();
-        }
-        this.partition_indexes = s.draw();
-        this
     }
 }
 

@@ -74,21 +74,12 @@ impl Message for OffsetFetchResponse {
 #[cfg(test)]
 impl crate::sample::Sample for OffsetFetchResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        if version >= 3 {
-            this.throttle_time_ms = s.draw();
+        Self {
+            throttle_time_ms: if s.version >= 3 { s.draw() } else { 0 },
+            topics: if s.version <= 7 { s.draw() } else { Vec::new() },
+            error_code: if (2..=7).contains(&s.version) { s.draw() } else { 0 },
+            groups: if s.version >= 8 { s.draw() } else { Vec::new() },
         }
-        if version <= 7 {
-            this.topics = s.draw();
-        }
-        if (2..=7).contains(&version) {
-            this.error_code = s.draw();
-        }
-        if version >= 8 {
-            this.groups = s.draw();
-        }
-        this
     }
 }
 
@@ -127,10 +118,7 @@ impl OffsetFetchResponseTopic {
 #[cfg(test)]
 impl crate::sample::Sample for OffsetFetchResponseTopic {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.partitions = s.draw();
-        this
+        Self { name: s.draw(), partitions: s.draw() }
     }
 }
 
@@ -195,16 +183,13 @@ impl OffsetFetchResponsePartition {
 #[cfg(test)]
 impl crate::sample::Sample for OffsetFetchResponsePartition {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.partition_index = s.draw();
-        this.committed_offset = s.draw();
-        if version >= 5 {
-            this.committed_leader_epoch = s.draw();
+        Self {
+            partition_index: s.draw(),
+            committed_offset: s.draw(),
+            committed_leader_epoch: if s.version >= 5 { s.draw() } else { -1 },
+            metadata: s.draw(),
+            error_code: s.draw(),
         }
-        this.metadata = s.draw();
-        this.error_code = s.draw();
-        this
     }
 }
 
@@ -241,11 +226,7 @@ impl OffsetFetchResponseGroup {
 #[cfg(test)]
 impl crate::sample::Sample for OffsetFetchResponseGroup {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.group_id = s.draw();
-        this.topics = s.draw();
-        this.error_code = s.draw();
-        this
+        Self { group_id: s.draw(), topics: s.draw(), error_code: s.draw() }
     }
 }
 
@@ -286,16 +267,11 @@ impl OffsetFetchResponseTopics {
 #[cfg(test)]
 impl crate::sample::Sample for OffsetFetchResponseTopics {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        if version <= 9 {
-            this.name = s.draw();
+        Self {
+            name: if s.version <= 9 { s.draw() } else { Str::default() },
+            topic_id: if s.version == 10 { s.draw() } else { Uuid::nil() },
+            partitions: s.draw(),
         }
-        if version == 10 {
-            this.topic_id = s.draw();
-        }
-        this.partitions = s.draw();
-        this
     }
 }
 
@@ -352,12 +328,12 @@ impl OffsetFetchResponsePartitions {
 #[cfg(test)]
 impl crate::sample::Sample for OffsetFetchResponsePartitions {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.partition_index = s.draw();
-        this.committed_offset = s.draw();
-        this.committed_leader_epoch = s.draw();
-        this.metadata = s.draw();
-        this.error_code = s.draw();
-        this
+        Self {
+            partition_index: s.draw(),
+            committed_offset: s.draw(),
+            committed_leader_epoch: s.draw(),
+            metadata: s.draw(),
+            error_code: s.draw(),
+        }
     }
 }

@@ -57,13 +57,7 @@ impl Message for OffsetForLeaderEpochRequest {
 #[cfg(test)]
 impl crate::sample::Sample for OffsetForLeaderEpochRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        if version >= 3 {
-            this.replica_id = s.draw();
-        }
-        this.topics = s.draw();
-        this
+        Self { replica_id: if s.version >= 3 { s.draw() } else { -2 }, topics: s.draw() }
     }
 }
 
@@ -102,10 +96,7 @@ impl OffsetForLeaderTopic {
 #[cfg(test)]
 impl crate::sample::Sample for OffsetForLeaderTopic {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.topic = s.draw();
-        this.partitions = s.draw();
-        this
+        Self { topic: s.draw(), partitions: s.draw() }
     }
 }
 
@@ -150,11 +141,7 @@ impl OffsetForLeaderPartition {
 #[cfg(test)]
 impl crate::sample::Sample for OffsetForLeaderPartition {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.partition = s.draw();
-        this.current_leader_epoch = s.draw();
-        this.leader_epoch = s.draw();
-        this
+        Self { partition: s.draw(), current_leader_epoch: s.draw(), leader_epoch: s.draw() }
     }
 }
 

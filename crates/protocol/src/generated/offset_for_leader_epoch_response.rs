@@ -49,10 +49,7 @@ impl Message for OffsetForLeaderEpochResponse {
 #[cfg(test)]
 impl crate::sample::Sample for OffsetForLeaderEpochResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.throttle_time_ms = s.draw();
-        this.topics = s.draw();
-        this
+        Self { throttle_time_ms: s.draw(), topics: s.draw() }
     }
 }
 
@@ -91,10 +88,7 @@ impl OffsetForLeaderTopicResult {
 #[cfg(test)]
 impl crate::sample::Sample for OffsetForLeaderTopicResult {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.topic = s.draw();
-        this.partitions = s.draw();
-        this
+        Self { topic: s.draw(), partitions: s.draw() }
     }
 }
 
@@ -143,11 +137,6 @@ impl EpochEndOffset {
 #[cfg(test)]
 impl crate::sample::Sample for EpochEndOffset {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.error_code = s.draw();
-        this.partition = s.draw();
-        this.leader_epoch = s.draw();
-        this.end_offset = s.draw();
-        this
+        Self { error_code: s.draw(), partition: s.draw(), leader_epoch: s.draw(), end_offset: s.draw() }
     }
 }

@@ -98,7 +98,7 @@ impl Message for PartitionChangeRecord {
         w.i32(self.partition_id);
         w.uuid(self.topic_id);
         let tags = w.tagged_fields();
-        if !self.isr.is_none() {
+        if self.isr.is_some() {
             w.tagged_field(&tags, 0, |w| {
                 w.nullable_array(self.isr.as_deref(), true, |w, item| w.i32(*item));
             });
@@ -108,17 +108,17 @@ impl Message for PartitionChangeRecord {
                 w.i32(self.leader);
             });
         }
-        if !self.replicas.is_none() {
+        if self.replicas.is_some() {
             w.tagged_field(&tags, 2, |w| {
                 w.nullable_array(self.replicas.as_deref(), true, |w, item| w.i32(*item));
             });
         }
-        if !self.removing_replicas.is_none() {
+        if self.removing_replicas.is_some() {
             w.tagged_field(&tags, 3, |w| {
                 w.nullable_array(self.removing_replicas.as_deref(), true, |w, item| w.i32(*item));
             });
         }
-        if !self.adding_replicas.is_none() {
+        if self.adding_replicas.is_some() {
             w.tagged_field(&tags, 4, |w| {
                 w.nullable_array(self.adding_replicas.as_deref(), true, |w, item| w.i32(*item));
             });
@@ -128,17 +128,17 @@ impl Message for PartitionChangeRecord {
                 w.i8(self.leader_recovery_state);
             });
         }
-        if version == 2 && !self.eligible_leader_replicas.is_none() {
+        if version == 2 && self.eligible_leader_replicas.is_some() {
             w.tagged_field(&tags, 6, |w| {
                 w.nullable_array(self.eligible_leader_replicas.as_deref(), true, |w, item| w.i32(*item));
             });
         }
-        if version == 2 && !self.last_known_elr.is_none() {
+        if version == 2 && self.last_known_elr.is_some() {
             w.tagged_field(&tags, 7, |w| {
                 w.nullable_array(self.last_known_elr.as_deref(), true, |w, item| w.i32(*item));
             });
         }
-        if version >= 1 && !self.directories.is_none() {
+        if version >= 1 && self.directories.is_some() {
             w.tagged_field(&tags, 8, |w| {
                 w.nullable_array(self.directories.as_deref(), true, |w, item| w.uuid(*item));
             });
@@ -149,26 +149,19 @@ impl Message for PartitionChangeRecord {
 #[cfg(test)]
 impl crate::sample::Sample for PartitionChangeRecord {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.partition_id = s.draw();
-        this.topic_id = s.draw();
-        this.isr = s.draw();
-        this.leader = s.draw();
-        this.replicas = s.draw();
-        this.removing_replicas = s.draw();
-        this.adding_replicas = s.draw();
-        this.leader_recovery_state = s.draw();
-        if version >= 1 {
-            this.directories = s.draw();
+        Self {
+            partition_id: s.draw(),
+            topic_id: s.draw(),
+            isr: s.draw(),
+            leader: s.draw(),
+            replicas: s.draw(),
+            removing_replicas: s.draw(),
+            adding_replicas: s.draw(),
+            leader_recovery_state: s.draw(),
+            directories: if s.version >= 1 { s.draw() } else { None },
+            eligible_leader_replicas: if s.version == 2 { s.draw() } else { None },
+            last_known_elr: if s.version == 2 { s.draw() } else { None },
         }
-        if version == 2 {
-            this.eligible_leader_replicas = s.draw();
-        }
-        if version == 2 {
-            this.last_known_elr = s.draw();
-        }
-        this
     }
 }
 

@@ -115,12 +115,12 @@ impl Message for PartitionRecord {
                 w.i8(self.leader_recovery_state);
             });
         }
-        if version == 2 && !self.eligible_leader_replicas.is_none() {
+        if version == 2 && self.eligible_leader_replicas.is_some() {
             w.tagged_field(&tags, 1, |w| {
                 w.nullable_array(self.eligible_leader_replicas.as_deref(), true, |w, item| w.i32(*item));
             });
         }
-        if version == 2 && !self.last_known_elr.is_none() {
+        if version == 2 && self.last_known_elr.is_some() {
             w.tagged_field(&tags, 2, |w| {
                 w.nullable_array(self.last_known_elr.as_deref(), true, |w, item| w.i32(*item));
             });
@@ -131,28 +131,21 @@ impl Message for PartitionRecord {
 #[cfg(test)]
 impl crate::sample::Sample for PartitionRecord {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.partition_id = s.draw();
-        this.topic_id = s.draw();
-        this.replicas = s.draw();
-        this.isr = s.draw();
-        this.removing_replicas = s.draw();
-        this.adding_replicas = s.draw();
-        this.leader = s.draw();
-        this.leader_recovery_state = s.draw();
-        this.leader_epoch = s.draw();
-        this.partition_epoch = s.draw();
-        if version >= 1 {
-            this.directories = s.draw();
+        Self {
+            partition_id: s.draw(),
+            topic_id: s.draw(),
+            replicas: s.draw(),
+            isr: s.draw(),
+            removing_replicas: s.draw(),
+            adding_replicas: s.draw(),
+            leader: s.draw(),
+            leader_recovery_state: s.draw(),
+            leader_epoch: s.draw(),
+            partition_epoch: s.draw(),
+            directories: if s.version >= 1 { s.draw() } else { Vec::new() },
+            eligible_leader_replicas: if s.version == 2 { s.draw() } else { None },
+            last_known_elr: if s.version == 2 { s.draw() } else { None },
         }
-        if version == 2 {
-            this.eligible_leader_replicas = s.draw();
-        }
-        if version == 2 {
-            this.last_known_elr = s.draw();
-        }
-        this
     }
 }
 

@@ -58,12 +58,7 @@ impl Message for ProduceRequest {
 #[cfg(test)]
 impl crate::sample::Sample for ProduceRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.transactional_id = s.draw();
-        this.acks = s.draw();
-        this.timeout_ms = s.draw();
-        this.topic_data = s.draw();
-        this
+        Self { transactional_id: s.draw(), acks: s.draw(), timeout_ms: s.draw(), topic_data: s.draw() }
     }
 }
 
@@ -110,16 +105,11 @@ impl TopicProduceData {
 #[cfg(test)]
 impl crate::sample::Sample for TopicProduceData {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        if version <= 12 {
-            this.name = s.draw();
+        Self {
+            name: if s.version <= 12 { s.draw() } else { Str::default() },
+            topic_id: if s.version == 13 { s.draw() } else { Uuid::nil() },
+            partition_data: s.draw(),
         }
-        if version == 13 {
-            this.topic_id = s.draw();
-        }
-        this.partition_data = s.draw();
-        this
     }
 }
 
@@ -155,10 +145,7 @@ impl PartitionProduceData {
 #[cfg(test)]
 impl crate::sample::Sample for PartitionProduceData {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.index = s.draw();
-        this.records = s.draw();
-        this
+        Self { index: s.draw(), records: s.draw() }
     }
 }
 

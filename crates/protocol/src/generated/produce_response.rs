@@ -66,14 +66,11 @@ impl Message for ProduceResponse {
 #[cfg(test)]
 impl crate::sample::Sample for ProduceResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.responses = s.draw();
-        this.throttle_time_ms = s.draw();
-        if version >= 10 {
-            this.node_endpoints = s.draw();
+        Self {
+            responses: s.draw(),
+            throttle_time_ms: s.draw(),
+            node_endpoints: if s.version >= 10 { s.draw() } else { Vec::new() },
         }
-        this
     }
 }
 
@@ -120,16 +117,11 @@ impl TopicProduceResponse {
 #[cfg(test)]
 impl crate::sample::Sample for TopicProduceResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        if version <= 12 {
-            this.name = s.draw();
+        Self {
+            name: if s.version <= 12 { s.draw() } else { Str::default() },
+            topic_id: if s.version == 13 { s.draw() } else { Uuid::nil() },
+            partition_responses: s.draw(),
         }
-        if version == 13 {
-            this.topic_id = s.draw();
-        }
-        this.partition_responses = s.draw();
-        this
     }
 }
 
@@ -227,25 +219,16 @@ impl PartitionProduceResponse {
 #[cfg(test)]
 impl crate::sample::Sample for PartitionProduceResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.index = s.draw();
-        this.error_code = s.draw();
-        this.base_offset = s.draw();
-        this.log_append_time_ms = s.draw();
-        if version >= 5 {
-            this.log_start_offset = s.draw();
+        Self {
+            index: s.draw(),
+            error_code: s.draw(),
+            base_offset: s.draw(),
+            log_append_time_ms: s.draw(),
+            log_start_offset: if s.version >= 5 { s.draw() } else { -1 },
+            record_errors: if s.version >= 8 { s.draw() } else { Vec::new() },
+            error_message: if s.version >= 8 { s.draw() } else { None },
+            current_leader: if s.version >= 10 { s.draw() } else { LeaderIdAndEpoch::default() },
         }
-        if version >= 8 {
-            this.record_errors = s.draw();
-        }
-        if version >= 8 {
-            this.error_message = s.draw();
-        }
-        if version >= 10 {
-            this.current_leader = s.draw();
-        }
-        this
     }
 }
 
@@ -281,10 +264,7 @@ impl BatchIndexAndErrorMessage {
 #[cfg(test)]
 impl crate::sample::Sample for BatchIndexAndErrorMessage {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.batch_index = s.draw();
-        this.batch_index_error_message = s.draw();
-        this
+        Self { batch_index: s.draw(), batch_index_error_message: s.draw() }
     }
 }
 
@@ -320,10 +300,7 @@ impl LeaderIdAndEpoch {
 #[cfg(test)]
 impl crate::sample::Sample for LeaderIdAndEpoch {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.leader_id = s.draw();
-        this.leader_epoch = s.draw();
-        this
+        Self { leader_id: s.draw(), leader_epoch: s.draw() }
     }
 }
 
@@ -360,11 +337,6 @@ impl NodeEndpoint {
 #[cfg(test)]
 impl crate::sample::Sample for NodeEndpoint {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.node_id = s.draw();
-        this.host = s.draw();
-        this.port = s.draw();
-        this.rack = s.draw();
-        this
+        Self { node_id: s.draw(), host: s.draw(), port: s.draw(), rack: s.draw() }
     }
 }

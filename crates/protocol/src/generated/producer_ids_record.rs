@@ -47,11 +47,7 @@ impl Message for ProducerIdsRecord {
 #[cfg(test)]
 impl crate::sample::Sample for ProducerIdsRecord {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.broker_id = s.draw();
-        this.broker_epoch = s.draw();
-        this.next_producer_id = s.draw();
-        this
+        Self { broker_id: s.draw(), broker_epoch: s.draw(), next_producer_id: s.draw() }
     }
 }
 

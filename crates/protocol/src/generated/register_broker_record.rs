@@ -106,7 +106,7 @@ impl Message for RegisterBrokerRecord {
                 w.array(&self.log_dirs, true, |w, item| w.uuid(*item));
             });
         }
-        if version == 4 && !self.cordoned_log_dirs.is_none() {
+        if version == 4 && self.cordoned_log_dirs.is_some() {
             w.tagged_field(&tags, 1, |w| {
                 w.nullable_array(self.cordoned_log_dirs.as_deref(), true, |w, item| w.uuid(*item));
             });
@@ -117,28 +117,19 @@ impl Message for RegisterBrokerRecord {
 #[cfg(test)]
 impl crate::sample::Sample for RegisterBrokerRecord {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.broker_id = s.draw();
-        if version >= 2 {
-            this.is_migrating_zk_broker = s.draw();
+        Self {
+            broker_id: s.draw(),
+            is_migrating_zk_broker: if s.version >= 2 { s.draw() } else { false },
+            incarnation_id: s.draw(),
+            broker_epoch: s.draw(),
+            end_points: s.draw(),
+            features: s.draw(),
+            rack: s.draw(),
+            fenced: s.draw(),
+            in_controlled_shutdown: if s.version >= 1 { s.draw() } else { false },
+            log_dirs: if s.version >= 3 { s.draw() } else { Vec::new() },
+            cordoned_log_dirs: if s.version == 4 { s.draw() } else { None },
         }
-        this.incarnation_id = s.draw();
-        this.broker_epoch = s.draw();
-        this.end_points = s.draw();
-        this.features = s.draw();
-        this.rack = s.draw();
-        this.fenced = s.draw();
-        if version >= 1 {
-            this.in_controlled_shutdown = s.draw();
-        }
-        if version >= 3 {
-            this.log_dirs = s.draw();
-        }
-        if version == 4 {
-            this.cordoned_log_dirs = s.draw();
-        }
-        this
     }
 }
 
@@ -179,12 +170,7 @@ impl BrokerEndpoint {
 #[cfg(test)]
 impl crate::sample::Sample for BrokerEndpoint {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.host = s.draw();
-        this.port = s.draw();
-        this.security_protocol = s.draw();
-        this
+        Self { name: s.draw(), host: s.draw(), port: s.draw(), security_protocol: s.draw() }
     }
 }
 
@@ -218,11 +204,7 @@ impl BrokerFeature {
 #[cfg(test)]
 impl crate::sample::Sample for BrokerFeature {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.min_supported_version = s.draw();
-        this.max_supported_version = s.draw();
-        this
+        Self { name: s.draw(), min_supported_version: s.draw(), max_supported_version: s.draw() }
     }
 }
 

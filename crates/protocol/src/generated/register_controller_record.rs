@@ -56,13 +56,13 @@ impl Message for RegisterControllerRecord {
 #[cfg(test)]
 impl crate::sample::Sample for RegisterControllerRecord {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.controller_id = s.draw();
-        this.incarnation_id = s.draw();
-        this.zk_migration_ready = s.draw();
-        this.end_points = s.draw();
-        this.features = s.draw();
-        this
+        Self {
+            controller_id: s.draw(),
+            incarnation_id: s.draw(),
+            zk_migration_ready: s.draw(),
+            end_points: s.draw(),
+            features: s.draw(),
+        }
     }
 }
 
@@ -103,12 +103,7 @@ impl ControllerEndpoint {
 #[cfg(test)]
 impl crate::sample::Sample for ControllerEndpoint {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.host = s.draw();
-        this.port = s.draw();
-        this.security_protocol = s.draw();
-        this
+        Self { name: s.draw(), host: s.draw(), port: s.draw(), security_protocol: s.draw() }
     }
 }
 
@@ -142,11 +137,7 @@ impl ControllerFeature {
 #[cfg(test)]
 impl crate::sample::Sample for ControllerFeature {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.min_supported_version = s.draw();
-        this.max_supported_version = s.draw();
-        this
+        Self { name: s.draw(), min_supported_version: s.draw(), max_supported_version: s.draw() }
     }
 }
 

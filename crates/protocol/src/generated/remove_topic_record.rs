@@ -37,9 +37,7 @@ impl Message for RemoveTopicRecord {
 #[cfg(test)]
 impl crate::sample::Sample for RemoveTopicRecord {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.topic_id = s.draw();
-        this
+        Self { topic_id: s.draw() }
     }
 }
 

@@ -68,11 +68,11 @@ impl Message for RequestHeader {
 #[cfg(test)]
 impl crate::sample::Sample for RequestHeader {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.request_api_key = s.draw();
-        this.request_api_version = s.draw();
-        this.correlation_id = s.draw();
-        this.client_id = s.draw();
-        this
+        Self {
+            request_api_key: s.draw(),
+            request_api_version: s.draw(),
+            correlation_id: s.draw(),
+            client_id: s.draw(),
+        }
     }
 }

@@ -41,8 +41,6 @@ impl Message for ResponseHeader {
 #[cfg(test)]
 impl crate::sample::Sample for ResponseHeader {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.correlation_id = s.draw();
-        this
+        Self { correlation_id: s.draw() }
     }
 }

@@ -35,9 +35,6 @@ impl Message for SnapshotFooterRecord {
 #[cfg(test)]
 impl crate::sample::Sample for SnapshotFooterRecord {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.version = s.draw();
-        this
+        Self { version: s.draw() }
     }
 }

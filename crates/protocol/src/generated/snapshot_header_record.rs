@@ -38,10 +38,6 @@ impl Message for SnapshotHeaderRecord {
 #[cfg(test)]
 impl crate::sample::Sample for SnapshotHeaderRecord {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.version = s.draw();
-        this.last_contained_log_timestamp = s.draw();
-        this
+        Self { version: s.draw(), last_contained_log_timestamp: s.draw() }
     }
 }

@@ -76,22 +76,15 @@ impl Message for SyncGroupRequest {
 #[cfg(test)]
 impl crate::sample::Sample for SyncGroupRequest {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.group_id = s.draw();
-        this.generation_id = s.draw();
-        this.member_id = s.draw();
-        if version >= 3 {
-            this.group_instance_id = s.draw();
+        Self {
+            group_id: s.draw(),
+            generation_id: s.draw(),
+            member_id: s.draw(),
+            group_instance_id: if s.version >= 3 { s.draw() } else { None },
+            protocol_type: if s.version == 5 { s.draw() } else { None },
+            protocol_name: if s.version == 5 { s.draw() } else { None },
+            assignments: s.draw(),
         }
-        if version == 5 {
-            this.protocol_type = s.draw();
-        }
-        if version == 5 {
-            this.protocol_name = s.draw();
-        }
-        this.assignments = s.draw();
-        this
     }
 }
 
@@ -127,10 +120,7 @@ impl SyncGroupRequestAssignment {
 #[cfg(test)]
 impl crate::sample::Sample for SyncGroupRequestAssignment {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.member_id = s.draw();
-        this.assignment = s.draw();
-        this
+        Self { member_id: s.draw(), assignment: s.draw() }
     }
 }
 

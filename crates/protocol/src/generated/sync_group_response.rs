@@ -68,19 +68,12 @@ impl Message for SyncGroupResponse {
 #[cfg(test)]
 impl crate::sample::Sample for SyncGroupResponse {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        if version >= 1 {
-            this.throttle_time_ms = s.draw();
+        Self {
+            throttle_time_ms: if s.version >= 1 { s.draw() } else { 0 },
+            error_code: s.draw(),
+            protocol_type: if s.version == 5 { s.draw() } else { None },
+            protocol_name: if s.version == 5 { s.draw() } else { None },
+            assignment: s.draw(),
         }
-        this.error_code = s.draw();
-        if version == 5 {
-            this.protocol_type = s.draw();
-        }
-        if version == 5 {
-            this.protocol_name = s.draw();
-        }
-        this.assignment = s.draw();
-        this
     }
 }

@@ -41,10 +41,7 @@ impl Message for TopicRecord {
 #[cfg(test)]
 impl crate::sample::Sample for TopicRecord {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.topic_id = s.draw();
-        this
+        Self { name: s.draw(), topic_id: s.draw() }
     }
 }
 

@@ -38,10 +38,7 @@ impl Message for UnfenceBrokerRecord {
 #[cfg(test)]
 impl crate::sample::Sample for UnfenceBrokerRecord {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.id = s.draw();
-        this.epoch = s.draw();
-        this
+        Self { id: s.draw(), epoch: s.draw() }
     }
 }
 

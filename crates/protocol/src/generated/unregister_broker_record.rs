@@ -38,10 +38,7 @@ impl Message for UnregisterBrokerRecord {
 #[cfg(test)]
 impl crate::sample::Sample for UnregisterBrokerRecord {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.broker_id = s.draw();
-        this.broker_epoch = s.draw();
-        this
+        Self { broker_id: s.draw(), broker_epoch: s.draw() }
     }
 }
 

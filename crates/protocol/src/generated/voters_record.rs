@@ -41,11 +41,7 @@ impl Message for VotersRecord {
 #[cfg(test)]
 impl crate::sample::Sample for VotersRecord {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let version = s.version;
-        let mut this = Self::default();
-        this.version = s.draw();
-        this.voters = s.draw();
-        this
+        Self { version: s.draw(), voters: s.draw() }
     }
 }
 
@@ -86,12 +82,12 @@ impl Voter {
 #[cfg(test)]
 impl crate::sample::Sample for Voter {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.voter_id = s.draw();
-        this.voter_directory_id = s.draw();
-        this.endpoints = s.draw();
-        this.kraft_version_feature = s.draw();
-        this
+        Self {
+            voter_id: s.draw(),
+            voter_directory_id: s.draw(),
+            endpoints: s.draw(),
+            kraft_version_feature: s.draw(),
+        }
     }
 }
 
@@ -124,11 +120,7 @@ impl Endpoint {
 #[cfg(test)]
 impl crate::sample::Sample for Endpoint {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.name = s.draw();
-        this.host = s.draw();
-        this.port = s.draw();
-        this
+        Self { name: s.draw(), host: s.draw(), port: s.draw() }
     }
 }
 
@@ -158,9 +150,6 @@ impl KRaftVersionFeature {
 #[cfg(test)]
 impl crate::sample::Sample for KRaftVersionFeature {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.min_supported_version = s.draw();
-        this.max_supported_version = s.draw();
-        this
+        Self { min_supported_version: s.draw(), max_supported_version: s.draw() }
     }
 }

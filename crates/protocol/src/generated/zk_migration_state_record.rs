@@ -35,9 +35,7 @@ impl Message for ZkMigrationStateRecord {
 #[cfg(test)]
 impl crate::sample::Sample for ZkMigrationStateRecord {
     fn sample(s: &mut crate::sample::Sampler) -> Self {
-        let mut this = Self::default();
-        this.zk_migration_state = s.draw();
-        this
+        Self { zk_migration_state: s.draw() }
     }
 }
 
