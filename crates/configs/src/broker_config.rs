@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::broker::{BROKER_ID, NODE_ID};
+use crate::listeners;
 use crate::properties::{Properties, PropertiesError};
+use crate::relations;
 use crate::row::{Config, Effect, Key};
 use crate::source::ConfigSource;
 use crate::table::others::{accepted_reason, dynamic_only};
@@ -51,10 +54,13 @@ impl BrokerConfig {
             }
         }
         errors.sort_by_key(StartError::line);
-        let fixed = settings.into_iter().map(|(name, setting)| (name, setting.value)).collect();
+        let mut fixed: BTreeMap<_, _> =
+            settings.into_iter().map(|(name, setting)| (name, setting.value)).collect();
+        fill_node_id(&mut fixed);
         let config = Self { fixed, ..Self::default() };
         if errors.is_empty() {
-            crate::relations::check(&config, &mut errors);
+            relations::check(&config, &mut errors);
+            listeners::check(&config, &mut errors);
         }
         if errors.is_empty() { Ok((config, warnings)) } else { Err(StartErrors(errors)) }
     }
@@ -249,6 +255,17 @@ fn hint(name: &str) -> String {
         }
     };
     format!("; it takes a {}{allowed}, for example `{name}={example}`", row.kind.name())
+}
+
+/// `node.id` and `broker.id` are one value; set once, it counts as set under both names.
+fn fill_node_id(fixed: &mut BTreeMap<String, String>) {
+    for (from, to) in [(NODE_ID.name(), BROKER_ID.name()), (BROKER_ID.name(), NODE_ID.name())] {
+        if !fixed.contains_key(to)
+            && let Some(id) = fixed.get(from).cloned()
+        {
+            fixed.insert(to.to_owned(), id);
+        }
+    }
 }
 
 /// Checks one setting on its own.

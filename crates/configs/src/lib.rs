@@ -20,13 +20,25 @@ pub mod table;
 pub mod valid;
 pub mod value;
 
+mod alter;
 mod broker_config;
+mod describe;
+mod docs;
+mod listeners;
 mod properties;
 mod relations;
 mod source;
+mod synonyms;
 mod topic_config;
 
+pub use alter::{
+    AlterOp, ConfigError, Target, apply_alter_op, validate_broker_config, validate_configs,
+    validate_topic_config,
+};
 pub use broker_config::{BrokerConfig, Place, StartError, StartErrors, Warning};
+pub use describe::{ConfigEntry, ConfigSynonym, describe_broker, describe_cluster_default, describe_topic};
+pub use docs::docs_page;
+pub use listeners::{Listener, SecurityProtocol};
 pub use properties::{Properties, PropertiesError, Property};
 pub use row::Key;
 pub use source::ConfigSource;

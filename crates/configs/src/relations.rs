@@ -21,9 +21,7 @@ impl BrokerConfig {
     /// The number of this node: `node.id`, or `broker.id` where only that is set.
     #[must_use]
     pub fn node_id(&self) -> BrokerId {
-        let broker_id = self.value(BROKER_ID);
-        let only_broker_id = self.set_text(NODE_ID.name()).is_none() && broker_id >= 0;
-        BrokerId(if only_broker_id { broker_id } else { self.value(NODE_ID) })
+        BrokerId(self.value(NODE_ID))
     }
 
     /// The log directories: `log.dirs`, else `log.dir`.
@@ -70,9 +68,9 @@ pub(crate) fn check(config: &BrokerConfig, errors: &mut Vec<StartError>) {
             errors.push(StartError::Conflict(message));
         }
     };
-    let both_ids = config.set_text(NODE_ID.name()).is_some() && config.value(BROKER_ID) >= 0;
+    let broker_id = config.value(BROKER_ID);
     require(
-        !both_ids || config.value(NODE_ID) == config.value(BROKER_ID),
+        broker_id == -1 || broker_id == config.value(NODE_ID),
         "`node.id` and `broker.id` must be equal; leave out `broker.id`".to_owned(),
     );
     require(!config.log_dirs().is_empty(), "`log.dirs` must name at least one directory".to_owned());

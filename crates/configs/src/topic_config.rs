@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::broker;
 use crate::broker_config::{BrokerConfig, check_value};
 use crate::row::Key;
+use crate::synonyms::inherited_text;
 use crate::table::topic_config;
 use crate::topic;
 use crate::value::{Typed, Value};
@@ -118,51 +118,35 @@ impl TopicConfig {
         overrides: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Self {
         let of = Layers { broker, overrides: overrides.into_iter().collect() };
-        let cleanup_policy = of.value(topic::CLEANUP_POLICY, broker::LOG_CLEANUP_POLICY);
+        let cleanup_policy = of.value(topic::CLEANUP_POLICY);
         Self {
-            segment_bytes: unsigned(of.value(topic::SEGMENT_BYTES, broker::LOG_SEGMENT_BYTES)),
-            segment_ms: of.own(topic::SEGMENT_MS).unwrap_or_else(|| broker.log_roll_ms()),
-            segment_jitter_ms: of
-                .own(topic::SEGMENT_JITTER_MS)
-                .unwrap_or_else(|| broker.log_roll_jitter_ms()),
-            segment_index_bytes: unsigned(
-                of.value(topic::SEGMENT_INDEX_BYTES, broker::LOG_INDEX_SIZE_MAX_BYTES),
-            ),
-            index_interval_bytes: unsigned(
-                of.value(topic::INDEX_INTERVAL_BYTES, broker::LOG_INDEX_INTERVAL_BYTES),
-            ),
-            retention_ms: limit(of.own(topic::RETENTION_MS).unwrap_or_else(|| broker.log_retention_ms())),
-            retention_bytes: u64::try_from(of.value(topic::RETENTION_BYTES, broker::LOG_RETENTION_BYTES))
-                .ok(),
+            segment_bytes: unsigned(of.value(topic::SEGMENT_BYTES)),
+            segment_ms: of.value(topic::SEGMENT_MS),
+            segment_jitter_ms: of.value(topic::SEGMENT_JITTER_MS),
+            segment_index_bytes: unsigned(of.value(topic::SEGMENT_INDEX_BYTES)),
+            index_interval_bytes: unsigned(of.value(topic::INDEX_INTERVAL_BYTES)),
+            retention_ms: limit(of.value(topic::RETENTION_MS)),
+            retention_bytes: u64::try_from(of.value(topic::RETENTION_BYTES)).ok(),
             cleanup_policy: CleanupPolicy {
                 delete: cleanup_policy.iter().any(|policy| policy == "delete"),
                 compact: cleanup_policy.iter().any(|policy| policy == "compact"),
             },
-            file_delete_delay_ms: of.value(topic::FILE_DELETE_DELAY_MS, broker::LOG_SEGMENT_DELETE_DELAY_MS),
-            delete_retention_ms: of
-                .value(topic::DELETE_RETENTION_MS, broker::LOG_CLEANER_DELETE_RETENTION_MS),
-            min_compaction_lag_ms: of
-                .value(topic::MIN_COMPACTION_LAG_MS, broker::LOG_CLEANER_MIN_COMPACTION_LAG_MS),
-            max_compaction_lag_ms: of
-                .value(topic::MAX_COMPACTION_LAG_MS, broker::LOG_CLEANER_MAX_COMPACTION_LAG_MS),
-            min_cleanable_dirty_ratio: of
-                .value(topic::MIN_CLEANABLE_DIRTY_RATIO, broker::LOG_CLEANER_MIN_CLEANABLE_RATIO),
-            max_message_bytes: unsigned(of.value(topic::MAX_MESSAGE_BYTES, broker::MESSAGE_MAX_BYTES)),
-            message_timestamp_type: MessageTimestampType::parse(
-                &of.value(topic::MESSAGE_TIMESTAMP_TYPE, broker::LOG_MESSAGE_TIMESTAMP_TYPE),
-            ),
-            message_timestamp_before_max_ms: of
-                .value(topic::MESSAGE_TIMESTAMP_BEFORE_MAX_MS, broker::LOG_MESSAGE_TIMESTAMP_BEFORE_MAX_MS),
-            message_timestamp_after_max_ms: of
-                .value(topic::MESSAGE_TIMESTAMP_AFTER_MAX_MS, broker::LOG_MESSAGE_TIMESTAMP_AFTER_MAX_MS),
+            file_delete_delay_ms: of.value(topic::FILE_DELETE_DELAY_MS),
+            delete_retention_ms: of.value(topic::DELETE_RETENTION_MS),
+            min_compaction_lag_ms: of.value(topic::MIN_COMPACTION_LAG_MS),
+            max_compaction_lag_ms: of.value(topic::MAX_COMPACTION_LAG_MS),
+            min_cleanable_dirty_ratio: of.value(topic::MIN_CLEANABLE_DIRTY_RATIO),
+            max_message_bytes: unsigned(of.value(topic::MAX_MESSAGE_BYTES)),
+            message_timestamp_type: MessageTimestampType::parse(&of.value(topic::MESSAGE_TIMESTAMP_TYPE)),
+            message_timestamp_before_max_ms: of.value(topic::MESSAGE_TIMESTAMP_BEFORE_MAX_MS),
+            message_timestamp_after_max_ms: of.value(topic::MESSAGE_TIMESTAMP_AFTER_MAX_MS),
             compression: of.compression(),
-            min_insync_replicas: unsigned(of.value(topic::MIN_INSYNC_REPLICAS, broker::MIN_INSYNC_REPLICAS)),
-            unclean_leader_election_enable: of
-                .value(topic::UNCLEAN_LEADER_ELECTION_ENABLE, broker::UNCLEAN_LEADER_ELECTION_ENABLE),
-            flush_messages: of.value(topic::FLUSH_MESSAGES, broker::LOG_FLUSH_INTERVAL_MESSAGES),
-            flush_ms: of.own(topic::FLUSH_MS).unwrap_or_else(|| broker.log_flush_interval_ms()),
-            preallocate: of.value(topic::PREALLOCATE, broker::LOG_PREALLOCATE),
-            durability: Durability::parse(&of.value(topic::DOHLE_DURABILITY, broker::DOHLE_DURABILITY)),
+            min_insync_replicas: unsigned(of.value(topic::MIN_INSYNC_REPLICAS)),
+            unclean_leader_election_enable: of.value(topic::UNCLEAN_LEADER_ELECTION_ENABLE),
+            flush_messages: of.value(topic::FLUSH_MESSAGES),
+            flush_ms: of.value(topic::FLUSH_MS),
+            preallocate: of.value(topic::PREALLOCATE),
+            durability: Durability::parse(&of.value(topic::DOHLE_DURABILITY)),
         }
     }
 }
@@ -181,31 +165,20 @@ struct Layers<'a> {
 }
 
 impl Layers<'_> {
-    /// The topic's own value, if it has one.
-    fn own<T: Typed>(&self, key: Key<T>) -> Option<T> {
-        let text = self.overrides.get(key.name())?;
-        let value: Value = check_value(topic_config(key.name())?, text).ok()?;
-        T::from_value(Some(value))
-    }
-
     /// The topic's own value, else the broker's.
-    fn value<T: Typed>(&self, own: Key<T>, broker: Key<T>) -> T {
-        self.own(own).unwrap_or_else(|| self.broker.value(broker))
+    fn value<T: Typed>(&self, key: Key<T>) -> T {
+        let own = || check_value(topic_config(key.name())?, self.overrides.get(key.name())?).ok();
+        let inherited = || Value::parse(T::KIND, &inherited_text(self.broker, key.name())?).ok();
+        T::from_value(own().or_else(inherited)).expect("invariant 3: the broker's configs were checked")
     }
 
     fn compression(&self) -> Compression {
-        match self.value(topic::COMPRESSION_TYPE, broker::COMPRESSION_TYPE).as_str() {
+        match self.value(topic::COMPRESSION_TYPE).as_str() {
             "uncompressed" => Compression::Uncompressed,
-            "gzip" => {
-                Compression::Gzip(self.value(topic::COMPRESSION_GZIP_LEVEL, broker::COMPRESSION_GZIP_LEVEL))
-            }
+            "gzip" => Compression::Gzip(self.value(topic::COMPRESSION_GZIP_LEVEL)),
             "snappy" => Compression::Snappy,
-            "lz4" => {
-                Compression::Lz4(self.value(topic::COMPRESSION_LZ4_LEVEL, broker::COMPRESSION_LZ4_LEVEL))
-            }
-            "zstd" => {
-                Compression::Zstd(self.value(topic::COMPRESSION_ZSTD_LEVEL, broker::COMPRESSION_ZSTD_LEVEL))
-            }
+            "lz4" => Compression::Lz4(self.value(topic::COMPRESSION_LZ4_LEVEL)),
+            "zstd" => Compression::Zstd(self.value(topic::COMPRESSION_ZSTD_LEVEL)),
             _ => Compression::Producer,
         }
     }

@@ -1,0 +1,183 @@
+//! The addresses of a broker: `listeners` and `advertised.listeners`, with the protocol of each name.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::broker::{
+    ADVERTISED_LISTENERS, CONTROLLER_LISTENER_NAMES, LISTENER_SECURITY_PROTOCOL_MAP, LISTENERS,
+};
+use crate::broker_config::{BrokerConfig, StartError};
+
+/// How the bytes of a connection are protected, and who is at its other end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SecurityProtocol {
+    /// Neither encrypted nor authenticated.
+    Plaintext,
+    /// TLS.
+    Ssl,
+    /// SASL without encryption.
+    SaslPlaintext,
+    /// SASL over TLS.
+    SaslSsl,
+}
+
+impl SecurityProtocol {
+    /// The protocol of this name, in any case.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        let all = [Self::Plaintext, Self::Ssl, Self::SaslPlaintext, Self::SaslSsl];
+        all.into_iter().find(|protocol| protocol.name().eq_ignore_ascii_case(name))
+    }
+
+    /// Kafka's name, such as `SASL_SSL`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plaintext => "PLAINTEXT",
+            Self::Ssl => "SSL",
+            Self::SaslPlaintext => "SASL_PLAINTEXT",
+            Self::SaslSsl => "SASL_SSL",
+        }
+    }
+}
+
+/// A named address.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listener {
+    /// The name, in upper case.
+    pub name: String,
+    /// What the name stands for.
+    pub security_protocol: SecurityProtocol,
+    /// The host; `None` means all interfaces.
+    pub host: Option<String>,
+    /// The port; 0 lets the operating system choose.
+    pub port: u16,
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = self.host.as_deref().unwrap_or_default();
+        let (open, close) = if host.contains(':') { ("[", "]") } else { ("", "") };
+        write!(f, "{}://{open}{host}{close}:{}", self.name, self.port)
+    }
+}
+
+impl BrokerConfig {
+    /// Where the broker listens for clients: `listeners` without those of the controller.
+    #[must_use]
+    pub fn listeners(&self) -> Vec<Listener> {
+        self.without_controllers(parse(self, &self.value(LISTENERS)))
+    }
+
+    /// The addresses told to clients, where any are set.
+    ///
+    /// Differs from Kafka: where none are set, clients are told the address that they have used themselves,
+    /// and not the host's name.
+    #[must_use]
+    pub fn advertised_listeners(&self) -> Vec<Listener> {
+        self.without_controllers(parse(self, &self.value(ADVERTISED_LISTENERS).unwrap_or_default()))
+    }
+
+    fn without_controllers(&self, listeners: Result<Vec<Listener>, String>) -> Vec<Listener> {
+        let controllers = self.value(CONTROLLER_LISTENER_NAMES);
+        let mut listeners = listeners.unwrap_or_default();
+        listeners
+            .retain(|listener| !controllers.iter().any(|name| name.eq_ignore_ascii_case(&listener.name)));
+        listeners
+    }
+}
+
+/// Checks the addresses of a properties file.
+pub(crate) fn check(config: &BrokerConfig, errors: &mut Vec<StartError>) {
+    let mut conflict = |message: String| errors.push(StartError::Conflict(message));
+    match parse(config, &config.value(LISTENERS)) {
+        Err(reason) => conflict(format!("invalid `listeners`: {reason}")),
+        Ok(_) if config.listeners().is_empty() => {
+            conflict(
+                "`listeners` must name at least one address for clients, for example PLAINTEXT://:9092"
+                    .to_owned(),
+            );
+        }
+        Ok(listeners) => {
+            for (index, listener) in listeners.iter().enumerate() {
+                let same_port = |other: &&Listener| {
+                    other.port == listener.port && other.port != 0 && other.host == listener.host
+                };
+                if let Some(other) = listeners.iter().take(index).find(same_port) {
+                    conflict(format!("`listeners`: {other} and {listener} have the same port"));
+                }
+            }
+        }
+    }
+    match parse(config, &config.value(ADVERTISED_LISTENERS).unwrap_or_default()) {
+        Err(reason) => conflict(format!("invalid `advertised.listeners`: {reason}")),
+        Ok(advertised) => {
+            let listeners = parse(config, &config.value(LISTENERS)).unwrap_or_default();
+            for listener in advertised {
+                if listener.host.as_deref() == Some("0.0.0.0") {
+                    conflict(format!(
+                        "`advertised.listeners`: no client can connect to {listener}; use a name or address of this host"
+                    ));
+                }
+                if !listeners.iter().any(|other| other.name == listener.name) {
+                    conflict(format!(
+                        "`advertised.listeners` names {}, which `listeners` does not",
+                        listener.name
+                    ));
+                }
+            }
+        }
+    }
+}
+
+fn parse(config: &BrokerConfig, texts: &[String]) -> Result<Vec<Listener>, String> {
+    let protocols = security_protocols(config)?;
+    let mut listeners: Vec<Listener> = Vec::new();
+    for text in texts {
+        let listener = parse_listener(text, &protocols)?;
+        if listeners.iter().any(|other| other.name == listener.name) {
+            return Err(format!("{} is there twice; each listener has a name of its own", listener.name));
+        }
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// The protocol of each listener name.
+fn security_protocols(config: &BrokerConfig) -> Result<BTreeMap<String, SecurityProtocol>, String> {
+    let text = config.value(LISTENER_SECURITY_PROTOCOL_MAP);
+    let mut protocols = BTreeMap::new();
+    for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+        let (name, protocol) = pair.split_once(':').ok_or_else(|| {
+            format!("`listener.security.protocol.map`: `{pair}` is not of the form NAME:PROTOCOL")
+        })?;
+        let protocol = SecurityProtocol::from_name(protocol.trim()).ok_or_else(|| {
+            format!(
+                "`listener.security.protocol.map`: unknown protocol `{protocol}`; \
+                 known are PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL"
+            )
+        })?;
+        protocols.insert(name.trim().to_uppercase(), protocol);
+    }
+    // Where the map is not set, the controller's listeners are taken to be plain.
+    if config.set_text(LISTENER_SECURITY_PROTOCOL_MAP.name()).is_none() {
+        for name in config.value(CONTROLLER_LISTENER_NAMES) {
+            protocols.entry(name.to_uppercase()).or_insert(SecurityProtocol::Plaintext);
+        }
+    }
+    Ok(protocols)
+}
+
+fn parse_listener(text: &str, protocols: &BTreeMap<String, SecurityProtocol>) -> Result<Listener, String> {
+    let wrong =
+        || format!("`{text}` is not of the form NAME://host:port, for example PLAINTEXT://localhost:9092");
+    let (name, address) = text.split_once("://").ok_or_else(wrong)?;
+    let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
+    let port: u16 = port.parse().map_err(|_| wrong())?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let name = name.to_uppercase();
+    let security_protocol = *protocols
+        .get(&name)
+        .ok_or_else(|| format!("`listener.security.protocol.map` does not say what {name} stands for"))?;
+    Ok(Listener { name, security_protocol, host: (!host.is_empty()).then(|| host.to_owned()), port })
+}
