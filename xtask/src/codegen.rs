@@ -27,7 +27,9 @@ fn write() -> Result<(), String> {
     let wanted = generate()?;
     for path in stale(&directory, &wanted)? {
         match wanted.get(&path) {
-            Some(text) => fs::write(directory.join(&path), text).map_err(|e| at(&directory.join(&path), &e))?,
+            Some(text) => {
+                fs::write(directory.join(&path), text).map_err(|e| at(&directory.join(&path), &e))?
+            }
             None => fs::remove_file(directory.join(&path)).map_err(|e| at(&directory.join(&path), &e))?,
         }
     }

@@ -48,7 +48,11 @@ pub(super) fn check(apis: &[Api], message: &Message) -> Result<(), String> {
             && api.latest <= message.versions.to
             && api.flexible == flexible
     });
-    if agree { Ok(()) } else { Err(format!("{}: key, versions or flexible differ from apis.tsv", message.name)) }
+    if agree {
+        Ok(())
+    } else {
+        Err(format!("{}: key, versions or flexible differ from apis.tsv", message.name))
+    }
 }
 
 /// The Rust text.
@@ -59,8 +63,11 @@ pub(super) fn rust(apis: &[Api]) -> String {
          Ord, Hash)]\n#[repr(i16)]\npub enum ApiKey {\n",
     );
     for Api { key, name, oldest, latest, .. } in apis {
-        let versions =
-            if oldest > latest { "no versions any more".to_owned() } else { format!("versions {oldest}-{latest}") };
+        let versions = if oldest > latest {
+            "no versions any more".to_owned()
+        } else {
+            format!("versions {oldest}-{latest}")
+        };
         let _ = writeln!(out, "/// Key {key}, {versions}.\n{name} = {key},");
     }
     out += "}\n\nimpl ApiKey {\n/// Every API, in the order of the keys.\npub const ALL: &[Self] = &[\n";

@@ -98,15 +98,8 @@ pub(super) struct Field {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Type {
-    Bool,
-    I8,
-    I16,
-    U16,
-    I32,
-    U32,
-    I64,
-    F64,
-    Uuid,
+    /// A type of fixed size, by the name of the reader's and writer's method for it.
+    Fixed(&'static str, usize),
     String,
     Bytes,
     Records,
@@ -117,15 +110,15 @@ pub(super) enum Type {
 impl Type {
     fn parse(text: &str) -> Result<Self, String> {
         Ok(match text {
-            "bool" => Self::Bool,
-            "int8" => Self::I8,
-            "int16" => Self::I16,
-            "uint16" => Self::U16,
-            "int32" => Self::I32,
-            "uint32" => Self::U32,
-            "int64" => Self::I64,
-            "float64" => Self::F64,
-            "uuid" => Self::Uuid,
+            "bool" => Self::Fixed("bool", 1),
+            "int8" => Self::Fixed("i8", 1),
+            "int16" => Self::Fixed("i16", 2),
+            "uint16" => Self::Fixed("u16", 2),
+            "int32" => Self::Fixed("i32", 4),
+            "uint32" => Self::Fixed("u32", 4),
+            "int64" => Self::Fixed("i64", 8),
+            "float64" => Self::Fixed("f64", 8),
+            "uuid" => Self::Fixed("uuid", 16),
             "string" => Self::String,
             "bytes" => Self::Bytes,
             "records" => Self::Records,
@@ -142,7 +135,7 @@ impl Type {
         match self {
             Self::Struct(name) => Some(name),
             Self::Array(element) => element.structure(),
-            _ => None,
+            Self::Fixed(..) | Self::String | Self::Bytes | Self::Records => None,
         }
     }
 }
@@ -195,6 +188,7 @@ fn parse_header(line: &str) -> Result<Message, String> {
     Ok(Message { kind, name, key, versions, flexible: flexible.and(versions), structs: Vec::new() })
 }
 
+#[expect(clippy::indexing_slicing, reason = "what is open is an index of what has been pushed")]
 fn parse_line(message: &mut Message, open: &mut Vec<usize>, line: &str) -> Result<(), String> {
     let content = line.trim_start();
     let depth = (line.len() - content.len()) / 2;
@@ -211,10 +205,10 @@ fn parse_line(message: &mut Message, open: &mut Vec<usize>, line: &str) -> Resul
     }
     let field = parse_field(content, message.structs[parent].versions)?;
     // Lines that are indented further define the structure that the field names.
-    if let Some(name) = field.ty.structure() {
-        if message.find(name).is_err() {
-            open.push(declare(message, name, field.versions));
-        }
+    if let Some(name) = field.ty.structure()
+        && message.find(name).is_err()
+    {
+        open.push(declare(message, name, field.versions));
     }
     message.structs[parent].fields.push(field);
     Ok(())
@@ -222,8 +216,9 @@ fn parse_line(message: &mut Message, open: &mut Vec<usize>, line: &str) -> Resul
 
 /// The index of the structure of this name, new or, if a field has named it before, as that left it.
 fn declare(message: &mut Message, name: &str, versions: Versions) -> usize {
-    if let Some(index) = message.structs.iter().position(|s| s.name == name && s.fields.is_empty()) {
-        message.structs[index].versions = versions;
+    let mut structs = message.structs.iter_mut().enumerate();
+    if let Some((index, named)) = structs.find(|(_, s)| s.name == name && s.fields.is_empty()) {
+        named.versions = versions;
         return index;
     }
     message.structs.push(Struct { name: name.to_owned(), versions, fields: Vec::new() });
