@@ -43,3 +43,6 @@ pub use recompress::recompress;
 pub use record::{Record, RecordHeader, Records};
 pub use scan::{Scan, scan_batch};
 pub use validate::{InvalidBatch, InvalidRecord, RecordError, Validated, ValidationRules, validate};
+
+#[cfg(test)]
+mod tests;

@@ -140,7 +140,7 @@ pub enum InvalidBatch {
     #[error("the batch is transactional but has no producer id")]
     TransactionalWithoutProducerId,
     /// Records that the topic does not accept.
-    #[error("{total} records were rejected, the first because {}", first_reason(errors))]
+    #[error("{total} record(s) were rejected, the first because {}", first_reason(errors))]
     Records {
         /// The first of them, at most [`RECORD_ERRORS_MAX`].
         errors: Vec<RecordError>,
