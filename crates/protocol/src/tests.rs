@@ -1,5 +1,8 @@
 //! Properties that every message has in every version.
 
+mod codec;
+mod oracle;
+
 use bytes::Bytes;
 use dohle_types::Rng;
 
