@@ -1,0 +1,127 @@
+//! ListGroups (key 16, versions 0-5), DescribeGroups (key 15, versions 0-6), DeleteGroups (key 42, versions 0-2).
+//!
+//! ListGroups: version 4 filters by state (KIP-518), version 5 by type (KIP-848), of which there is one here.
+//! DescribeGroups: a group that does not exist is `Dead`; version 6 says GROUP_ID_NOT_FOUND as well (KIP-1043).
+
+use dohle_protocol::messages::ListGroupsRequest;
+use dohle_protocol::messages::delete_groups_response::DeletableGroupResult;
+use dohle_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
+use dohle_protocol::messages::list_groups_response::ListedGroup;
+use dohle_types::{ErrorCode, Str};
+
+use crate::group::{Group, Phase};
+use crate::state::DurableGroup;
+use crate::{Effects, GroupLedger, records};
+
+const GROUP_TYPE: &str = "classic";
+const EMPTY: &str = "Empty";
+const DEAD: &str = "Dead";
+
+impl GroupLedger {
+    /// The groups that pass the request's filters, in the order of their ids.
+    #[must_use]
+    pub fn list(&self, request: &ListGroupsRequest) -> Vec<ListedGroup> {
+        let passes = |filter: &[Str], value: &str| {
+            filter.is_empty() || filter.iter().any(|wanted| wanted.trim().eq_ignore_ascii_case(value))
+        };
+        if !passes(&request.types_filter, GROUP_TYPE) {
+            return Vec::new();
+        }
+        let only_soft = self.groups.keys().filter(|group_id| self.state.group(group_id).is_none());
+        let mut group_ids: Vec<&Str> =
+            self.state.groups().map(|(group_id, _)| group_id).chain(only_soft).collect();
+        group_ids.sort();
+        group_ids
+            .into_iter()
+            .map(|group_id| {
+                let (state, protocol_type) = self.state_and_protocol_type(group_id);
+                ListedGroup {
+                    group_id: group_id.clone(),
+                    protocol_type,
+                    group_state: Str::from(state),
+                    group_type: Str::from(GROUP_TYPE),
+                }
+            })
+            .filter(|group| passes(&request.states_filter, &group.group_state))
+            .collect()
+    }
+
+    /// A group and its members. What each may do is the host's to add.
+    #[must_use]
+    pub fn describe(&self, group_id: &Str, api_version: i16) -> DescribedGroup {
+        let (state, protocol_type) = self.state_and_protocol_type(group_id);
+        let group = self.groups.get(group_id);
+        let stable_protocol =
+            group.filter(|group| group.phase == Phase::Stable).and_then(|group| group.protocol.as_ref());
+        let is_missing = state == DEAD && api_version >= 6;
+        let error = if is_missing { ErrorCode::GroupIdNotFound } else { ErrorCode::None };
+        DescribedGroup {
+            error_code: error.code(),
+            error_message: is_missing.then(|| Str::from(format!("Group {group_id} not found."))),
+            group_id: group_id.clone(),
+            group_state: Str::from(state),
+            protocol_type,
+            protocol_data: stable_protocol.cloned().unwrap_or_default(),
+            members: group.map_or_else(Vec::new, |group| described_members(group, stable_protocol)),
+            ..DescribedGroup::default()
+        }
+    }
+
+    /// Deletes a group without members, and its offsets.
+    pub fn delete_group(&mut self, group_id: &Str, effects: &mut Effects) -> DeletableGroupResult {
+        let error = match (self.groups.get(group_id), self.state.group(group_id)) {
+            (Some(group), _) if group.phase != Phase::Empty => ErrorCode::NonEmptyGroup,
+            (None, None) => ErrorCode::GroupIdNotFound,
+            (soft, durable) => {
+                if let Some(durable) = durable {
+                    delete_records(group_id, durable, effects);
+                }
+                // Who was given an id to join with has to ask for a new one.
+                if soft.is_some() {
+                    self.forget(group_id);
+                }
+                ErrorCode::None
+            }
+        };
+        DeletableGroupResult { group_id: group_id.clone(), error_code: error.code() }
+    }
+
+    fn forget(&mut self, group_id: &Str) {
+        if let Some(mut group) = self.groups.remove(group_id) {
+            self.timers.disarm(&mut group);
+        }
+    }
+
+    fn state_and_protocol_type(&self, group_id: &str) -> (&'static str, Str) {
+        match (self.groups.get(group_id), self.state.group(group_id)) {
+            (Some(group), _) => (group.state_name(), group.protocol_type.clone().unwrap_or_default()),
+            (None, Some(durable)) => (EMPTY, durable.protocol_type().cloned().unwrap_or_default()),
+            (None, None) => (DEAD, Str::default()),
+        }
+    }
+}
+
+/// What members say about themselves is shown only while all members agree on how to read it.
+fn described_members(group: &Group, protocol: Option<&Str>) -> Vec<DescribedGroupMember> {
+    let members = group.members().iter().map(|(member_id, member)| DescribedGroupMember {
+        member_id: member_id.clone(),
+        group_instance_id: member.instance_id.clone(),
+        client_id: member.client_id.clone(),
+        client_host: member.client_host.clone(),
+        member_metadata: member.subscription(protocol.map(Str::as_str)),
+        member_assignment: member.assignment.clone(),
+    });
+    members.collect()
+}
+
+/// Tombstones for all that the log has of a group.
+pub(crate) fn delete_records(group_id: &Str, durable: &DurableGroup, effects: &mut Effects) {
+    for (topic, partitions) in &durable.offsets {
+        for &partition in partitions.keys() {
+            effects.records.push(records::offset_commit_tombstone(group_id, topic, partition));
+        }
+    }
+    if durable.metadata.is_some() {
+        effects.records.push(records::group_metadata_tombstone(group_id));
+    }
+}

@@ -1,0 +1,126 @@
+//! Offsets that nobody needs any more: of topics that were deleted, or not used for `offsets.retention.minutes`.
+//!
+//! The clock of an offset starts when it is committed and, in a group that has had members, stands still while
+//! it has any: it starts when the last one leaves (KIP-211). A consumer group's offsets of topics that it no
+//! longer subscribes to expire even while it has members. A group without members and offsets is deleted.
+
+use dohle_types::{Now, Str, Timestamp, TopicId};
+
+use crate::group::{Group, Phase};
+use crate::offsets_fetch::is_same_topic;
+use crate::state::{CommittedOffset, DurableGroup};
+use crate::{Effects, GroupLedger, Progress, Record, records};
+
+/// When the clock of a group's offsets starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RetentionStart {
+    Commit,
+    Since(Timestamp),
+    Never,
+}
+
+impl GroupLedger {
+    /// Deletes what has expired, as far as one batch goes. To be called every
+    /// `offsets.retention.check.interval.ms`.
+    pub fn expire_offsets(&self, now: Now, effects: &mut Effects) -> Progress {
+        let mut batch = Batch::new(self.config.batch_bytes_max, effects);
+        for (group_id, durable) in self.state.groups() {
+            let group = self.groups.get(group_id);
+            let start = retention_start(durable, group);
+            let mut expired = 0;
+            for (topic, partition, committed) in offsets(durable) {
+                if !group.is_some_and(|group| group.is_subscribed_to(topic))
+                    && self.is_expired(start, committed, now)
+                {
+                    expired += 1;
+                    if batch.push(records::offset_commit_tombstone(group_id, topic, partition)).is_err() {
+                        return Progress::More;
+                    }
+                }
+            }
+            let is_unused = group.is_none() && expired == durable.offset_count;
+            if is_unused
+                && durable.metadata.is_some()
+                && batch.push(records::group_metadata_tombstone(group_id)).is_err()
+            {
+                return Progress::More;
+            }
+        }
+        Progress::Done
+    }
+
+    /// Deletes the offsets of topics that were deleted, as far as one batch goes. Offsets that are known to
+    /// belong to another topic of the same name stay.
+    pub fn on_topics_deleted(&self, topics: &[(Str, TopicId)], effects: &mut Effects) -> Progress {
+        let mut batch = Batch::new(self.config.batch_bytes_max, effects);
+        for (group_id, durable) in self.state.groups() {
+            for (topic, topic_id) in topics {
+                let partitions = durable.offsets.get(topic).into_iter().flatten();
+                for (&partition, _) in partitions.filter(|(_, at)| is_same_topic(at.topic_id, *topic_id)) {
+                    if batch.push(records::offset_commit_tombstone(group_id, topic, partition)).is_err() {
+                        return Progress::More;
+                    }
+                }
+            }
+        }
+        Progress::Done
+    }
+
+    fn is_expired(&self, start: RetentionStart, committed: &CommittedOffset, now: Now) -> bool {
+        let start = match start {
+            RetentionStart::Never => return false,
+            RetentionStart::Commit => committed.committed_at,
+            RetentionStart::Since(since) => since,
+        };
+        now.wall >= committed.expires_at.unwrap_or_else(|| start.plus(self.config.offsets_retention))
+    }
+}
+
+fn offsets(durable: &DurableGroup) -> impl Iterator<Item = (&Str, i32, &CommittedOffset)> {
+    durable.offsets.iter().flat_map(|(topic, partitions)| {
+        partitions.iter().map(move |(&partition, committed)| (topic, partition, committed))
+    })
+}
+
+fn retention_start(durable: &DurableGroup, group: Option<&Group>) -> RetentionStart {
+    match group {
+        // Members that were given an id are about to join.
+        Some(group) if group.phase == Phase::Empty => RetentionStart::Never,
+        Some(group) if group.phase == Phase::Stable && group.subscribed_topics.is_some() => {
+            RetentionStart::Commit
+        }
+        Some(_) => RetentionStart::Never,
+        None => match &durable.metadata {
+            Some(metadata) if metadata.protocol_type.is_some() => {
+                metadata.state_timestamp.map_or(RetentionStart::Commit, RetentionStart::Since)
+            }
+            _ => RetentionStart::Commit,
+        },
+    }
+}
+
+/// Fills a batch.
+struct Batch<'a> {
+    bytes_left: usize,
+    effects: &'a mut Effects,
+}
+
+/// The batch has no room for another record.
+struct Full;
+
+impl<'a> Batch<'a> {
+    fn new(bytes_max: usize, effects: &'a mut Effects) -> Self {
+        Self { bytes_left: bytes_max, effects }
+    }
+
+    /// Takes at least one record, so that every batch makes progress.
+    fn push(&mut self, record: Record) -> Result<(), Full> {
+        match self.bytes_left.checked_sub(record.size()) {
+            Some(left) => self.bytes_left = left,
+            None if self.effects.records.is_empty() => self.bytes_left = 0,
+            None => return Err(Full),
+        }
+        self.effects.records.push(record);
+        Ok(())
+    }
+}

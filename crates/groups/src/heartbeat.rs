@@ -1,0 +1,56 @@
+//! Heartbeat (key 12, versions 0-4): a member lives, and learns whether the group rebalances.
+//!
+//! Version 3: static members (KIP-345).
+
+use dohle_protocol::messages::{HeartbeatRequest, HeartbeatResponse};
+use dohle_types::{ErrorCode, Now};
+
+use crate::GroupLedger;
+use crate::group::{MemberError, Phase};
+
+/// Why a heartbeat is not simply taken note of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum HeartbeatError {
+    #[error("the group id is empty: set group.id")]
+    InvalidGroupId,
+    #[error(transparent)]
+    Member(#[from] MemberError),
+    #[error("the generation is over: join again")]
+    IllegalGeneration,
+    #[error("the group rebalances: join again")]
+    RebalanceInProgress,
+}
+
+impl HeartbeatError {
+    const fn code(self) -> ErrorCode {
+        match self {
+            Self::InvalidGroupId => ErrorCode::InvalidGroupId,
+            Self::Member(error) => error.code(),
+            Self::IllegalGeneration => ErrorCode::IllegalGeneration,
+            Self::RebalanceInProgress => ErrorCode::RebalanceInProgress,
+        }
+    }
+}
+
+impl GroupLedger {
+    /// A member lives. Appends and answers nothing by itself.
+    pub fn heartbeat(&mut self, now: Now, request: &HeartbeatRequest) -> HeartbeatResponse {
+        let error_code =
+            self.try_heartbeat(now, request).map_or_else(HeartbeatError::code, |()| ErrorCode::None);
+        HeartbeatResponse { error_code: error_code.code(), ..HeartbeatResponse::default() }
+    }
+
+    fn try_heartbeat(&mut self, now: Now, request: &HeartbeatRequest) -> Result<(), HeartbeatError> {
+        if request.group_id.is_empty() {
+            return Err(HeartbeatError::InvalidGroupId);
+        }
+        let group = self.groups.get(&request.group_id).ok_or(MemberError::Unknown)?;
+        group.validate_member(&request.member_id, request.group_instance_id.as_ref())?;
+        if request.generation_id != group.generation {
+            return Err(HeartbeatError::IllegalGeneration);
+        }
+        let is_preparing = matches!(group.phase, Phase::PreparingRebalance { .. });
+        self.restart_session(now, &request.group_id, &request.member_id);
+        if is_preparing { Err(HeartbeatError::RebalanceInProgress) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,144 @@
+//! The group coordinator's ledger over one partition of `__consumer_offsets`: members, rebalances and
+//! committed offsets of the classic protocol (JoinGroup, SyncGroup, Heartbeat, LeaveGroup, Offset*, *Groups).
+//!
+//! What it is not: it knows no log, no sockets, no authorization and no topics. Its host, `dohle-broker`,
+//! checks that topics exist, resolves topic ids to names and back, and answers while a partition is loading.
+//! It knows nothing yet of transactions (their records are not given to it) nor of the consumer, share and
+//! streams protocols (it skips their records).
+//!
+//! Inputs: a request of the wire, a timeout, a record of the log. Effects: [`Effects`]. The contract is that
+//! of `dohle-ledger`. For each call that takes `&mut Effects` the host
+//!
+//! 1. appends [`Effects::records`], if any, as one batch,
+//! 2. gives each of them to [`GroupLedger::replay`] at once, before any other call,
+//! 3. holds [`Effects::replies`], and the response that the call returned, until the log is committed up to
+//!    its end (`dohle_ledger::CommitQueue`), also where the call wrote nothing: they may speak of records
+//!    that are still on their way,
+//! 4. sets its timer to [`GroupLedger::next_timeout`].
+//!
+//! If the append fails, the ledger has promised what is not in the log: the host drops it, after
+//! [`GroupLedger::resign`].
+//!
+//! Life of a ledger: [`GroupLedger::new`], [`GroupLedger::replay`] for each record of the log,
+//! [`GroupLedger::on_loaded`], requests and timeouts, [`GroupLedger::resign`].
+//!
+//! Invariants:
+//! 1. Durable state ([`State`]) changes only in `replay`: after a restart it is what it was.
+//! 2. A group with members has a soft side (`group::Group`); one without members that waits for no member
+//!    has none.
+//! 3. A generation has one leader, one protocol and one list of members.
+//! 4. Each JoinGroup and SyncGroup is answered exactly once: now, on a later call, or by `resign`.
+//! 5. A group that is Stable is, up to the commit, what the log says it is.
+//!
+//! Start reading at `group.rs` (the soft side, with the table of its states), then `rebalance.rs`, the only
+//! place where a group changes its state; each request has a file of its own.
+
+mod admin;
+mod config;
+mod effects;
+mod expiry;
+mod group;
+mod hash;
+mod heartbeat;
+mod join;
+mod leave;
+mod offsets_commit;
+mod offsets_delete;
+mod offsets_fetch;
+mod rebalance;
+mod records;
+mod replay;
+pub mod state;
+mod sync;
+mod timers;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use dohle_types::{Now, Str};
+
+pub use config::{GROUP_SIZE_CAP, GroupsConfig};
+pub use effects::{Effects, Progress, Rebalance, RebalanceCause, Record, Reply, Token};
+pub use hash::partition_for;
+pub use replay::{ReplayError, Replayed};
+pub use state::State;
+
+use effects::Context;
+use group::Group;
+use timers::Timers;
+
+/// What the host knows of who sent a request.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The client id of the request's header, empty where it is null.
+    pub client_id: Str,
+    /// The client's address as Kafka shows it: `/127.0.0.1`.
+    pub client_host: Str,
+    /// The version of the request.
+    pub api_version: i16,
+}
+
+/// The groups of one partition of `__consumer_offsets`. The crate's documentation tells how to drive it.
+#[derive(Debug)]
+pub struct GroupLedger {
+    config: GroupsConfig,
+    state: State,
+    groups: BTreeMap<Str, Group>,
+    timers: Timers,
+}
+
+impl GroupLedger {
+    /// A ledger that knows no group yet.
+    #[must_use]
+    pub fn new(config: GroupsConfig) -> Self {
+        Self { config, state: State::default(), groups: BTreeMap::new(), timers: Timers::default() }
+    }
+
+    /// What survives a restart, to be read.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Takes up the members that the log told of: each has one session timeout to be heard of.
+    pub fn on_loaded(&mut self, now: Now, effects: &mut Effects) {
+        self.groups = self
+            .state
+            .groups_with_members()
+            .map(|(group_id, metadata)| (group_id.clone(), Group::loaded(group_id, metadata)))
+            .collect();
+        let group_ids: Vec<Str> = self.groups.keys().cloned().collect();
+        for group_id in &group_ids {
+            self.with_group(now, group_id, effects, |group, context| group.on_loaded(context));
+        }
+    }
+
+    /// Gives up the partition: who waits is told to look for another coordinator.
+    pub fn resign(&mut self, effects: &mut Effects) {
+        for group in self.groups.values_mut() {
+            group.resign(effects);
+        }
+        self.groups.clear();
+        self.timers = Timers::default();
+    }
+
+    /// Lets `act` change a group that has a soft side, and brings the timers and invariant 2 up to date.
+    fn with_group<T>(
+        &mut self,
+        now: Now,
+        group_id: &str,
+        effects: &mut Effects,
+        act: impl FnOnce(&mut Group, &mut Context<'_>) -> T,
+    ) -> Option<T> {
+        let group = self.groups.get_mut(group_id)?;
+        let result = act(group, &mut Context { now, config: &self.config, effects });
+        self.timers.arm(group);
+        if group.is_idle() {
+            self.timers.disarm(group);
+            self.groups.remove(group_id);
+        }
+        Some(result)
+    }
+}

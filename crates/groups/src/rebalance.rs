@@ -1,0 +1,237 @@
+//! Rebalances: the only place where a group changes its state.
+//!
+//! `Empty -> PreparingRebalance` when the first member joins; `PreparingRebalance -> CompletingRebalance` when
+//! all have joined or the time is up (`-> Empty` if nobody has); `CompletingRebalance -> Stable` with the
+//! leader's assignment; `Stable | CompletingRebalance -> PreparingRebalance` for each [`RebalanceCause`].
+
+use bytes::Bytes;
+use dohle_protocol::messages::join_group_response::JoinGroupResponseMember;
+use dohle_protocol::messages::{JoinGroupResponse, SyncGroupResponse};
+use dohle_types::{ErrorCode, Str};
+
+use crate::effects::Context;
+use crate::group::{Group, InitialDelay, Phase, sync_error};
+use crate::{Rebalance, RebalanceCause, Record, records};
+
+impl Group {
+    /// A member came, went or changed: rebalances, or goes on with the rebalance that is under way.
+    pub(crate) fn rebalance(&mut self, cause: RebalanceCause, context: &mut Context<'_>) {
+        match self.phase {
+            Phase::PreparingRebalance { .. } => self.complete_join_if_all_joined(context),
+            Phase::Empty | Phase::CompletingRebalance | Phase::Stable => {
+                self.prepare_rebalance(cause, context)
+            }
+        }
+    }
+
+    /// Asks all members to join again, by the answers to their SyncGroups and heartbeats.
+    pub(crate) fn prepare_rebalance(&mut self, cause: RebalanceCause, context: &mut Context<'_>) {
+        if self.phase == Phase::CompletingRebalance {
+            self.fail_syncs(ErrorCode::RebalanceInProgress, context);
+        }
+        self.pending_sync.clear();
+        self.sync_deadline = None;
+        context.effects.rebalances.push(Rebalance {
+            group_id: self.group_id.clone(),
+            generation: self.generation,
+            cause,
+        });
+        let timeout = self.rebalance_timeout();
+        if self.phase == Phase::Empty {
+            let round = context.config.initial_rebalance_delay;
+            let remaining = timeout.saturating_sub(round);
+            let initial = Some(InitialDelay { round, remaining, member_added: false });
+            self.enter(Phase::PreparingRebalance { deadline: context.now.after(round), initial }, context);
+        } else {
+            let deadline = context.now.after(timeout);
+            self.enter(Phase::PreparingRebalance { deadline, initial: None }, context);
+            self.complete_join_if_all_joined(context);
+        }
+    }
+
+    /// Ends the waiting for members when there is none left to wait for. The first rebalance of a group waits
+    /// on, since nobody knows how many there will be.
+    pub(crate) fn complete_join_if_all_joined(&mut self, context: &mut Context<'_>) {
+        if matches!(self.phase, Phase::PreparingRebalance { initial: None, .. }) && self.all_joined() {
+            self.complete_join(context);
+        }
+    }
+
+    /// A member that the rebalance may have waited for is gone.
+    pub(crate) fn complete_join_without(&mut self, context: &mut Context<'_>) {
+        if matches!(self.phase, Phase::PreparingRebalance { .. }) && self.all_joined() {
+            self.complete_join(context);
+        }
+    }
+
+    /// The time to wait for members is up, unless it is the first rebalance and they keep coming.
+    pub(crate) fn on_rebalance_timeout(&mut self, context: &mut Context<'_>) {
+        let Phase::PreparingRebalance { initial, .. } = self.phase else { return };
+        match initial {
+            Some(InitialDelay { round, remaining, member_added: true }) if !remaining.is_zero() => {
+                let next_round = context.config.initial_rebalance_delay.min(remaining);
+                self.phase = Phase::PreparingRebalance {
+                    deadline: context.now.after(next_round),
+                    initial: Some(InitialDelay {
+                        round: next_round,
+                        remaining: remaining.saturating_sub(round),
+                        member_added: false,
+                    }),
+                };
+            }
+            _ => self.complete_join(context),
+        }
+    }
+
+    /// Begins the next generation with the members that joined. Static members stay even if they did not.
+    fn complete_join(&mut self, context: &mut Context<'_>) {
+        let absent: Vec<Str> = self
+            .members()
+            .iter()
+            .filter(|(_, member)| !member.is_joined() && member.instance_id.is_none())
+            .map(|(member_id, _)| member_id.clone())
+            .collect();
+        for member_id in &absent {
+            self.remove_member(member_id, context.effects);
+        }
+        if self.members().is_empty() {
+            return self.become_empty(context);
+        }
+        if !self.elect_leader() {
+            // Only static members are left and none has joined: their sessions decide.
+            let deadline = context.now.after(self.rebalance_timeout());
+            self.phase = Phase::PreparingRebalance { deadline, initial: None };
+            return;
+        }
+        self.begin_generation(context);
+    }
+
+    /// Makes a member lead that has joined, preferably the leader that there is.
+    fn elect_leader(&mut self) -> bool {
+        let leader_joined = self
+            .leader
+            .as_ref()
+            .and_then(|leader| self.member(leader))
+            .is_some_and(|leader| leader.is_joined());
+        if leader_joined {
+            return true;
+        }
+        let joined = self.members().iter().find(|(_, member)| member.is_joined());
+        let Some(leader) = joined.map(|(member_id, _)| member_id.clone()) else { return false };
+        self.leader = Some(leader);
+        true
+    }
+
+    fn begin_generation(&mut self, context: &mut Context<'_>) {
+        self.generation = next_generation(self.generation);
+        self.protocol = self.select_protocol();
+        self.subscribed_topics = self.read_subscribed_topics();
+        self.enter(Phase::CompletingRebalance, context);
+        let member_ids: Vec<Str> = self.members().keys().cloned().collect();
+        for member_id in &member_ids {
+            if let Some(join) = self.take_join(member_id) {
+                context.effects.reply_join(join, self.join_response(member_id));
+            }
+        }
+        for member in self.members_mut() {
+            member.is_new = false;
+            member.deadline = Some(context.now.after(member.session_timeout()));
+        }
+        self.pending_sync = member_ids.into_iter().collect();
+        self.sync_deadline = Some(context.now.after(self.rebalance_timeout()));
+    }
+
+    fn become_empty(&mut self, context: &mut Context<'_>) {
+        self.generation = next_generation(self.generation);
+        self.protocol = None;
+        self.leader = None;
+        self.subscribed_topics = None;
+        self.enter(Phase::Empty, context);
+        let record = records::group_metadata(&self.group_id, &self.to_metadata());
+        context.effects.records.push(record.expect("nothing is large in a group without members"));
+    }
+
+    /// The leader's assignment: stores it, and gives everyone his part.
+    pub(crate) fn complete_sync(
+        &mut self,
+        mut assignment: impl FnMut(&Str) -> Bytes,
+        context: &mut Context<'_>,
+    ) {
+        let member_ids: Vec<Str> = self.members().keys().cloned().collect();
+        for (member_id, member) in member_ids.iter().zip(self.members_mut()) {
+            member.assignment = assignment(member_id);
+        }
+        let Some(record) = self.storable_record(context) else {
+            self.fail_syncs(ErrorCode::UnknownServerError, context);
+            return self.prepare_rebalance(RebalanceCause::AssignmentTooLarge, context);
+        };
+        context.effects.records.push(record);
+        self.enter(Phase::Stable, context);
+        let (protocol_type, protocol_name) = (self.protocol_type.clone(), self.protocol.clone());
+        for member in self.members_mut() {
+            if let Some(token) = member.take_sync() {
+                let response = SyncGroupResponse {
+                    protocol_type: protocol_type.clone(),
+                    protocol_name: protocol_name.clone(),
+                    assignment: member.assignment.clone(),
+                    ..SyncGroupResponse::default()
+                };
+                context.effects.reply_sync(token, response);
+                member.deadline = Some(context.now.after(member.session_timeout()));
+            }
+        }
+    }
+
+    /// The record of this generation, if it fits in a batch.
+    pub(crate) fn storable_record(&self, context: &Context<'_>) -> Option<Record> {
+        records::group_metadata(&self.group_id, &self.to_metadata())
+            .ok()
+            .filter(|record| record.size() <= context.config.batch_bytes_max)
+    }
+
+    /// Takes back the assignments of this generation.
+    fn fail_syncs(&mut self, error: ErrorCode, context: &mut Context<'_>) {
+        for member in self.members_mut() {
+            member.assignment = Bytes::new();
+            if let Some(token) = member.take_sync() {
+                context.effects.reply_sync(token, sync_error(error));
+                member.deadline = Some(context.now.after(member.session_timeout()));
+            }
+        }
+    }
+
+    /// What a member learns of this generation; the leader learns of the others, for it assigns.
+    pub(crate) fn join_response(&self, member_id: &Str) -> JoinGroupResponse {
+        JoinGroupResponse {
+            generation_id: self.generation,
+            protocol_type: self.protocol_type.clone(),
+            protocol_name: self.protocol.clone(),
+            leader: self.leader.clone().unwrap_or_default(),
+            member_id: member_id.clone(),
+            members: if self.is_leader(member_id) { self.members_for_leader() } else { Vec::new() },
+            ..JoinGroupResponse::default()
+        }
+    }
+
+    fn members_for_leader(&self) -> Vec<JoinGroupResponseMember> {
+        let members = self.members().iter().map(|(member_id, member)| JoinGroupResponseMember {
+            member_id: member_id.clone(),
+            group_instance_id: member.instance_id.clone(),
+            metadata: member.subscription(self.protocol.as_deref()),
+        });
+        members.collect()
+    }
+
+    fn enter(&mut self, phase: Phase, context: &Context<'_>) {
+        self.phase = phase;
+        self.phase_since = context.now.wall;
+    }
+}
+
+/// Negative generations mean "not a member": after the last one comes the first.
+const fn next_generation(generation: i32) -> i32 {
+    match generation.checked_add(1) {
+        Some(next) => next,
+        None => 1,
+    }
+}

@@ -1,0 +1,126 @@
+//! Records to state: at loading, and again right after appending.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use dohle_protocol::messages::{GroupMetadataKey, GroupMetadataValue, OffsetCommitKey, OffsetCommitValue};
+use dohle_protocol::{DecodeError, Message};
+use dohle_types::{LeaderEpoch, Offset, Timestamp, TopicId};
+
+use crate::GroupLedger;
+use crate::records::{GROUP_METADATA_KEY, OFFSET_COMMIT_KEY};
+use crate::state::{CommittedOffset, GroupMetadata, MemberMetadata};
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replayed {
+    /// It is part of the state.
+    Applied,
+    /// It is of a type that this ledger does not know: a group of another protocol, or a newer Kafka's.
+    Skipped {
+        /// The number of its type.
+        record_type: i16,
+    },
+}
+
+/// Why a record of `__consumer_offsets` makes no sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplayError {
+    /// It is too short for the number that every key and value begins with.
+    #[error("a key or value of __consumer_offsets is shorter than the two bytes of its version")]
+    NoVersion,
+    /// Its key cannot be read.
+    #[error("the key of a record of type {record_type} in __consumer_offsets is damaged: {error}")]
+    Key {
+        /// The number of its type.
+        record_type: i16,
+        /// What is wrong.
+        error: DecodeError,
+    },
+    /// Its value cannot be read.
+    #[error("the value of a record of type {record_type} in __consumer_offsets is damaged: {error}")]
+    Value {
+        /// The number of its type.
+        record_type: i16,
+        /// What is wrong.
+        error: DecodeError,
+    },
+}
+
+impl GroupLedger {
+    /// Takes in a record of the log. Records of transactions are left out by the host.
+    pub fn replay(&mut self, key: &Bytes, value: Option<&Bytes>) -> Result<Replayed, ReplayError> {
+        let (record_type, key) = split_number(key)?;
+        match record_type {
+            0 | OFFSET_COMMIT_KEY => {
+                let key: OffsetCommitKey = decode_key(record_type, &key)?;
+                let committed = decode_value(record_type, value)?.map(committed_offset);
+                self.state.replay_offset(key.group, key.topic, key.partition, committed);
+            }
+            GROUP_METADATA_KEY => {
+                let key: GroupMetadataKey = decode_key(record_type, &key)?;
+                let metadata = decode_value(record_type, value)?.map(group_metadata);
+                self.state.replay_group_metadata(key.group, metadata);
+            }
+            _ => return Ok(Replayed::Skipped { record_type }),
+        }
+        Ok(Replayed::Applied)
+    }
+}
+
+fn split_number(bytes: &Bytes) -> Result<(i16, Bytes), ReplayError> {
+    let (&number, _) = bytes.split_first_chunk().ok_or(ReplayError::NoVersion)?;
+    Ok((i16::from_be_bytes(number), bytes.slice(2..)))
+}
+
+fn decode_key<M: Message>(record_type: i16, key: &Bytes) -> Result<M, ReplayError> {
+    M::from_bytes(key, 0).map_err(|error| ReplayError::Key { record_type, error })
+}
+
+fn decode_value<M: Message>(record_type: i16, value: Option<&Bytes>) -> Result<Option<M>, ReplayError> {
+    let Some(value) = value else { return Ok(None) };
+    let (version, value) = split_number(value)?;
+    M::from_bytes(&value, version).map(Some).map_err(|error| ReplayError::Value { record_type, error })
+}
+
+fn committed_offset(value: OffsetCommitValue) -> CommittedOffset {
+    CommittedOffset {
+        offset: Offset(value.offset),
+        leader_epoch: LeaderEpoch(value.leader_epoch),
+        metadata: value.metadata,
+        committed_at: Timestamp(value.commit_timestamp),
+        expires_at: Some(Timestamp(value.expire_timestamp)).filter(|&at| at != Timestamp::NONE),
+        topic_id: TopicId(value.topic_id),
+    }
+}
+
+fn group_metadata(value: GroupMetadataValue) -> GroupMetadata {
+    let members: BTreeMap<_, _> = value
+        .members
+        .into_iter()
+        .map(|member| {
+            let metadata = MemberMetadata {
+                instance_id: member.group_instance_id,
+                client_id: member.client_id,
+                client_host: member.client_host,
+                rebalance_timeout_ms: match member.rebalance_timeout {
+                    -1 => member.session_timeout,
+                    timeout => timeout,
+                },
+                session_timeout_ms: member.session_timeout,
+                // Copies: slices would keep the buffer alive that the log was read into.
+                subscription: Bytes::copy_from_slice(&member.subscription),
+                assignment: Bytes::copy_from_slice(&member.assignment),
+            };
+            (member.member_id, metadata)
+        })
+        .collect();
+    GroupMetadata {
+        protocol_type: Some(value.protocol_type).filter(|protocol_type| !protocol_type.is_empty()),
+        generation: value.generation,
+        protocol: value.protocol,
+        leader: value.leader,
+        state_timestamp: Some(Timestamp(value.current_state_timestamp)).filter(|&at| at != Timestamp::NONE),
+        members,
+    }
+}

@@ -1,0 +1,160 @@
+//! What survives a restart: group metadata and committed offsets, as the records of the log say.
+//!
+//! Only [`crate::replay`] changes it (invariant 1).
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use dohle_types::{LeaderEpoch, Offset, Str, Timestamp, TopicId};
+
+/// All groups of a partition of `__consumer_offsets`, by id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    groups: BTreeMap<Str, DurableGroup>,
+}
+
+/// A group as the log knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DurableGroup {
+    /// None if no member ever joined: a simple consumer, which only stores its offsets here.
+    pub metadata: Option<GroupMetadata>,
+    /// Committed offsets by topic and partition.
+    pub offsets: BTreeMap<Str, BTreeMap<i32, CommittedOffset>>,
+    /// How many `offsets` there are.
+    pub offset_count: usize,
+}
+
+/// The last generation that was stored: one whose leader gave an assignment, or an empty one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupMetadata {
+    /// `consumer`, `connect` or what else the members call themselves.
+    pub protocol_type: Option<Str>,
+    /// The generation.
+    pub generation: i32,
+    /// The protocol (to consumers: the assignor) that was chosen for it.
+    pub protocol: Option<Str>,
+    /// Its leader's member id.
+    pub leader: Option<Str>,
+    /// When the group came into this state; none in records of Kafka before 2.1.
+    pub state_timestamp: Option<Timestamp>,
+    /// Its members by member id.
+    pub members: BTreeMap<Str, MemberMetadata>,
+}
+
+/// A member of a stored generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberMetadata {
+    /// `group.instance.id` of a static member (KIP-345).
+    pub instance_id: Option<Str>,
+    /// `client.id`
+    pub client_id: Str,
+    /// Where it connected from.
+    pub client_host: Str,
+    /// How long the group waits for it in a rebalance.
+    pub rebalance_timeout_ms: i32,
+    /// How long it may be silent.
+    pub session_timeout_ms: i32,
+    /// What it said about itself under the generation's protocol.
+    pub subscription: Bytes,
+    /// What the leader assigned to it.
+    pub assignment: Bytes,
+}
+
+/// How far a group has come in a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommittedOffset {
+    /// The offset of the next record to read.
+    pub offset: Offset,
+    /// The leader epoch of the last record that was read, or [`LeaderEpoch::NONE`].
+    pub leader_epoch: LeaderEpoch,
+    /// What the client wants to remember with it.
+    pub metadata: Str,
+    /// When it was committed.
+    pub committed_at: Timestamp,
+    /// When it expires, if the client said so (OffsetCommit before version 5).
+    pub expires_at: Option<Timestamp>,
+    /// The topic's id, zero in records of Kafka before 4.2.
+    pub topic_id: TopicId,
+}
+
+impl State {
+    /// The group of this id.
+    #[must_use]
+    pub fn group(&self, group_id: &str) -> Option<&DurableGroup> {
+        self.groups.get(group_id)
+    }
+
+    /// All groups in the order of their ids.
+    pub fn groups(&self) -> impl Iterator<Item = (&Str, &DurableGroup)> {
+        self.groups.iter()
+    }
+
+    /// How many groups there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    pub(crate) fn groups_with_members(&self) -> impl Iterator<Item = (&Str, &GroupMetadata)> {
+        self.groups.iter().filter_map(|(group_id, group)| {
+            let metadata = group.metadata.as_ref().filter(|metadata| !metadata.members.is_empty())?;
+            Some((group_id, metadata))
+        })
+    }
+
+    pub(crate) fn replay_group_metadata(&mut self, group_id: Str, metadata: Option<GroupMetadata>) {
+        self.change(group_id, |group| group.metadata = metadata);
+    }
+
+    pub(crate) fn replay_offset(
+        &mut self,
+        group_id: Str,
+        topic: Str,
+        partition: i32,
+        committed: Option<CommittedOffset>,
+    ) {
+        self.change(group_id, |group| match committed {
+            Some(committed) => {
+                let former = group.offsets.entry(topic).or_default().insert(partition, committed);
+                group.offset_count += usize::from(former.is_none());
+            }
+            None => {
+                if let Some(partitions) = group.offsets.get_mut(&topic) {
+                    group.offset_count -= usize::from(partitions.remove(&partition).is_some());
+                    if partitions.is_empty() {
+                        group.offsets.remove(&topic);
+                    }
+                }
+            }
+        });
+    }
+
+    /// Changes a group, and forgets it if nothing of it is left.
+    fn change(&mut self, group_id: Str, change: impl FnOnce(&mut DurableGroup)) {
+        let group = self.groups.entry(group_id.clone()).or_default();
+        change(group);
+        if group.metadata.is_none() && group.offset_count == 0 {
+            self.groups.remove(&group_id);
+        }
+    }
+}
+
+impl DurableGroup {
+    /// The offset committed for a partition.
+    #[must_use]
+    pub fn offset(&self, topic: &str, partition: i32) -> Option<&CommittedOffset> {
+        self.offsets.get(topic)?.get(&partition)
+    }
+
+    /// `consumer`, `connect` or what else; none for a simple consumer.
+    #[must_use]
+    pub fn protocol_type(&self) -> Option<&Str> {
+        self.metadata.as_ref()?.protocol_type.as_ref()
+    }
+}

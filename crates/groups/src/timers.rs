@@ -1,0 +1,179 @@
+//! Timeouts: sessions, rebalances, members that do not come.
+//!
+//! One entry per group is queued, at its earliest deadline or before: a heartbeat only moves a deadline away, so
+//! that it need not touch the queue. An entry that comes too early finds nothing due and is queued anew.
+
+use std::collections::BTreeSet;
+
+use dohle_types::time::Instant;
+use dohle_types::{Now, Str};
+
+use crate::effects::Context;
+use crate::group::{Group, Phase};
+use crate::{Effects, GroupLedger, RebalanceCause};
+
+/// When to look at which group.
+#[derive(Debug, Default)]
+pub(crate) struct Timers {
+    queue: BTreeSet<(Instant, Str)>,
+}
+
+impl Timers {
+    /// Sees to it that a group is looked at when its next deadline comes.
+    pub(crate) fn arm(&mut self, group: &mut Group) {
+        if let Some(next) = group.next_deadline() {
+            self.arm_at(group, next);
+        }
+    }
+
+    fn arm_at(&mut self, group: &mut Group, at: Instant) {
+        if group.armed.is_none_or(|armed| at < armed) {
+            self.disarm(group);
+            self.queue.insert((at, group.group_id.clone()));
+            group.armed = Some(at);
+        }
+    }
+
+    pub(crate) fn disarm(&mut self, group: &mut Group) {
+        if let Some(armed) = group.armed.take() {
+            self.queue.remove(&(armed, group.group_id.clone()));
+        }
+    }
+
+    fn pop_due(&mut self, now: Now) -> Option<Str> {
+        self.queue.first().filter(|(at, _)| *at <= now.instant)?;
+        self.queue.pop_first().map(|(_, group_id)| group_id)
+    }
+}
+
+impl GroupLedger {
+    /// When [`Self::on_timeout`] has something to do; perhaps nothing, but never later than that.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.timers.queue.first().map(|&(at, _)| at)
+    }
+
+    /// A member was heard of. Takes the same time however many members there are.
+    pub(crate) fn restart_session(&mut self, now: Now, group_id: &str, member_id: &str) {
+        if let Some(group) = self.groups.get_mut(group_id)
+            && let Some(deadline) = group.restart_session(member_id, now)
+        {
+            self.timers.arm_at(group, deadline);
+        }
+    }
+
+    /// Does what is due by now.
+    pub fn on_timeout(&mut self, now: Now, effects: &mut Effects) {
+        while let Some(group_id) = self.timers.pop_due(now) {
+            self.with_group(now, &group_id, effects, |group, context| {
+                group.armed = None;
+                group.on_timeout(context);
+            });
+        }
+    }
+}
+
+/// What is due, in the order in which it is done if due at the same instant.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    Pending(Str),
+    Session(Str),
+    Rebalance,
+    Sync,
+}
+
+impl Group {
+    fn next_deadline(&self) -> Option<Instant> {
+        let pending = self.pending.values().copied().min();
+        let session = self.members().values().filter_map(|member| member.deadline).min();
+        [self.rebalance_deadline(), self.sync_deadline, pending, session].into_iter().flatten().min()
+    }
+
+    fn due(&self, now: Instant) -> Vec<(Instant, Due)> {
+        let rebalance = self.rebalance_deadline().map(|at| (at, Due::Rebalance));
+        let sync = self.sync_deadline.map(|at| (at, Due::Sync));
+        let pending = self.pending.iter().map(|(member_id, &at)| (at, Due::Pending(member_id.clone())));
+        let sessions = self.members().iter().filter_map(|(member_id, member)| {
+            let at = member.deadline.filter(|&at| at <= now)?;
+            Some((at, Due::Session(member_id.clone())))
+        });
+        let mut due: Vec<_> = rebalance.into_iter().chain(sync).chain(pending).chain(sessions).collect();
+        due.retain(|&(at, _)| at <= now);
+        due.sort();
+        due
+    }
+
+    fn on_timeout(&mut self, context: &mut Context<'_>) {
+        let now = context.now.instant;
+        loop {
+            let due = self.due(now);
+            if due.is_empty() {
+                return;
+            }
+            for (at, due) in due {
+                // What came before may have moved or lifted this deadline.
+                match due {
+                    Due::Pending(member_id) if self.pending.get(&member_id) == Some(&at) => {
+                        self.remove_member(&member_id, context.effects);
+                        self.complete_join_without(context);
+                    }
+                    Due::Session(member_id) => self.on_session_timeout(&member_id, at, context),
+                    Due::Rebalance if self.rebalance_deadline() == Some(at) => {
+                        self.on_rebalance_timeout(context)
+                    }
+                    Due::Sync if self.sync_deadline == Some(at) => self.on_sync_timeout(context),
+                    Due::Pending(_) | Due::Rebalance | Due::Sync => {}
+                }
+            }
+        }
+    }
+
+    fn on_session_timeout(&mut self, member_id: &Str, at: Instant, context: &mut Context<'_>) {
+        match self.member(member_id) {
+            Some(member) if member.deadline == Some(at) => {
+                if member.is_waiting() {
+                    // Its session goes on when it is answered.
+                    return self.suspend_session(member_id);
+                }
+            }
+            _ => return,
+        }
+        self.remove_member(member_id, context.effects);
+        match self.phase {
+            Phase::PreparingRebalance { .. } => self.complete_join_without(context),
+            Phase::Empty | Phase::CompletingRebalance | Phase::Stable => {
+                self.rebalance(RebalanceCause::SessionExpired(member_id.clone()), context);
+            }
+        }
+    }
+
+    /// Removes the members that did not ask for their assignment: they would never take it up.
+    fn on_sync_timeout(&mut self, context: &mut Context<'_>) {
+        let absent: Vec<Str> = std::mem::take(&mut self.pending_sync).into_iter().collect();
+        self.sync_deadline = None;
+        if absent.is_empty() {
+            return;
+        }
+        for member_id in &absent {
+            self.remove_member(member_id, context.effects);
+        }
+        self.prepare_rebalance(RebalanceCause::SyncExpired(absent), context);
+    }
+
+    /// Takes up the members that the log told of.
+    pub(crate) fn on_loaded(&mut self, context: &mut Context<'_>) {
+        for member in self.members_mut() {
+            member.deadline = Some(context.now.after(member.session_timeout()));
+        }
+        if self.members().len() > context.config.group_size_max() {
+            self.prepare_rebalance(RebalanceCause::GroupTooLarge, context);
+        }
+    }
+
+    fn rebalance_deadline(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::PreparingRebalance { deadline, .. } => Some(deadline),
+            Phase::Empty | Phase::CompletingRebalance | Phase::Stable => None,
+        }
+    }
+}
