@@ -53,7 +53,8 @@ impl BrokerConfig {
                 Err(error) => errors.push(error),
             }
         }
-        errors.sort_by_key(StartError::line);
+        errors.sort_by_key(StartError::place);
+        warnings.sort_by_key(|warning| warning.place);
         let mut fixed: BTreeMap<_, _> =
             settings.into_iter().map(|(name, setting)| (name, setting.value)).collect();
         fill_node_id(&mut fixed);
@@ -134,7 +135,7 @@ struct Setting {
 }
 
 /// Where the user has set a value.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Place {
     /// In this line of the properties file, from 1.
     Line(usize),
@@ -208,16 +209,12 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// For sorting: the line of the file, overrides after all lines.
-    fn line(&self) -> usize {
+    /// For sorting: the lines of the file, then the overrides.
+    fn place(&self) -> Place {
         match self {
-            Self::Properties(error) => error.line,
-            Self::UnknownName { place: Place::Line(line), .. }
-            | Self::InvalidValue { place: Place::Line(line), .. } => *line,
-            Self::UnknownName { .. }
-            | Self::InvalidValue { .. }
-            | Self::NotAnOverride { .. }
-            | Self::Conflict(_) => usize::MAX,
+            Self::Properties(error) => Place::Line(error.line),
+            Self::UnknownName { place, .. } | Self::InvalidValue { place, .. } => *place,
+            Self::NotAnOverride { .. } | Self::Conflict(_) => Place::Override,
         }
     }
 }
@@ -246,7 +243,7 @@ fn did_you_mean(nearest: Option<&&'static str>) -> String {
 fn hint(name: &str) -> String {
     let Some(row) = broker_config(name) else { return String::new() };
     let allowed = row.valid.to_string();
-    let allowed = if allowed.is_empty() { String::new() } else { format!(" ({allowed})") };
+    let allowed = if allowed.is_empty() { String::new() } else { format!(", {allowed}") };
     let example = match (row.default, row.kind) {
         (Some(default), _) if !default.is_empty() => default,
         (_, Kind::Int | Kind::Short | Kind::Long | Kind::Double) => "1000",
@@ -254,7 +251,7 @@ fn hint(name: &str) -> String {
             return String::new();
         }
     };
-    format!("; it takes a {}{allowed}, for example `{name}={example}`", row.kind.name())
+    format!("; expected {}{allowed}; for example `{name}={example}`", row.kind.name())
 }
 
 /// `node.id` and `broker.id` are one value; set once, it counts as set under both names.

@@ -31,6 +31,9 @@ mod source;
 mod synonyms;
 mod topic_config;
 
+#[cfg(test)]
+mod tests;
+
 pub use alter::{
     AlterOp, ConfigError, Target, apply_alter_op, validate_broker_config, validate_configs,
     validate_topic_config,

@@ -1,5 +1,7 @@
 //! What holds between the configs of a broker: checks of several values, and values told by several names.
 
+use std::collections::BTreeMap;
+
 use dohle_types::BrokerId;
 
 use crate::broker::{
@@ -54,11 +56,27 @@ impl BrokerConfig {
             .unwrap_or_else(|| i64::from(self.value(LOG_ROLL_JITTER_HOURS)) * HOUR_MS)
     }
 
+    /// How many connections single addresses may have open, where it is not `max.connections.per.ip`.
+    #[must_use]
+    pub fn max_connections_per_ip_overrides(&self) -> BTreeMap<String, u32> {
+        parse_overrides(&self.value(MAX_CONNECTIONS_PER_IP_OVERRIDES)).unwrap_or_default()
+    }
+
     /// After how long a record is written to the disk at the latest, in milliseconds.
     #[must_use]
     pub fn log_flush_interval_ms(&self) -> i64 {
         self.value(LOG_FLUSH_INTERVAL_MS).unwrap_or_else(|| self.value(LOG_FLUSH_SCHEDULER_INTERVAL_MS))
     }
+}
+
+/// Parses `max.connections.per.ip.overrides`; the error is the pair that is not of the form `address:count`.
+fn parse_overrides(text: &str) -> Result<BTreeMap<String, u32>, &str> {
+    let parse = |pair: &str| {
+        let (address, count) = pair.rsplit_once(':')?;
+        Some((address.trim().to_owned(), count.trim().parse().ok()?))
+    };
+    let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
+    pairs.map(|pair| parse(pair).ok_or(pair)).collect()
 }
 
 /// Checks that the values of a properties file go together, as Kafka's `KafkaConfig` does at start.
@@ -84,6 +102,11 @@ pub(crate) fn check(config: &BrokerConfig, errors: &mut Vec<StartError>) {
             || !config.value(MAX_CONNECTIONS_PER_IP_OVERRIDES).is_empty(),
         "`max.connections.per.ip` may be 0 only if `max.connections.per.ip.overrides` is set".to_owned(),
     );
+    if let Err(pair) = parse_overrides(&config.value(MAX_CONNECTIONS_PER_IP_OVERRIDES)) {
+        let message =
+            format!("`max.connections.per.ip.overrides`: `{pair}` is not of the form address:count");
+        require(false, message);
+    }
     let idle = config.value(CONNECTIONS_MAX_IDLE_MS);
     require(
         idle < 0 || i64::from(config.value(CONNECTION_FAILED_AUTHENTICATION_DELAY_MS)) < idle,
