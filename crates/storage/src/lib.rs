@@ -1,3 +1,46 @@
-//! One partition's log as a pure state machine.
+//! One partition's log as a pure state machine, in Apache Kafka's on-disk format.
+//!
+//! What it is not: it opens no file, reads no clock and starts no thread; it knows no topics' metadata, no
+//! replicas and no requests (`dohle-broker` does).
+//!
+//! Inputs: batches, time, configs. Effects: [`disk::Op`]s, which the host carries out in order, and
+//! [`disk::Job`]s, which it drives on a thread of its choice. After an append the host asks
+//! [`Log::begin_sync`] which files to sync, and [`Log::synced`] moves the durable offset.
+//!
+//! Invariants, checked in release too:
+//! 1. A log has a segment; the last one is the one that is appended to. Segments ascend by base offset.
+//! 2. Offsets ascend without gaps: a batch gets the log's end as base offset. The start is at or before the end.
+//! 3. The durable offset moves only when a sync that was begun after the append completes; one sync is under
+//!    way at a time.
+//! 4. The hot tail has no gaps and ends at the log's end: what it cannot answer is in the files.
+//! 5. The keys of an index ascend strictly. An index entry is a hint: it may be missing, and a wrong one is noticed.
+//! 6. Positions in a segment fit into 31 bits.
+//! 7. Recovery cuts off only what was never acknowledged as durable; damage to anything else is reported.
+//!
+//! Start reading at [`Log`], then `append.rs` and `read.rs`; how a log comes back is in `open.rs`.
 
+pub mod checkpoint;
 pub mod disk;
+pub mod epochs;
+pub mod producer_snapshot;
+pub mod producer_state;
+
+mod append;
+mod index;
+mod log;
+mod open;
+mod read;
+mod retention;
+mod script;
+mod segment;
+mod tail;
+mod timestamp_lookup;
+mod walk;
+
+pub use append::{AppendError, Appended, Codecs, Origin};
+pub use log::{Log, SegmentDescription};
+pub use open::{OpenError, OpenLog, Opening};
+pub use producer_state::{ProducerBatch, ProducerError, ProducerState};
+pub use read::{ColdRead, OffsetOutOfRange, Read, ReadError};
+pub use tail::{LogKey, TailBudget};
+pub use timestamp_lookup::{FindTimestamp, TimestampOffset};

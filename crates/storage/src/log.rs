@@ -1,0 +1,333 @@
+//! The state of one partition's log, and the questions about it that need no file (Kafka's `UnifiedLog`).
+//!
+//! What changes it stands elsewhere: `append.rs`, `retention.rs`; what reads files: `read.rs`,
+//! `timestamp_lookup.rs`; how it comes back after a restart: `recovery.rs`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use dohle_configs::TopicConfig;
+use dohle_types::{LeaderEpoch, Now, Offset, ProducerId, Timestamp, TopicId};
+
+use crate::checkpoint::{self, LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA};
+use crate::disk::{FilePath, Op};
+use crate::epochs::LeaderEpochs;
+use crate::producer_snapshot;
+use crate::producer_state::{ProducerState, ProducerStates};
+use crate::segment::{Active, INDEX_SUFFIX, SNAPSHOT_SUFFIX, Segment, TIME_INDEX_SUFFIX, file};
+use crate::tail::Tail;
+
+/// One partition's log.
+#[derive(Debug)]
+pub struct Log {
+    pub(crate) dir: FilePath,
+    pub(crate) topic_id: TopicId,
+    pub(crate) config: Arc<TopicConfig>,
+    /// Oldest first, never empty; the last one is appended to.
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) active: Active,
+    pub(crate) start: Offset,
+    pub(crate) end: Offset,
+    pub(crate) epochs: LeaderEpochs,
+    pub(crate) producers: ProducerStates,
+    /// Offsets of the producer snapshots on disk.
+    pub(crate) snapshots: BTreeSet<Offset>,
+    pub(crate) tail: Tail,
+    pub(crate) files: Files,
+}
+
+/// What is known of the files beyond their content.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    /// Whether the directory is there.
+    pub(crate) exist: bool,
+    /// Whether the epochs in memory differ from those in the file.
+    pub(crate) epochs_changed: bool,
+    /// Files that were written since a sync was last asked for, but for the active segment's `.log`.
+    pub(crate) dirty: BTreeSet<FilePath>,
+    /// Whether the active segment's `.log` was.
+    pub(crate) active_dirty: bool,
+    /// What the sync under way will make durable.
+    pub(crate) syncing: Option<Offset>,
+    /// Everything below it survives power loss.
+    pub(crate) durable: Offset,
+}
+
+/// A segment as DescribeLogDirs and tools see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentDescription {
+    /// The offset its files are named by.
+    pub base_offset: Offset,
+    /// Bytes of records.
+    pub size_in_bytes: u64,
+    /// The greatest timestamp in it, -1 where no record has one.
+    pub max_timestamp: Timestamp,
+}
+
+impl Log {
+    /// A log that nobody wrote to yet. Its directory `dir` is made by the first append.
+    #[must_use]
+    pub fn create(dir: FilePath, topic_id: TopicId, config: Arc<TopicConfig>) -> Self {
+        Self::at(dir, topic_id, config, Offset::ZERO)
+    }
+
+    /// An empty log that begins at `start`.
+    pub(crate) fn at(dir: FilePath, topic_id: TopicId, config: Arc<TopicConfig>, start: Offset) -> Self {
+        Self {
+            segments: vec![Segment::new(start, Timestamp::NONE)],
+            active: Active::new(&dir, start, Timestamp::NONE),
+            start,
+            end: start,
+            epochs: LeaderEpochs::default(),
+            producers: ProducerStates::default(),
+            snapshots: BTreeSet::new(),
+            tail: Tail::default(),
+            files: Files { durable: start, ..Files::default() },
+            dir,
+            topic_id,
+            config,
+        }
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub const fn dir(&self) -> &FilePath {
+        &self.dir
+    }
+
+    /// The id of its topic.
+    #[must_use]
+    pub const fn topic_id(&self) -> TopicId {
+        self.topic_id
+    }
+
+    /// Its configs.
+    #[must_use]
+    pub const fn config(&self) -> &Arc<TopicConfig> {
+        &self.config
+    }
+
+    /// Heeds new configs from now on.
+    pub fn set_config(&mut self, config: Arc<TopicConfig>) {
+        self.config = config;
+    }
+
+    /// The first offset that may be read.
+    #[must_use]
+    pub const fn start_offset(&self) -> Offset {
+        self.start
+    }
+
+    /// The offset that the next record gets (Kafka's log end offset).
+    #[must_use]
+    pub const fn end_offset(&self) -> Offset {
+        self.end
+    }
+
+    /// Everything below it survives power loss; what the recovery point checkpoint says.
+    #[must_use]
+    pub const fn durable_offset(&self) -> Offset {
+        self.files.durable
+    }
+
+    /// The start offset, where the names of the segments do not tell it: the log start offset checkpoint must.
+    #[must_use]
+    pub fn start_offset_to_checkpoint(&self) -> Option<Offset> {
+        self.segments.first().is_none_or(|first| first.base < self.start).then_some(self.start)
+    }
+
+    /// Up to where a `read_committed` consumer may read (KIP-98): the high watermark, or the beginning of the
+    /// first transaction that is open, or whose end is not below the high watermark yet.
+    #[must_use]
+    pub fn last_stable_offset(&self, high_watermark: Offset) -> Offset {
+        let first_unstable = self.producers.first_unstable_offset(high_watermark);
+        first_unstable.map_or(high_watermark, |unstable| unstable.min(high_watermark))
+    }
+
+    /// Bytes of records, those below the start offset that are still there included.
+    #[must_use]
+    pub fn size_in_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| u64::from(segment.size)).sum()
+    }
+
+    /// The segments, oldest first.
+    pub fn segments(&self) -> impl Iterator<Item = SegmentDescription> + '_ {
+        self.segments.iter().map(|segment| SegmentDescription {
+            base_offset: segment.base,
+            size_in_bytes: u64::from(segment.size),
+            max_timestamp: segment.max_timestamp,
+        })
+    }
+
+    /// The newest leader epoch that wrote here, -1 where none did.
+    #[must_use]
+    pub fn latest_epoch(&self) -> LeaderEpoch {
+        self.epochs.latest()
+    }
+
+    /// The epoch that the record at `offset` was written in, -1 where that is not known.
+    #[must_use]
+    pub fn epoch_at(&self, offset: Offset) -> LeaderEpoch {
+        self.epochs.epoch_at(offset)
+    }
+
+    /// The newest epoch that is not newer than `requested`, and where it ended; `(-1, -1)` where `requested`
+    /// is not known here (OffsetForLeaderEpoch).
+    #[must_use]
+    pub fn epoch_end_offset(&self, requested: LeaderEpoch) -> (LeaderEpoch, Offset) {
+        self.epochs.end_offset_for(requested, self.end)
+    }
+
+    /// The producers that the log knows, by id (DescribeProducers).
+    pub fn producers(&self) -> impl Iterator<Item = (ProducerId, &ProducerState)> {
+        self.producers.iter()
+    }
+
+    /// Forgets producers that have written nothing for `producer.id.expiration.ms`.
+    pub fn expire_producers(&mut self, now: Now, expiration_ms: i64) {
+        self.producers.expire(now.wall, expiration_ms);
+    }
+
+    /// Drops the oldest batch from the hot tail; see [`TailBudget`](crate::TailBudget).
+    pub fn evict_oldest(&mut self) {
+        self.tail.evict_oldest();
+    }
+
+    /// The files to sync so that everything below the offset is durable; `None` where everything is, or where
+    /// a sync is under way: what was appended meanwhile is the next one's.
+    pub fn begin_sync(&mut self) -> Option<(Vec<FilePath>, Offset)> {
+        let files = &mut self.files;
+        if files.syncing.is_some() || (!files.active_dirty && files.dirty.is_empty()) {
+            return None;
+        }
+        let mut paths: Vec<FilePath> = std::mem::take(&mut files.dirty).into_iter().collect();
+        if std::mem::take(&mut files.active_dirty) {
+            paths.push(self.active.log_path.clone());
+        }
+        files.syncing = Some(self.end);
+        Some((paths, self.end))
+    }
+
+    /// The sync that [`Log::begin_sync`] asked for is done.
+    pub fn synced(&mut self, up_to: Offset) {
+        assert_eq!(self.files.syncing.take(), Some(up_to), "invariant 3: one sync at a time, and that one");
+        self.files.durable = up_to;
+    }
+
+    /// Writes what a clean shutdown leaves behind: complete indexes and a producer snapshot at the end.
+    ///
+    /// The host then syncs ([`Log::begin_sync`]), writes the checkpoints, and marks the shutdown as clean.
+    pub fn close(&mut self, ops: &mut Vec<Op>) {
+        if self.files.exist {
+            self.save_epochs(ops);
+            self.finish_indexes(ops);
+            self.take_snapshot(ops);
+        }
+    }
+
+    /// The segment that is appended to.
+    pub(crate) fn active_segment(&self) -> &Segment {
+        self.segments.last().unwrap_or_else(|| unreachable!("invariant 1: a log has a segment"))
+    }
+
+    /// Closes the active segment and begins another at the end of the log; does nothing if it is empty.
+    pub(crate) fn roll(&mut self, now: Timestamp, ops: &mut Vec<Op>) {
+        if self.active_segment().size == 0 {
+            return;
+        }
+        self.finish_indexes(ops);
+        self.take_snapshot(ops);
+        if std::mem::take(&mut self.files.active_dirty) {
+            self.files.dirty.insert(self.active.log_path.clone());
+        }
+        self.segments.push(Segment::new(self.end, now));
+        self.active = Active::new(&self.dir, self.end, now);
+    }
+
+    /// Writes the epochs, where they changed.
+    pub(crate) fn save_epochs(&mut self, ops: &mut Vec<Op>) {
+        if !std::mem::take(&mut self.files.epochs_changed) {
+            return;
+        }
+        // Not in place: whoever finds the file after a kill finds all of it, or the one before. A power loss
+        // may still spoil it, in which case recovery reads the epochs from the batches.
+        let path: FilePath = format!("{}/{LEADER_EPOCH_CHECKPOINT}", self.dir).into();
+        let beside: FilePath = format!("{path}.tmp").into();
+        let data = checkpoint::format_epochs(self.epochs.entries());
+        ops.push(Op::Remove { path: beside.clone() });
+        ops.push(Op::Write { path: beside.clone(), position: 0, data: data.into() });
+        ops.push(Op::Rename { from: beside, to: path.clone() });
+        self.files.dirty.insert(path);
+    }
+
+    /// Writes the files that a log has from its first append on.
+    pub(crate) fn create_files(&mut self, ops: &mut Vec<Op>) {
+        if std::mem::replace(&mut self.files.exist, true) {
+            return;
+        }
+        let path: FilePath = format!("{}/{PARTITION_METADATA}", self.dir).into();
+        let data = checkpoint::format_partition_metadata(self.topic_id);
+        ops.push(Op::Write { path: path.clone(), position: 0, data: data.into() });
+        self.files.dirty.insert(path);
+    }
+
+    /// Writes all index entries of the active segment, the closing one of the time index included.
+    fn finish_indexes(&mut self, ops: &mut Vec<Op>) {
+        let Some(segment) = self.segments.last_mut() else { return };
+        self.active.push_time_entry(segment);
+        ops.extend(self.active.write_indexes(segment, &self.dir));
+        for suffix in [INDEX_SUFFIX, TIME_INDEX_SUFFIX] {
+            self.files.dirty.insert(file(&self.dir, segment.base, suffix));
+        }
+    }
+
+    /// Writes a producer snapshot at the end of the log. Of the earlier ones only those remain with which a
+    /// segment begins.
+    fn take_snapshot(&mut self, ops: &mut Vec<Op>) {
+        if !self.snapshots.insert(self.end) {
+            return;
+        }
+        let path = file(&self.dir, self.end, SNAPSHOT_SUFFIX);
+        ops.push(Op::Remove { path: path.clone() });
+        ops.push(Op::Write {
+            path: path.clone(),
+            position: 0,
+            data: producer_snapshot::encode(self.producers.iter()),
+        });
+        self.files.dirty.insert(path);
+        let stray: Vec<Offset> = self
+            .snapshots
+            .iter()
+            .copied()
+            .filter(|&offset| offset < self.end && !self.begins_segment(offset))
+            .collect();
+        for offset in stray {
+            self.remove_snapshot(offset, ops);
+        }
+    }
+
+    fn begins_segment(&self, offset: Offset) -> bool {
+        self.segments.binary_search_by_key(&offset, |segment| segment.base).is_ok()
+    }
+
+    pub(crate) fn remove_snapshot(&mut self, offset: Offset, ops: &mut Vec<Op>) {
+        if self.snapshots.remove(&offset) {
+            self.remove_file(file(&self.dir, offset, SNAPSHOT_SUFFIX), ops);
+        }
+    }
+
+    pub(crate) fn remove_file(&mut self, path: FilePath, ops: &mut Vec<Op>) {
+        self.files.dirty.remove(&path);
+        ops.push(Op::Remove { path });
+    }
+}
+
+/// A copy of `bytes` in a buffer of its own where they are shared, or where they pin a much larger buffer.
+pub(crate) fn into_own(bytes: Bytes) -> BytesMut {
+    match bytes.try_into_mut() {
+        Ok(own) if own.capacity() / 2 <= own.len() => own,
+        Ok(roomy) => BytesMut::from(&*roomy),
+        Err(shared) => BytesMut::from(&*shared),
+    }
+}

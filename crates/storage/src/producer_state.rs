@@ -1,0 +1,436 @@
+//! What the log knows of its idempotent and transactional producers (Kafka's `ProducerStateManager`,
+//! `ProducerStateEntry` and `ProducerAppendInfo`; KIP-98, KIP-360).
+//!
+//! A producer numbers its records per partition. The log keeps the last few batches of each, so that one sent
+//! twice is answered with the offset it already has, and one that skips ahead is refused. For transactions it
+//! keeps where the open one of each producer began, from which follows the last stable offset.
+//!
+//! As in Kafka since KIP-360 a producer that the log does not know (any more) may begin with any sequence;
+//! UNKNOWN_PRODUCER_ID is never answered.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use dohle_records::BatchHeader;
+use dohle_types::{FastMap, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
+
+/// Batches per producer that a repeated send is recognised by: the most that a client has in flight.
+const BATCHES_KEPT: usize = 5;
+
+/// A batch that a producer appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducerBatch {
+    /// The sequence of its last record.
+    pub last_sequence: Sequence,
+    /// The offset of its last record.
+    pub last_offset: Offset,
+    /// Its last offset less its first.
+    pub offset_delta: i32,
+    /// Its greatest timestamp.
+    pub timestamp: Timestamp,
+}
+
+impl ProducerBatch {
+    /// The sequence of its first record.
+    #[must_use]
+    pub const fn first_sequence(&self) -> Sequence {
+        let first = self.last_sequence.0.wrapping_sub(self.offset_delta);
+        // Sequences wrap from the greatest to 0, so that one below 0 lies before the wrap.
+        Sequence(if first < 0 && self.last_sequence.0 >= 0 { first.wrapping_sub(i32::MIN) } else { first })
+    }
+
+    /// The offset of its first record.
+    #[must_use]
+    pub const fn first_offset(&self) -> Offset {
+        self.last_offset.plus(-(self.offset_delta as i64))
+    }
+}
+
+/// What the log knows of one producer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProducerState {
+    /// Its epoch.
+    pub epoch: ProducerEpoch,
+    /// The epoch of the transaction coordinator that wrote its last marker, -1 where there was none.
+    pub coordinator_epoch: i32,
+    /// The timestamp of its last append.
+    pub last_timestamp: Timestamp,
+    /// Where its open transaction began.
+    pub transaction_start: Option<Offset>,
+    /// Its last batches in its present epoch, oldest first, at most five.
+    batches: VecDeque<ProducerBatch>,
+}
+
+impl ProducerState {
+    /// A state as a snapshot file has it.
+    #[must_use]
+    pub fn new(
+        epoch: ProducerEpoch,
+        coordinator_epoch: i32,
+        last_timestamp: Timestamp,
+        transaction_start: Option<Offset>,
+        last_batch: Option<ProducerBatch>,
+    ) -> Self {
+        let batches = last_batch.into_iter().collect();
+        Self { epoch, coordinator_epoch, last_timestamp, transaction_start, batches }
+    }
+
+    fn unknown() -> Self {
+        Self::new(ProducerEpoch::NONE, -1, Timestamp::NONE, None, None)
+    }
+
+    /// The last batch of its present epoch.
+    #[must_use]
+    pub fn last_batch(&self) -> Option<&ProducerBatch> {
+        self.batches.back()
+    }
+
+    fn last_sequence(&self) -> Sequence {
+        self.last_batch().map_or(Sequence(-1), |batch| batch.last_sequence)
+    }
+
+    fn duplicate_of(&self, batch: &BatchHeader) -> Option<&ProducerBatch> {
+        if batch.producer_epoch != self.epoch {
+            return None;
+        }
+        self.batches.iter().find(|known| {
+            known.first_sequence() == batch.base_sequence && known.last_sequence == batch.last_sequence()
+        })
+    }
+
+    fn adopt_epoch(&mut self, epoch: ProducerEpoch) {
+        if self.epoch != epoch {
+            self.batches.clear();
+            self.epoch = epoch;
+        }
+    }
+
+    fn push(&mut self, batch: ProducerBatch) {
+        if self.batches.len() == BATCHES_KEPT {
+            self.batches.pop_front();
+        }
+        self.batches.push_back(batch);
+        self.last_timestamp = batch.timestamp;
+    }
+}
+
+/// Why a producer's batch is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProducerError {
+    /// A newer instance of the producer has written already.
+    #[error(
+        "producer {producer_id} sent epoch {epoch}, but epoch {current} has written: another instance took over"
+    )]
+    InvalidProducerEpoch {
+        /// Who.
+        producer_id: ProducerId,
+        /// The epoch it sent.
+        epoch: ProducerEpoch,
+        /// The epoch the log knows.
+        current: ProducerEpoch,
+    },
+    /// Records before these are missing.
+    #[error("producer {producer_id} sent sequence {sequence} after {last}: batches in between are missing")]
+    OutOfOrderSequence {
+        /// Who.
+        producer_id: ProducerId,
+        /// The first sequence it sent.
+        sequence: Sequence,
+        /// The last sequence the log has, -1 for none in this epoch.
+        last: Sequence,
+    },
+    /// A batch outside of a transaction while one is open.
+    #[error("producer {producer_id} sent a batch outside of its open transaction")]
+    InvalidTransactionState {
+        /// Who.
+        producer_id: ProducerId,
+    },
+    /// A marker from a transaction coordinator that was superseded.
+    #[error("a marker for producer {producer_id} has coordinator epoch {epoch}, but {current} is known")]
+    CoordinatorFenced {
+        /// Whose transaction.
+        producer_id: ProducerId,
+        /// The epoch in the marker.
+        epoch: i32,
+        /// The epoch the log knows.
+        current: i32,
+    },
+}
+
+/// How far a producer's batch is checked before it is appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SequenceCheck {
+    /// All checks, for what clients send.
+    Full,
+    /// The epoch alone, for what coordinators write on behalf of a producer.
+    EpochOnly,
+    /// None: the batch is in the log, or in its leader's.
+    None,
+}
+
+/// What the check of a batch comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Checked {
+    /// It may be appended.
+    New,
+    /// It is in the log already.
+    Duplicate(ProducerBatch),
+}
+
+/// All producers of a log.
+#[derive(Debug, Default)]
+pub(crate) struct ProducerStates {
+    producers: FastMap<ProducerId, ProducerState>,
+    /// First offsets of open transactions.
+    open: BTreeMap<Offset, ProducerId>,
+    /// Transactions that ended, but whose marker the high watermark may not have passed: the marker's offset,
+    /// ascending, and the first offset.
+    decided: VecDeque<(Offset, Offset)>,
+}
+
+impl ProducerStates {
+    pub(crate) fn from_snapshot(states: impl IntoIterator<Item = (ProducerId, ProducerState)>) -> Self {
+        let mut all = Self::default();
+        for (producer_id, state) in states {
+            if let Some(start) = state.transaction_start {
+                all.open.insert(start, producer_id);
+            }
+            all.producers.insert(producer_id, state);
+        }
+        all
+    }
+
+    /// Judges a batch that is about to be appended. Its base offset does not matter yet.
+    pub(crate) fn check(&self, batch: &BatchHeader, check: SequenceCheck) -> Result<Checked, ProducerError> {
+        let producer_id = batch.producer_id;
+        if !batch.has_producer_id() || check == SequenceCheck::None {
+            return Ok(Checked::New);
+        }
+        let Some(known) = self.producers.get(&producer_id) else { return Ok(Checked::New) };
+        let is_data = !batch.attributes.is_control();
+        if check == SequenceCheck::Full
+            && let Some(duplicate) = known.duplicate_of(batch)
+        {
+            return Ok(Checked::Duplicate(*duplicate));
+        }
+        if batch.producer_epoch < known.epoch {
+            let (epoch, current) = (batch.producer_epoch, known.epoch);
+            return Err(ProducerError::InvalidProducerEpoch { producer_id, epoch, current });
+        }
+        if is_data && check == SequenceCheck::Full && known.epoch != ProducerEpoch::NONE {
+            let last = if batch.producer_epoch == known.epoch { known.last_sequence() } else { Sequence(-1) };
+            if batch.base_sequence != last.plus(1) {
+                let sequence = batch.base_sequence;
+                return Err(ProducerError::OutOfOrderSequence { producer_id, sequence, last });
+            }
+        }
+        if is_data && known.transaction_start.is_some() && !batch.attributes.is_transactional() {
+            return Err(ProducerError::InvalidTransactionState { producer_id });
+        }
+        Ok(Checked::New)
+    }
+
+    /// Judges a transaction marker that is about to be appended.
+    pub(crate) fn check_marker(
+        &self,
+        batch: &BatchHeader,
+        coordinator_epoch: i32,
+    ) -> Result<(), ProducerError> {
+        let producer_id = batch.producer_id;
+        let current = self.producers.get(&producer_id).map_or(-1, |known| known.coordinator_epoch);
+        if coordinator_epoch < current {
+            return Err(ProducerError::CoordinatorFenced { producer_id, epoch: coordinator_epoch, current });
+        }
+        Ok(())
+    }
+
+    /// Takes note of a data batch that was appended.
+    pub(crate) fn note_data(&mut self, batch: &BatchHeader) {
+        if !batch.has_producer_id() {
+            return;
+        }
+        let state = self.producers.entry(batch.producer_id).or_insert_with(ProducerState::unknown);
+        state.adopt_epoch(batch.producer_epoch);
+        state.push(ProducerBatch {
+            last_sequence: batch.last_sequence(),
+            last_offset: batch.last_offset(),
+            offset_delta: batch.last_offset_delta,
+            timestamp: batch.max_timestamp,
+        });
+        if batch.attributes.is_transactional() && state.transaction_start.is_none() {
+            state.transaction_start = Some(batch.base_offset);
+            self.open.insert(batch.base_offset, batch.producer_id);
+        }
+    }
+
+    /// Takes note of a transaction marker that was appended: it ends the producer's open transaction.
+    pub(crate) fn note_marker(&mut self, batch: &BatchHeader, coordinator_epoch: i32) {
+        let state = self.producers.entry(batch.producer_id).or_insert_with(ProducerState::unknown);
+        state.adopt_epoch(batch.producer_epoch);
+        state.coordinator_epoch = coordinator_epoch;
+        state.last_timestamp = batch.max_timestamp;
+        if let Some(start) = state.transaction_start.take() {
+            self.open.remove(&start);
+            self.decided.push_back((batch.base_offset, start));
+        }
+    }
+
+    /// The first offset that belongs to a transaction which is open, or whose end is not below
+    /// `high_watermark`.
+    pub(crate) fn first_unstable_offset(&self, high_watermark: Offset) -> Option<Offset> {
+        let open = self.open.first_key_value().map(|(&start, _)| start);
+        let decided = self.decided.iter().rev().take_while(|(marker, _)| *marker >= high_watermark);
+        open.into_iter().chain(decided.map(|&(_, start)| start)).min()
+    }
+
+    /// Forgets ended transactions whose marker is below `high_watermark`: they are committed.
+    pub(crate) fn forget_decided(&mut self, high_watermark: Offset) {
+        let committed = self.decided.partition_point(|&(marker, _)| marker < high_watermark);
+        self.decided.drain(..committed);
+    }
+
+    /// Forgets producers that have written nothing for `expiration_ms` and have no open transaction.
+    pub(crate) fn expire(&mut self, now: Timestamp, expiration_ms: i64) {
+        self.producers.retain(|_, state| {
+            state.transaction_start.is_some() || now.0.saturating_sub(state.last_timestamp.0) < expiration_ms
+        });
+    }
+
+    /// All producers, by id.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ProducerId, &ProducerState)> {
+        #[expect(clippy::iter_over_hash_type, reason = "what comes out is sorted")]
+        let mut all: Vec<_> =
+            self.producers.iter().map(|(&producer_id, state)| (producer_id, state)).collect();
+        all.sort_unstable_by_key(|&(producer_id, _)| producer_id);
+        all.into_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dohle_records::Attributes;
+    use dohle_types::LeaderEpoch;
+
+    use super::*;
+
+    fn batch(epoch: i16, base_sequence: i32, count: i32, base_offset: i64) -> BatchHeader {
+        BatchHeader {
+            base_offset: Offset(base_offset),
+            batch_length: 100,
+            partition_leader_epoch: LeaderEpoch(0),
+            magic: 2,
+            crc: 0,
+            attributes: Attributes(0),
+            last_offset_delta: count - 1,
+            base_timestamp: Timestamp(1000),
+            max_timestamp: Timestamp(1000 + base_offset),
+            producer_id: ProducerId(7),
+            producer_epoch: ProducerEpoch(epoch),
+            base_sequence: Sequence(base_sequence),
+            record_count: count,
+        }
+    }
+
+    fn transactional(mut header: BatchHeader) -> BatchHeader {
+        header.attributes = header.attributes.with_transactional(true);
+        header
+    }
+
+    fn marker(epoch: i16, offset: i64) -> BatchHeader {
+        let mut header = transactional(batch(epoch, -1, 1, offset));
+        header.attributes = header.attributes.with_control(true);
+        header
+    }
+
+    /// Sequences 0..60 in six batches of ten at offsets 100..160, epoch 3.
+    fn six_batches() -> ProducerStates {
+        let mut states = ProducerStates::default();
+        for index in 0..6 {
+            states.note_data(&batch(3, index * 10, 10, 100 + i64::from(index) * 10));
+        }
+        states
+    }
+
+    #[test]
+    fn sequences_and_epochs_are_judged_as_kafka_judges_them() {
+        let states = six_batches();
+        let check = |header: BatchHeader, expected: &str| {
+            let outcome = match states.check(&header, SequenceCheck::Full) {
+                Ok(Checked::New) => "new".to_owned(),
+                Ok(Checked::Duplicate(batch)) => format!("duplicate at {}", batch.first_offset()),
+                Err(ProducerError::InvalidProducerEpoch { .. }) => "fenced".to_owned(),
+                Err(ProducerError::OutOfOrderSequence { last, .. }) => format!("out of order after {last}"),
+                Err(other) => format!("{other}"),
+            };
+            assert_eq!(outcome, expected, "{header:?}");
+        };
+        check(batch(3, 60, 5, 0), "new");
+        check(batch(3, 61, 5, 0), "out of order after 59");
+        check(batch(3, 50, 10, 0), "duplicate at 150");
+        check(batch(3, 10, 10, 0), "duplicate at 110");
+        check(batch(3, 0, 10, 0), "out of order after 59");
+        check(batch(3, 50, 9, 0), "out of order after 59");
+        check(batch(2, 60, 5, 0), "fenced");
+        check(batch(4, 0, 5, 0), "new");
+        check(batch(4, 60, 5, 0), "out of order after -1");
+        let mut unknown = batch(0, 1234, 5, 0);
+        unknown.producer_id = ProducerId(8);
+        check(unknown, "new");
+    }
+
+    #[test]
+    fn sequences_wrap_from_the_greatest_to_zero() {
+        let mut states = ProducerStates::default();
+        let across = batch(0, i32::MAX - 4, 10, 0);
+        states.note_data(&across);
+        let duplicate = states.check(&across, SequenceCheck::Full).expect("known");
+        assert!(
+            matches!(duplicate, Checked::Duplicate(batch) if batch.first_sequence() == Sequence(i32::MAX - 4))
+        );
+        assert_eq!(states.check(&batch(0, 5, 1, 10), SequenceCheck::Full), Ok(Checked::New));
+        let mut states = ProducerStates::default();
+        states.note_data(&batch(0, i32::MAX, 1, 0));
+        assert_eq!(states.check(&batch(0, 0, 1, 1), SequenceCheck::Full), Ok(Checked::New));
+    }
+
+    #[test]
+    fn coordinators_are_held_to_the_epoch_alone_and_replicas_to_nothing() {
+        let states = six_batches();
+        assert_eq!(states.check(&batch(3, -1, 1, 0), SequenceCheck::EpochOnly), Ok(Checked::New));
+        assert!(states.check(&batch(2, -1, 1, 0), SequenceCheck::EpochOnly).is_err());
+        assert_eq!(states.check(&batch(2, 9, 1, 0), SequenceCheck::None), Ok(Checked::New));
+    }
+
+    #[test]
+    fn the_last_stable_offset_waits_for_the_marker_to_be_committed() {
+        let mut states = ProducerStates::default();
+        states.note_data(&transactional(batch(0, 0, 10, 100)));
+        states.note_data(&transactional(batch(0, 10, 10, 110)));
+        assert_eq!(states.first_unstable_offset(Offset(120)), Some(Offset(100)));
+        let outside = states.check(&batch(0, 20, 1, 0), SequenceCheck::Full);
+        assert_eq!(outside, Err(ProducerError::InvalidTransactionState { producer_id: ProducerId(7) }));
+        states.note_marker(&marker(0, 120), 5);
+        assert_eq!(states.first_unstable_offset(Offset(120)), Some(Offset(100)));
+        assert_eq!(states.first_unstable_offset(Offset(121)), None);
+        states.forget_decided(Offset(121));
+        assert_eq!(states.first_unstable_offset(Offset(120)), None);
+        assert_eq!(states.check(&batch(0, 20, 1, 0), SequenceCheck::Full), Ok(Checked::New));
+        assert!(states.check_marker(&marker(0, 130), 4).is_err());
+        assert_eq!(states.check_marker(&marker(0, 130), 5), Ok(()));
+        // A marker of a higher epoch starts the sequences anew.
+        states.note_marker(&marker(1, 121), 5);
+        assert_eq!(states.check(&batch(1, 0, 1, 0), SequenceCheck::Full), Ok(Checked::New));
+        assert!(states.check(&batch(1, 20, 1, 0), SequenceCheck::Full).is_err());
+    }
+
+    #[test]
+    fn producers_expire_unless_a_transaction_is_open() {
+        let mut states = six_batches();
+        let mut other = transactional(batch(0, 0, 1, 200));
+        other.producer_id = ProducerId(9);
+        states.note_data(&other);
+        states.expire(Timestamp(1150 + 99), 100);
+        assert_eq!(states.iter().count(), 2);
+        states.expire(Timestamp(9_999_999), 100);
+        assert_eq!(states.iter().map(|(id, _)| id).collect::<Vec<_>>(), [ProducerId(9)]);
+    }
+}

@@ -1,0 +1,144 @@
+//! Deleting the oldest records: by age, by size, and on request.
+//!
+//! The start of the log moves at once. The files of the segments below it go later: not before the log start
+//! offset checkpoint says durably that they may (so that recovery can tell a deleted segment from a lost one),
+//! and not before `file.delete.delay.ms` has passed (so that reads that have begun can end).
+
+use std::time::Duration;
+
+use dohle_types::{Now, Offset, Timestamp};
+
+use crate::disk::Op;
+use crate::log::Log;
+use crate::segment::{INDEX_SUFFIX, LOG_SUFFIX, SNAPSHOT_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX, file};
+
+impl Log {
+    /// Makes `offset` the start of the log (DeleteRecords), unless it starts later already.
+    ///
+    /// The caller has made sure that `offset` is not above the high watermark.
+    pub fn delete_records_before(&mut self, now: Now, offset: Offset) {
+        assert!(offset <= self.end, "invariant 2: the log starts at or before its end");
+        self.start = self.start.max(offset);
+        for index in 0..self.segments.len() {
+            let end = self.segment_end(index);
+            if let Some(segment) = self.segments.get_mut(index)
+                && end <= self.start
+                && end < self.end
+            {
+                segment.deleted_at.get_or_insert(now.instant);
+            }
+        }
+    }
+
+    /// Applies `retention.ms` and `retention.bytes` where `cleanup.policy` has `delete`, and removes the files of
+    /// segments that were deleted long enough ago. To be called from time to time.
+    ///
+    /// Nothing above `high_watermark` is deleted. `checkpointed_start` is the start offset that the log start
+    /// offset checkpoint durably has for this log, 0 where it has none.
+    pub fn retain(
+        &mut self,
+        now: Now,
+        high_watermark: Offset,
+        checkpointed_start: Offset,
+        ops: &mut Vec<Op>,
+    ) {
+        self.producers.forget_decided(high_watermark);
+        if self.config.cleanup_policy.delete {
+            let retained = self.retained_from(now.wall, high_watermark);
+            if retained == self.end && self.start < self.end {
+                self.roll(now.wall, ops);
+                self.create_active_file(ops);
+            }
+            self.delete_records_before(now, retained);
+        }
+        // Segments that DeleteRecords emptied while they were active are noticed here, once they are not.
+        self.delete_records_before(now, self.start);
+        self.remove_deleted(now, checkpointed_start, ops);
+    }
+
+    /// Where the log begins if all segments go that its configs do not retain.
+    fn retained_from(&self, now: Timestamp, high_watermark: Offset) -> Offset {
+        let visible =
+            || (self.first_visible()..self.segments.len()).filter_map(|index| self.segments.get(index));
+        let size: u64 = visible().map(|segment| u64::from(segment.size)).sum();
+        let mut excess = self.config.retention_bytes.map_or(0, |max| size.saturating_sub(max));
+        let mut from = self.start;
+        for (index, segment) in self.segments.iter().enumerate().skip(self.first_visible()) {
+            let end = self.segment_end(index);
+            if segment.size == 0 || end > high_watermark {
+                break;
+            }
+            let segment_bytes = u64::from(segment.size);
+            let too_much = excess >= segment_bytes;
+            let age_ms = now.0.saturating_sub(segment.largest_timestamp().0);
+            let too_old = self.config.retention_ms.is_some_and(|max| age_ms > max);
+            if !too_much && !too_old {
+                break;
+            }
+            excess = excess.saturating_sub(segment_bytes);
+            from = from.max(end);
+        }
+        from
+    }
+
+    /// Removes the files of segments below the start, as long as that leaves a segment whose file is durable.
+    fn remove_deleted(&mut self, now: Now, checkpointed_start: Offset, ops: &mut Vec<Op>) {
+        let delay = Duration::from_millis(u64::try_from(self.config.file_delete_delay_ms).unwrap_or(0));
+        let mut removed = 0;
+        for (index, segment) in self.segments.iter().enumerate() {
+            let is_due =
+                segment.deleted_at.is_some_and(|deleted_at| now.instant >= deleted_at.saturating_add(delay));
+            let end = self.segment_end(index);
+            if !is_due || end > checkpointed_start || !self.is_file_durable(index + 1) {
+                break;
+            }
+            removed = index + 1;
+        }
+        if removed == 0 {
+            return;
+        }
+        for segment in self.segments.drain(..removed).collect::<Vec<_>>() {
+            for suffix in [LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX] {
+                self.remove_file(file(&self.dir, segment.base, suffix), ops);
+            }
+            self.remove_snapshot(segment.base, ops);
+        }
+        let first = self.segments.first().map_or(self.start, |segment| segment.base);
+        self.files.epochs_changed |= self.epochs.truncate_from_start(first);
+        self.save_epochs(ops);
+        for offset in self.snapshots.range(..first).copied().collect::<Vec<_>>() {
+            self.remove_file(file(&self.dir, offset, SNAPSHOT_SUFFIX), ops);
+            self.snapshots.remove(&offset);
+        }
+    }
+
+    /// Whether the file of a segment survives power loss, at least by name: without one the log would be
+    /// taken for new.
+    fn is_file_durable(&self, index: usize) -> bool {
+        let Some(segment) = self.segments.get(index) else { return false };
+        let path = file(&self.dir, segment.base, LOG_SUFFIX);
+        let is_active = index + 1 == self.segments.len();
+        let is_dirty = self.files.dirty.contains(&path) || (is_active && self.files.active_dirty);
+        self.files.durable > segment.base
+            || (!is_dirty && self.files.syncing.is_none() && !(is_active && self.is_active_file_missing()))
+    }
+
+    /// Creates the file of an empty active segment that no append has created.
+    fn create_active_file(&mut self, ops: &mut Vec<Op>) {
+        if self.active_segment().size == 0 {
+            let path = self.active.log_path.clone();
+            ops.push(Op::Write { path, position: 0, data: bytes::Bytes::new() });
+            self.files.active_dirty = true;
+            self.active.is_file_created = true;
+        }
+    }
+
+    fn is_active_file_missing(&self) -> bool {
+        self.active_segment().size == 0 && !self.active.is_file_created
+    }
+
+    /// The offset after the last that a segment may hold.
+    fn segment_end(&self, index: usize) -> Offset {
+        self.segments.get(index + 1).map_or(self.end, |next| next.base)
+    }
+}
