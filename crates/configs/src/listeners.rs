@@ -72,7 +72,7 @@ impl BrokerConfig {
     /// The addresses told to clients, where any are set.
     ///
     /// Differs from Kafka: where none are set, clients are told the address that they have used themselves,
-    /// and not the host's name.
+    /// and not the host's name; the same holds for one without a host.
     #[must_use]
     pub fn advertised_listeners(&self) -> Vec<Listener> {
         self.without_controllers(parse(self, &self.value(ADVERTISED_LISTENERS).unwrap_or_default()))
@@ -89,45 +89,56 @@ impl BrokerConfig {
 
 /// Checks the addresses of a properties file.
 pub(crate) fn check(config: &BrokerConfig, errors: &mut Vec<StartError>) {
-    let mut conflict = |message: String| errors.push(StartError::Conflict(message));
-    match parse(config, &config.value(LISTENERS)) {
-        Err(reason) => conflict(format!("invalid `listeners`: {reason}")),
-        Ok(_) if config.listeners().is_empty() => {
-            conflict(
-                "`listeners` must name at least one address for clients, for example PLAINTEXT://:9092"
-                    .to_owned(),
-            );
+    let listeners = parse(config, &config.value(LISTENERS));
+    let advertised = parse(config, &config.value(ADVERTISED_LISTENERS).unwrap_or_default());
+    let reasons = match (listeners, advertised) {
+        (Ok(listeners), Ok(advertised)) => {
+            let mut reasons = check_listeners(&listeners, &config.listeners());
+            reasons.extend(check_advertised(&advertised, &listeners));
+            reasons
         }
-        Ok(listeners) => {
-            for (index, listener) in listeners.iter().enumerate() {
-                let same_port = |other: &&Listener| {
-                    other.port == listener.port && other.port != 0 && other.host == listener.host
-                };
-                if let Some(other) = listeners.iter().take(index).find(same_port) {
-                    conflict(format!("`listeners`: {other} and {listener} have the same port"));
-                }
-            }
+        (Err(reason), _) => vec![format!("invalid `listeners`: {reason}")],
+        (_, Err(reason)) => vec![format!("invalid `advertised.listeners`: {reason}")],
+    };
+    errors.extend(reasons.into_iter().map(StartError::Conflict));
+}
+
+fn check_listeners(all: &[Listener], of_clients: &[Listener]) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if of_clients.is_empty() {
+        let reason = "`listeners` must name at least one address for clients, for example PLAINTEXT://:9092";
+        reasons.push(reason.to_owned());
+    }
+    // Else a port that its owner believes to be protected would be open to everyone.
+    for listener in of_clients.iter().filter(|one| one.security_protocol != SecurityProtocol::Plaintext) {
+        let protocol = listener.security_protocol.name();
+        reasons.push(format!(
+            "`listeners`: {listener} asks for {protocol}; this version of Dohle serves only PLAINTEXT"
+        ));
+    }
+    for (index, listener) in all.iter().enumerate() {
+        let same = |other: &&Listener| other.port == listener.port && other.host == listener.host;
+        if let Some(other) = all.iter().take(index).find(same).filter(|other| other.port != 0) {
+            reasons.push(format!("`listeners`: {other} and {listener} have the same port"));
         }
     }
-    match parse(config, &config.value(ADVERTISED_LISTENERS).unwrap_or_default()) {
-        Err(reason) => conflict(format!("invalid `advertised.listeners`: {reason}")),
-        Ok(advertised) => {
-            let listeners = parse(config, &config.value(LISTENERS)).unwrap_or_default();
-            for listener in advertised {
-                if listener.host.as_deref() == Some("0.0.0.0") {
-                    conflict(format!(
-                        "`advertised.listeners`: no client can connect to {listener}; use a name or address of this host"
-                    ));
-                }
-                if !listeners.iter().any(|other| other.name == listener.name) {
-                    conflict(format!(
-                        "`advertised.listeners` names {}, which `listeners` does not",
-                        listener.name
-                    ));
-                }
-            }
+    reasons
+}
+
+fn check_advertised(advertised: &[Listener], listeners: &[Listener]) -> Vec<String> {
+    let mut reasons = Vec::new();
+    for listener in advertised {
+        if listener.host.as_deref() == Some("0.0.0.0") {
+            reasons.push(format!(
+                "`advertised.listeners`: no client can connect to {listener}; name a host that clients can reach"
+            ));
+        }
+        if !listeners.iter().any(|other| other.name == listener.name) {
+            let name = &listener.name;
+            reasons.push(format!("`advertised.listeners` names {name}, which `listeners` does not"));
         }
     }
+    reasons
 }
 
 fn parse(config: &BrokerConfig, texts: &[String]) -> Result<Vec<Listener>, String> {

@@ -107,7 +107,11 @@ fn single_addresses_may_have_limits_of_their_own() {
     let config = start("max.connections.per.ip.overrides=127.0.0.1:5, ::1:6");
     let limits: Vec<_> = config.max_connections_per_ip_overrides().into_iter().collect();
     assert_eq!(limits, [("127.0.0.1".to_owned(), 5), ("::1".to_owned(), 6)]);
-    check_errors("max.connections.per.ip.overrides=a:5,b", &[], expect!["`max.connections.per.ip.overrides`: `b` is not of the form address:count"]);
+    check_errors(
+        "max.connections.per.ip.overrides=a:5,b",
+        &[],
+        expect!["`max.connections.per.ip.overrides`: `b` is not of the form address:count"],
+    );
 }
 
 #[test]
@@ -134,21 +138,23 @@ fn listeners_are_checked() {
     check_errors(
         "listeners=PLAINTEXT://:9092,SSL://:9092",
         &[],
-        expect!["`listeners`: PLAINTEXT://:9092 and SSL://:9092 have the same port"],
+        expect![[r#"
+            `listeners`: SSL://:9092 asks for SSL; this version of Dohle serves only PLAINTEXT
+            `listeners`: PLAINTEXT://:9092 and SSL://:9092 have the same port"#]],
     );
     check_errors(
         "advertised.listeners=SSL://0.0.0.0:9092",
         &[],
         expect![[r#"
-        `advertised.listeners`: no client can connect to SSL://0.0.0.0:9092; use a name or address of this host
-        `advertised.listeners` names SSL, which `listeners` does not"#]],
+            `advertised.listeners`: no client can connect to SSL://0.0.0.0:9092; name a host that clients can reach
+            `advertised.listeners` names SSL, which `listeners` does not"#]],
     );
     let config = start(
-        "listeners=PLAINTEXT://[::1]:9092,plaintext2://a.b:1\nlistener.security.protocol.map=PLAINTEXT:PLAINTEXT,Plaintext2:ssl",
+        "listeners=PLAINTEXT://[::1]:9092,plaintext2://a.b:1\nlistener.security.protocol.map=PLAINTEXT:PLAINTEXT,Plaintext2:plaintext",
     );
     let listeners: Vec<String> = config.listeners().iter().map(ToString::to_string).collect();
     assert_eq!(listeners, ["PLAINTEXT://[::1]:9092", "PLAINTEXT2://a.b:1"]);
-    assert_eq!(config.listeners()[1].security_protocol, SecurityProtocol::Ssl);
+    assert_eq!(config.listeners()[1].security_protocol, SecurityProtocol::Plaintext);
 }
 
 #[test]
