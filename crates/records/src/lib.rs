@@ -14,7 +14,7 @@
 //! 4. What [`validate()`] accepts has a right CRC, records that fill the batch exactly, in number as its header says,
 //!    with offsets that count up from the base offset.
 //!
-//! Start reading at [`header`]; a produce request's way is [`validate`], then [`patch`].
+//! Start reading at [`header`]; a produce request's way is [`mod@validate`], then [`patch`].
 
 pub mod batch;
 pub mod build;

@@ -13,12 +13,11 @@
 //! producer splits the batch and tries again.
 
 use bytes::Bytes;
-use dohle_types::{ErrorCode, LeaderEpoch, Offset, Timestamp};
+use dohle_types::{ErrorCode, Offset, Timestamp};
 
 use crate::source::{ReadError, SliceSource, Source, StreamSource};
 use crate::{
     Batch, BatchError, BatchHeader, Compression, DecompressionError, Decompressor, Malformed, TimestampType,
-    patch,
 };
 
 /// What a topic asks of the batches produced to it.
@@ -42,16 +41,18 @@ pub struct ValidationRules {
     pub now: Timestamp,
 }
 
-/// A batch that may be appended, once [`Validated::assign`] has changed what must be changed.
+/// A batch that may be appended, once it is recompressed and [patched](crate::patch) as its fields here say.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Validated {
     /// The batch, without what may have followed it.
     pub batch: Batch,
     /// The timestamp type to store.
     pub timestamp_type: TimestampType,
-    /// The maximum timestamp to store: that of the records, or the time of the append.
+    /// The maximum timestamp to store: that of the records, or the time of the append. Indexes note it at the
+    /// batch's last offset, since a follower does not look into batches and must come to the same.
     pub max_timestamp: Timestamp,
-    /// Whether the topic wants another compression: [`recompress`](crate::recompress()) the batch before all else.
+    /// Whether the topic wants another compression: [`recompress`](crate::recompress()) the batch before patching it,
+    /// and check its new size.
     pub needs_recompression: bool,
 }
 
@@ -68,26 +69,6 @@ impl Validated {
         let header = self.batch.header();
         header.attributes.timestamp_type() != self.timestamp_type
             || header.max_timestamp != self.max_timestamp
-    }
-
-    /// The offset that indexes note for the maximum timestamp, where the batch is stored at `base_offset`:
-    /// the batch's last, since a follower does not look into batches and must come to the same.
-    #[must_use]
-    pub const fn offset_of_max_timestamp(&self, base_offset: Offset) -> Offset {
-        base_offset.plus(self.batch.header().last_offset_delta as i64)
-    }
-
-    /// Changes `bytes`, a copy of the batch's (or what it was recompressed to), into what is stored at `base_offset`.
-    pub fn assign(
-        &self,
-        bytes: &mut [u8],
-        base_offset: Offset,
-        partition_leader_epoch: LeaderEpoch,
-    ) -> Result<(), BatchError> {
-        if self.needs_timestamp_patch() {
-            patch::assign_timestamp(bytes, self.timestamp_type, self.max_timestamp)?;
-        }
-        patch::assign_offset(bytes, base_offset, partition_leader_epoch)
     }
 }
 

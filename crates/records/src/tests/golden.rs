@@ -55,7 +55,7 @@ fn log_append_time_is_what_kafka_makes_of_the_batch() {
     };
     let validated = validate(&golden("none"), &rules, &mut Decompressor::default()).unwrap();
     let mut bytes = golden("none").to_vec();
-    validated.assign(&mut bytes, Offset(0), LeaderEpoch::NONE).unwrap();
+    patch::assign_timestamp(&mut bytes, validated.timestamp_type, validated.max_timestamp).unwrap();
     assert_eq!(bytes, golden("log_append_time"));
     let timestamps = read(&bytes.into()).unwrap().into_iter().map(|sample| sample.timestamp);
     assert_eq!(timestamps.collect::<Vec<_>>(), [1_700_000_009_000; 3]);

@@ -239,7 +239,7 @@ fn a_wrong_maximum_timestamp_is_put_right() {
     let validated = validate(&wrong, &rules(), &mut Decompressor::default()).unwrap();
     assert!(validated.needs_timestamp_patch());
     let mut bytes = wrong.to_vec();
-    validated.assign(&mut bytes, Offset(0), dohle_types::LeaderEpoch::NONE).unwrap();
+    patch::assign_timestamp(&mut bytes, validated.timestamp_type, validated.max_timestamp).unwrap();
     assert_eq!(bytes, batch());
 }
 
@@ -250,10 +250,4 @@ fn another_compression_is_asked_for_where_the_topic_has_one() {
         validate(&batch(), &rules, &mut Decompressor::default()).unwrap().needs_recompression
     };
     assert!(!needs(None) && !needs(Some(Compression::None)) && needs(Some(Compression::Lz4)));
-}
-
-#[test]
-fn the_maximum_timestamp_is_indexed_at_the_batchs_last_offset() {
-    let validated = validate(&batch(), &rules(), &mut Decompressor::default()).unwrap();
-    assert_eq!(validated.offset_of_max_timestamp(Offset(100)), Offset(102));
 }
