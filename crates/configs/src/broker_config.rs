@@ -92,7 +92,8 @@ impl BrokerConfig {
     /// The text in force; `None` where nothing is set and there is no default, and for unknown names.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
-        self.set_text(name).or_else(|| broker_config(name).and_then(|row| row.default))
+        let row = || broker_config(name).or_else(|| dynamic_only(name));
+        self.set_text(name).or_else(|| row()?.default)
     }
 
     /// The text that is set, whether or not it equals the default.

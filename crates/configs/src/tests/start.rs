@@ -192,6 +192,11 @@ fn dynamic_configs_go_before_static_ones() {
     assert_eq!(read(&fixed), (2_000_000, ConfigSource::StaticBroker));
     assert_eq!(read(&cluster), (3_000_000, ConfigSource::DynamicDefaultBroker));
     assert_eq!(read(&broker), (4_000_000, ConfigSource::DynamicBroker));
+    assert_eq!(
+        fixed.value(broker::LEADER_REPLICATION_THROTTLED_RATE),
+        i64::MAX,
+        "it exists only at run time"
+    );
     let invalid = fixed.with_dynamic([("log.segment.bytes", "many")], []);
     assert_eq!(read(&invalid), (2_000_000, ConfigSource::StaticBroker), "an invalid one is left out");
 }
