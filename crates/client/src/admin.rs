@@ -1,0 +1,306 @@
+//! The admin client: any request to a broker, to the controller or to a group's coordinator, with its response.
+//!
+//! A call is sent again, with backoff, when its connection is lost or when its response carries a retriable
+//! error, until its time is up. What the response then says is the caller's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use dohle_protocol::{Message, Request};
+use dohle_types::time::Instant;
+use dohle_types::{BrokerId, ErrorCode, Now, Rng, Str};
+
+use crate::cluster::{Lane, Node, Reply, Route};
+use crate::group::coordinator;
+use crate::{Cluster, ClusterConfig, Effects, Endpoint, Failure, Input, Machine};
+
+/// Whom a call is for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// Whoever answers.
+    Any,
+    /// One broker.
+    Broker(BrokerId),
+    /// The controller, by way of the broker that metadata names.
+    Controller,
+    /// The broker that coordinates the group of this name.
+    Coordinator(Str),
+}
+
+/// Names a call until its result is taken.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct CallId(u64);
+
+/// What a reply belongs to.
+#[derive(Debug)]
+enum Token {
+    Call(CallId),
+    FindCoordinator(Str),
+}
+
+/// A request of any type, to be encoded when the broker's versions are known.
+trait Call {
+    fn send(
+        &self,
+        now: Now,
+        cluster: &mut Cluster<Token>,
+        route: Route,
+        id: CallId,
+        effects: &mut Effects,
+    ) -> Result<(), Failure>;
+
+    /// The error that decides whether to try again.
+    fn error(&self, reply: &Reply<Token>) -> Result<ErrorCode, Failure>;
+}
+
+struct TypedCall<R: Request> {
+    request: R,
+    error: fn(&R::Response) -> ErrorCode,
+}
+
+impl<R: Request> Call for TypedCall<R> {
+    fn send(
+        &self,
+        now: Now,
+        cluster: &mut Cluster<Token>,
+        route: Route,
+        id: CallId,
+        effects: &mut Effects,
+    ) -> Result<(), Failure> {
+        cluster.send(now, route, &self.request, Token::Call(id), effects)
+    }
+
+    fn error(&self, reply: &Reply<Token>) -> Result<ErrorCode, Failure> {
+        Ok((self.error)(&reply.decode::<R>()?))
+    }
+}
+
+struct Pending {
+    target: Target,
+    call: Box<dyn Call>,
+    deadline: Instant,
+    attempts: u32,
+    retry_at: Instant,
+    in_flight: bool,
+    /// The last response, given to the caller if no better one comes in time.
+    last: Option<(i16, Bytes)>,
+}
+
+/// The admin client; see the module.
+pub struct Admin {
+    cluster: Cluster<Token>,
+    timeout: Duration,
+    calls: BTreeMap<CallId, Pending>,
+    next_call: u64,
+    results: BTreeMap<CallId, Result<(i16, Bytes), Failure>>,
+    coordinators: BTreeMap<Str, BrokerId>,
+    finding: BTreeSet<Str>,
+}
+
+impl Admin {
+    /// A client whose calls take at most `timeout` (`default.api.timeout.ms`).
+    #[must_use]
+    pub fn new(config: ClusterConfig, timeout: Duration, bootstrap: Vec<Endpoint>, rng: Rng) -> Self {
+        Self {
+            cluster: Cluster::new(config, bootstrap, rng),
+            timeout,
+            calls: BTreeMap::new(),
+            next_call: 0,
+            results: BTreeMap::new(),
+            coordinators: BTreeMap::new(),
+            finding: BTreeSet::new(),
+        }
+    }
+
+    /// Why no broker can be reached, once each bootstrap endpoint was tried in vain.
+    #[must_use]
+    pub fn unreachable(&self) -> Option<&crate::Unreachable> {
+        self.cluster.unreachable()
+    }
+
+    /// What is known of the cluster: its brokers, without topics.
+    #[must_use]
+    pub const fn metadata(&self) -> &crate::Metadata {
+        self.cluster.metadata()
+    }
+
+    /// Begins a call. `error` names the error in a response that decides whether it is tried again.
+    pub fn call<R: Request + 'static>(
+        &mut self,
+        now: Now,
+        target: Target,
+        request: R,
+        error: fn(&R::Response) -> ErrorCode,
+    ) -> CallId {
+        let id = CallId(self.next_call);
+        self.next_call += 1;
+        let call = Pending {
+            target,
+            call: Box::new(TypedCall { request, error }),
+            deadline: now.after(self.timeout),
+            attempts: 0,
+            retry_at: now.instant,
+            in_flight: false,
+            last: None,
+        };
+        self.calls.insert(id, call);
+        id
+    }
+
+    /// The result of a call of `R`, once; `None` while there is none.
+    pub fn take<R: Request>(&mut self, id: CallId) -> Option<Result<R::Response, Failure>> {
+        let result = self.results.remove(&id)?;
+        Some(result.and_then(|(version, body)| Ok(R::Response::from_bytes(&body, version)?)))
+    }
+
+    fn on_reply(&mut self, now: Now, reply: Reply<Token>) {
+        match &reply.token {
+            Token::FindCoordinator(group) => {
+                let group = group.clone();
+                self.on_coordinator(now, &group, &reply);
+            }
+            Token::Call(id) => {
+                let id = *id;
+                self.on_response(now, id, reply);
+            }
+        }
+    }
+
+    fn on_coordinator(&mut self, now: Now, group: &Str, reply: &Reply<Token>) {
+        self.finding.remove(group);
+        let failure = match coordinator::parse(reply) {
+            Ok(Ok(broker)) => {
+                self.coordinators.insert(group.clone(), broker);
+                return;
+            }
+            Ok(Err(error)) => (!error.is_retriable()).then_some(Failure::NoCoordinator { error }),
+            Err(failure) => (!failure.is_retriable()).then_some(failure),
+        };
+        let waiting: Vec<CallId> = self.waiting_for(group).collect();
+        for id in waiting {
+            match &failure {
+                Some(failure) => self.finish(id, Err(failure.clone())),
+                None => self.back_off(now, id),
+            }
+        }
+    }
+
+    fn waiting_for(&self, group: &Str) -> impl Iterator<Item = CallId> {
+        let target = Target::Coordinator(group.clone());
+        self.calls.iter().filter(move |(_, call)| call.target == target && !call.in_flight).map(|(&id, _)| id)
+    }
+
+    fn back_off(&mut self, now: Now, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.in_flight = false;
+        call.attempts += 1;
+        let wait = self.cluster.config().retry_backoff.after(call.attempts, self.cluster.rng());
+        call.retry_at = now.after(wait);
+    }
+
+    fn on_response(&mut self, now: Now, id: CallId, reply: Reply<Token>) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        match call.call.error(&reply) {
+            Ok(error) if error.is_retriable() => {
+                call.last = reply.result.ok().map(|body| (reply.version, body));
+                if let Target::Coordinator(group) = &call.target {
+                    self.coordinators.remove(group);
+                }
+                self.cluster.refresh_metadata(now);
+                self.back_off(now, id);
+            }
+            Ok(_) => self.finish(id, reply.result.map(|body| (reply.version, body))),
+            Err(failure) if failure.is_retriable() => self.back_off(now, id),
+            Err(failure) => self.finish(id, Err(failure)),
+        }
+    }
+
+    fn finish(&mut self, id: CallId, result: Result<(i16, Bytes), Failure>) {
+        if self.calls.remove(&id).is_some() {
+            self.results.insert(id, result);
+        }
+    }
+
+    /// Ends calls whose time is up and sends those that can be sent.
+    fn advance(&mut self, now: Now, effects: &mut Effects) {
+        let ids: Vec<CallId> = self.calls.keys().copied().collect();
+        for id in ids {
+            let Some(call) = self.calls.get_mut(&id) else { continue };
+            if call.deadline <= now.instant {
+                let last = call.last.take();
+                self.finish(id, last.ok_or(Failure::TimedOut));
+            } else if !call.in_flight && call.retry_at <= now.instant {
+                self.send(now, id, effects);
+            }
+        }
+    }
+
+    fn send(&mut self, now: Now, id: CallId, effects: &mut Effects) {
+        let Some(target) = self.calls.get(&id).map(|call| call.target.clone()) else { return };
+        let Some(route) = self.route(now, target, effects) else { return };
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        match call.call.send(now, &mut self.cluster, route, id, effects) {
+            Ok(()) => call.in_flight = true,
+            Err(failure) => self.finish(id, Err(failure)),
+        }
+    }
+
+    /// The connection for a target, if it is ready; else it is being made.
+    fn route(&mut self, now: Now, target: Target, effects: &mut Effects) -> Option<Route> {
+        let node = match target {
+            Target::Any => return self.cluster.any_route(now, effects),
+            Target::Broker(id) => Node::Broker(id),
+            Target::Controller => match self.cluster.metadata().controller {
+                Some(id) => Node::Broker(id),
+                None => {
+                    return self
+                        .cluster
+                        .any_route(now, effects)
+                        .filter(|_| self.cluster.metadata().is_known());
+                }
+            },
+            Target::Coordinator(group) => match self.coordinators.get(&group) {
+                Some(&id) => Node::Broker(id),
+                None => {
+                    self.find_coordinator(now, group, effects);
+                    return None;
+                }
+            },
+        };
+        let route = Route { node, lane: Lane::Data };
+        (self.cluster.slots(now, route, effects) > 0).then_some(route)
+    }
+
+    fn find_coordinator(&mut self, now: Now, group: Str, effects: &mut Effects) {
+        if self.finding.contains(&group) {
+            return;
+        }
+        let Some(route) = self.cluster.any_route(now, effects) else { return };
+        let token = Token::FindCoordinator(group.clone());
+        if self.cluster.send(now, route, &coordinator::request(&group), token, effects).is_ok() {
+            self.finding.insert(group);
+        }
+    }
+}
+
+impl Machine for Admin {
+    fn handle(&mut self, now: Now, input: Input, effects: &mut Effects) {
+        self.cluster.handle(now, input, effects);
+        while let Some(reply) = self.cluster.next_reply() {
+            self.on_reply(now, reply);
+        }
+        // Metadata goes first, so that a call for anyone finds the connection that it opens.
+        self.cluster.poll(now, effects);
+        self.advance(now, effects);
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        let calls = self.calls.values().map(|call| {
+            let waits_for_time =
+                !call.in_flight && call.attempts > 0 && call.retry_at > self.cluster.polled_at();
+            if waits_for_time { call.retry_at.min(call.deadline) } else { call.deadline }
+        });
+        calls.chain(self.cluster.next_timeout()).min()
+    }
+}

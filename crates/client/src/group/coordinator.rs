@@ -1,0 +1,23 @@
+//! Which broker coordinates a group (FindCoordinator).
+
+use dohle_protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
+use dohle_types::{BrokerId, ErrorCode, Str};
+
+use crate::Failure;
+use crate::cluster::Reply;
+use crate::metadata::check;
+
+/// The question, in the form of every version: one key up to version 3, a list since (KIP-699).
+pub(crate) fn request(group: &Str) -> FindCoordinatorRequest {
+    FindCoordinatorRequest { key: group.clone(), key_type: 0, coordinator_keys: vec![group.clone()] }
+}
+
+/// The broker, or why there is none.
+pub(crate) fn parse<T>(reply: &Reply<T>) -> Result<Result<BrokerId, ErrorCode>, Failure> {
+    let response: FindCoordinatorResponse = reply.decode::<FindCoordinatorRequest>()?;
+    let (error, broker) = response
+        .coordinators
+        .first()
+        .map_or((response.error_code, response.node_id), |found| (found.error_code, found.node_id));
+    Ok(check(error).map(|()| BrokerId(broker)))
+}
