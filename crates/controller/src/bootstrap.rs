@@ -1,0 +1,52 @@
+//! The features of the cluster that have levels (KIP-584), and the first records of a new metadata log.
+
+use dohle_protocol::messages::{AbortTransactionRecord, FeatureLevelRecord};
+use dohle_types::Str;
+
+use crate::image::MetadataImage;
+use crate::record::MetadataRecord;
+
+/// A feature with the levels that a node can work at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SupportedFeature {
+    /// Kafka's name.
+    pub name: &'static str,
+    /// The lowest level.
+    pub min_level: i16,
+    /// The highest level, which a new cluster begins with.
+    pub max_level: i16,
+}
+
+/// The features that this version serves.
+///
+/// Differs from Kafka: a feature appears here when Dohle serves it. Kafka 4.3.1 formats a new log also with
+/// `eligible.leader.replicas.version`, `group.version`, `share.version`, `streams.version` and
+/// `transaction.version`, which tell clients of APIs that are not there yet.
+pub const SUPPORTED_FEATURES: &[SupportedFeature] =
+    &[SupportedFeature { name: "metadata.version", min_level: 7, max_level: 30 }];
+
+/// Whether this version serves the feature.
+pub(crate) fn is_supported_feature(name: &str) -> bool {
+    SUPPORTED_FEATURES.iter().any(|feature| feature.name == name)
+}
+
+/// What the log lacks when a controller begins to write to it, to be appended as one atomic batch: the levels of all
+/// features in a new log, and the end of a transaction that another software's controller has left open.
+///
+/// Kafka's `ActivationRecordsGenerator` writes the same, with its own transaction around the first records; one
+/// batch is atomic without.
+#[must_use]
+pub fn activation_records(image: &MetadataImage) -> Vec<MetadataRecord> {
+    let mut records = Vec::new();
+    if image.is_in_transaction() {
+        let reason = Some(Str::const_new("left open by the last active controller"));
+        records.push(AbortTransactionRecord { reason }.into());
+    }
+    let before = image.before_transaction.as_deref().unwrap_or(image);
+    if before.features.is_empty() {
+        records.extend(SUPPORTED_FEATURES.iter().map(|feature| {
+            FeatureLevelRecord { name: feature.name.into(), feature_level: feature.max_level }.into()
+        }));
+    }
+    records
+}

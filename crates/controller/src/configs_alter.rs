@@ -1,0 +1,286 @@
+//! IncrementalAlterConfigs (key 44, versions 0-1, KIP-339) and AlterConfigs (key 33, versions 0-2).
+//!
+//! Resources are independent of each other: each gets all of its changes or an error. The first API changes what it
+//! names; the second replaces everything that the resource sets.
+
+use std::collections::BTreeMap;
+
+use dohle_configs::{AlterOp, BrokerConfig, ConfigError, Target, apply_alter_op, validate_configs};
+use dohle_ledger::Outcome;
+use dohle_protocol::messages::alter_configs_response::AlterConfigsResourceResponse as ReplaceResponse;
+use dohle_protocol::messages::incremental_alter_configs_request::AlterConfigsResource;
+use dohle_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
+use dohle_protocol::messages::{
+    AlterConfigsRequest, AlterConfigsResponse, ConfigRecord, IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResponse,
+};
+use dohle_types::{BrokerId, ErrorCode, Str};
+
+use crate::ledger::{Controller, RECORDS_PER_REQUEST_MAX, STRING_LEN_MAX, distinct, error_message};
+use crate::record::MetadataRecord;
+use crate::resource::{ConfigResource, ConfigResourceError};
+use crate::topic_name::{TopicNameError, validate_topic_name};
+
+/// Why the configs of a resource are not altered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AlterConfigsError {
+    /// The request names the resource twice.
+    #[error("Each resource must appear at most once.")]
+    DuplicateResource,
+    /// The request names a config of the resource twice.
+    #[error("The config {0} appears more than once for this resource")]
+    DuplicateConfig(Str),
+    /// No such kind of resource.
+    #[error(transparent)]
+    Resource(#[from] ConfigResourceError),
+    /// Configs of groups and client metrics are not served yet.
+    #[error("configs of a {0} cannot be set on this broker; it has configs of topics and brokers")]
+    UnsupportedResource(&'static str),
+    /// No topic can have this name.
+    #[error(transparent)]
+    TopicName(#[from] TopicNameError),
+    /// There is no such topic.
+    #[error("The topic '{0}' does not exist.")]
+    UnknownTopic(Str),
+    /// There is no such broker.
+    #[error("Broker {0} is not registered; name one that is, or all brokers by an empty name")]
+    UnknownBroker(BrokerId),
+    /// No such operation.
+    #[error("{0} is no operation on a config; use 0 to set, 1 to delete, 2 to append or 3 to subtract")]
+    UnknownOperation(i8),
+    /// A value is needed.
+    #[error("Null value not supported for: {0}")]
+    NullValue(Str),
+    /// The value is too long for a record.
+    #[error("The value of {0} is longer than {STRING_LEN_MAX} bytes")]
+    ValueTooLong(Str),
+    /// The config cannot be set so.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The request would make too many records.
+    #[error("A request may change {RECORDS_PER_REQUEST_MAX} configs; use several requests")]
+    RequestTooLarge,
+}
+
+impl AlterConfigsError {
+    /// The code on the wire.
+    #[must_use]
+    pub const fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::DuplicateResource
+            | Self::DuplicateConfig(_)
+            | Self::Resource(_)
+            | Self::UnsupportedResource(_)
+            | Self::UnknownOperation(_)
+            | Self::NullValue(_) => ErrorCode::InvalidRequest,
+            Self::TopicName(_) => ErrorCode::InvalidTopicException,
+            Self::UnknownTopic(_) => ErrorCode::UnknownTopicOrPartition,
+            Self::UnknownBroker(_) => ErrorCode::BrokerIdNotRegistered,
+            Self::ValueTooLong(_) => ErrorCode::InvalidConfig,
+            Self::Config(error) => error.error_code(),
+            Self::RequestTooLarge => ErrorCode::PolicyViolation,
+        }
+    }
+}
+
+/// One config of a resource with what to do; `None` as value deletes it.
+type Change = (Str, Option<Str>);
+
+impl Controller {
+    /// Changes single configs of topics and brokers.
+    #[must_use]
+    pub fn handle_incremental_alter_configs(
+        &self,
+        config: &BrokerConfig,
+        request: &IncrementalAlterConfigsRequest,
+    ) -> Outcome<MetadataRecord, IncrementalAlterConfigsResponse> {
+        let resources: BTreeMap<(i8, Str), &AlterConfigsResource> = request
+            .resources
+            .iter()
+            .map(|resource| ((resource.resource_type, resource.resource_name.clone()), resource))
+            .collect();
+        let keys: Vec<_> = request
+            .resources
+            .iter()
+            .map(|resource| (resource.resource_type, resource.resource_name.clone()))
+            .collect();
+        let (mut records, results) = self.alter(config, &keys, |resource, key| {
+            let asked = resources.get(key).map(|asked| &*asked.configs).unwrap_or_default();
+            check_distinct(asked.iter().map(|change| &change.name))?;
+            let current = self.overrides(resource);
+            let changes = asked.iter().map(|change| {
+                let op = AlterOp::from_code(change.config_operation)
+                    .ok_or(AlterConfigsError::UnknownOperation(change.config_operation))?;
+                if op != AlterOp::Delete && change.value.is_none() {
+                    return Err(AlterConfigsError::NullValue(change.name.clone()));
+                }
+                let own = current.get(&*change.name).copied();
+                let value =
+                    apply_alter_op(target(resource)?, &change.name, own, op, change.value.as_deref())?;
+                Ok((change.name.clone(), value.map(Str::from)))
+            });
+            changes.collect()
+        });
+        if request.validate_only {
+            records.clear();
+        }
+        let responses = results.into_iter().map(|((resource_type, resource_name), result)| {
+            let (error_code, error_message) = on_wire(result);
+            AlterConfigsResourceResponse { error_code, error_message, resource_type, resource_name }
+        });
+        let reply = IncrementalAlterConfigsResponse { responses: responses.collect(), ..Default::default() };
+        Outcome { records, reply }
+    }
+
+    /// Replaces all configs of topics and brokers.
+    #[must_use]
+    pub fn handle_alter_configs(
+        &self,
+        config: &BrokerConfig,
+        request: &AlterConfigsRequest,
+    ) -> Outcome<MetadataRecord, AlterConfigsResponse> {
+        let resources: BTreeMap<(i8, Str), _> = request
+            .resources
+            .iter()
+            .map(|resource| ((resource.resource_type, resource.resource_name.clone()), resource))
+            .collect();
+        let keys: Vec<_> = request
+            .resources
+            .iter()
+            .map(|resource| (resource.resource_type, resource.resource_name.clone()))
+            .collect();
+        let (mut records, results) = self.alter(config, &keys, |resource, key| {
+            let asked = resources.get(key).map(|asked| &*asked.configs).unwrap_or_default();
+            check_distinct(asked.iter().map(|config| &config.name))?;
+            let mut changes: BTreeMap<Str, Option<Str>> =
+                self.overrides(resource).into_keys().map(|name| (name.into(), None)).collect();
+            for config in asked {
+                let null = || AlterConfigsError::NullValue(config.name.clone());
+                changes.insert(config.name.clone(), Some(config.value.clone().ok_or_else(null)?));
+            }
+            Ok(changes.into_iter().collect())
+        });
+        if request.validate_only {
+            records.clear();
+        }
+        let responses = results.into_iter().map(|((resource_type, resource_name), result)| {
+            let (error_code, error_message) = on_wire(result);
+            ReplaceResponse { error_code, error_message, resource_type, resource_name }
+        });
+        let reply = AlterConfigsResponse { responses: responses.collect(), ..Default::default() };
+        Outcome { records, reply }
+    }
+
+    /// What both APIs share: `changes` tells what the request wants of one resource.
+    #[expect(clippy::type_complexity, reason = "two values that only the callers above take apart")]
+    fn alter(
+        &self,
+        config: &BrokerConfig,
+        keys: &[(i8, Str)],
+        changes: impl Fn(&ConfigResource, &(i8, Str)) -> Result<Vec<Change>, AlterConfigsError>,
+    ) -> (Vec<MetadataRecord>, Vec<((i8, Str), Result<(), AlterConfigsError>)>) {
+        let mut records = Vec::new();
+        let mut results = Vec::new();
+        for (key, is_duplicate) in distinct(keys.iter()) {
+            let altered = if is_duplicate {
+                Err(AlterConfigsError::DuplicateResource)
+            } else {
+                self.resource(key.0, &key.1)
+                    .and_then(|resource| self.altered(config, &resource, changes(&resource, &key)?))
+            };
+            results.push((
+                key,
+                match altered {
+                    Ok(altered) if records.len() + altered.len() > RECORDS_PER_REQUEST_MAX => {
+                        Err(AlterConfigsError::RequestTooLarge)
+                    }
+                    Ok(altered) => {
+                        records.extend(altered);
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                },
+            ));
+        }
+        (records, results)
+    }
+
+    /// The resource of these names, if it is there.
+    fn resource(&self, resource_type: i8, name: &str) -> Result<ConfigResource, AlterConfigsError> {
+        let resource = ConfigResource::from_wire(resource_type, name)?;
+        match &resource {
+            ConfigResource::Topic(name) => {
+                validate_topic_name(name)?;
+                self.image.topic(name).ok_or_else(|| AlterConfigsError::UnknownTopic(name.clone()))?;
+            }
+            ConfigResource::Broker(id) => {
+                self.image.broker(*id).ok_or(AlterConfigsError::UnknownBroker(*id))?;
+            }
+            ConfigResource::DefaultBroker => {}
+            ConfigResource::ClientMetrics(_) | ConfigResource::Group(_) => {
+                target(&resource)?;
+            }
+        }
+        Ok(resource)
+    }
+
+    fn overrides(&self, resource: &ConfigResource) -> BTreeMap<&str, &str> {
+        self.image.config_overrides(resource).collect()
+    }
+
+    /// Checks all that the resource would set, and gives the records of what changes.
+    fn altered(
+        &self,
+        config: &BrokerConfig,
+        resource: &ConfigResource,
+        changes: Vec<Change>,
+    ) -> Result<Vec<MetadataRecord>, AlterConfigsError> {
+        let current = self.overrides(resource);
+        let mut altered = current.clone();
+        for (name, value) in &changes {
+            match value {
+                Some(value) if value.len() > STRING_LEN_MAX => {
+                    return Err(AlterConfigsError::ValueTooLong(name.clone()));
+                }
+                Some(value) => altered.insert(name, value),
+                None => altered.remove(&**name),
+            };
+        }
+        validate_configs(config, target(resource)?, altered)?;
+        let (resource_type, resource_name) = resource.to_wire();
+        let changed =
+            changes.iter().filter(|(name, value)| current.get(&**name).copied() != value.as_deref());
+        let records = changed.map(|(name, value)| {
+            let (name, value, resource_name) = (name.clone(), value.clone(), resource_name.clone());
+            ConfigRecord { resource_type, resource_name, name, value }.into()
+        });
+        Ok(records.collect())
+    }
+}
+
+/// Whose rules the configs of a resource follow.
+const fn target(resource: &ConfigResource) -> Result<Target, AlterConfigsError> {
+    match resource {
+        ConfigResource::Topic(_) => Ok(Target::Topic),
+        ConfigResource::DefaultBroker => Ok(Target::ClusterDefault),
+        ConfigResource::Broker(_) => Ok(Target::Broker),
+        ConfigResource::ClientMetrics(_) => {
+            Err(AlterConfigsError::UnsupportedResource("client metrics subscription"))
+        }
+        ConfigResource::Group(_) => Err(AlterConfigsError::UnsupportedResource("group")),
+    }
+}
+
+fn check_distinct<'a>(names: impl Iterator<Item = &'a Str> + Clone) -> Result<(), AlterConfigsError> {
+    match distinct(names).into_iter().find(|(_, is_duplicate)| *is_duplicate) {
+        Some((name, _)) => Err(AlterConfigsError::DuplicateConfig(name)),
+        None => Ok(()),
+    }
+}
+
+fn on_wire(result: Result<(), AlterConfigsError>) -> (i16, Option<Str>) {
+    match result {
+        Ok(()) => (ErrorCode::None.code(), None),
+        Err(error) => (error.error_code().code(), error_message(&error)),
+    }
+}
