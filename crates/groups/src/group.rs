@@ -126,7 +126,7 @@ impl Group {
     /// A group without members, which goes on counting generations where the log left off.
     pub(crate) fn new(group_id: &Str, durable: Option<&DurableGroup>) -> Self {
         let metadata = durable.and_then(|durable| durable.metadata.as_ref());
-        Self {
+        let mut group = Self {
             group_id: group_id.clone(),
             phase: Phase::Empty,
             phase_since: metadata.and_then(|metadata| metadata.state_timestamp).unwrap_or(Timestamp::NONE),
@@ -143,7 +143,9 @@ impl Group {
             static_members: BTreeMap::new(),
             supported: BTreeMap::new(),
             joined: 0,
-        }
+        };
+        group.subscribed_topics = group.read_subscribed_topics();
+        group
     }
 
     /// A group with the members that the log tells of.

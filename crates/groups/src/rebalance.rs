@@ -145,7 +145,7 @@ impl Group {
         self.generation = next_generation(self.generation);
         self.protocol = None;
         self.leader = None;
-        self.subscribed_topics = None;
+        self.subscribed_topics = self.read_subscribed_topics();
         self.enter(Phase::Empty, context);
         let record = records::group_metadata(&self.group_id, &self.to_metadata());
         context.effects.records.push(record.expect("nothing is large in a group without members"));

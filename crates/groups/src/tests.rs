@@ -1,1 +1,5 @@
+//! Tests of the ledger as a whole: scripts that a Kafka user can read, and random histories.
 
+mod host;
+mod random;
+mod script;
