@@ -64,7 +64,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
     #[test]
     fn every_history_is_consistent(events in prop::collection::vec(event(), 0..250)) {
@@ -500,6 +500,7 @@ impl Client {
     }
 
     /// Does what a consumer does about an error.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "any other error is unexpected")]
     fn react(&mut self, error: ErrorCode) {
         match error {
             ErrorCode::None => {}
