@@ -39,6 +39,17 @@ impl SecurityProtocol {
             Self::SaslSsl => "SASL_SSL",
         }
     }
+
+    /// Kafka's number, by which a broker's registration names it.
+    #[must_use]
+    pub const fn code(self) -> i16 {
+        match self {
+            Self::Plaintext => 0,
+            Self::Ssl => 1,
+            Self::SaslPlaintext => 2,
+            Self::SaslSsl => 3,
+        }
+    }
 }
 
 /// A named address.

@@ -46,7 +46,20 @@ impl FrameDecoder {
             return Ok(None);
         }
         buffer.advance(size_of::<i32>());
-        Ok(Some(buffer.split_to(len).freeze()))
+        // A frame that fills its buffer takes it along, so that it is the only owner of its bytes.
+        let frame = if buffer.len() == len { std::mem::take(buffer) } else { buffer.split_to(len) };
+        Ok(Some(frame.freeze()))
+    }
+
+    /// Bytes that are still to come until [`Self::next`] has something to say: a frame, or an error. Before the
+    /// length is there it is what the length lacks.
+    #[must_use]
+    pub fn missing(&self, buffer: &[u8]) -> usize {
+        let Some(head) = buffer.first_chunk() else { return size_of::<i32>() - buffer.len() };
+        match usize::try_from(i32::from_be_bytes(*head)) {
+            Ok(len) if len <= self.len_max => (head.len() + len).saturating_sub(buffer.len()),
+            Ok(_) | Err(_) => 0,
+        }
     }
 }
 
@@ -68,6 +81,21 @@ mod tests {
             assert_eq!(frames, [&b"abc"[..], b"", b"z"]);
             assert_eq!(&buffer[..], b"\0\0\0\x02q", "what is not complete stays");
         }
+    }
+
+    #[test]
+    fn what_is_missing_is_told_as_soon_as_the_length_is_there() {
+        let missing = |bytes: &[u8]| FrameDecoder::new(1000).missing(bytes);
+        assert_eq!([missing(b""), missing(b"\0\0"), missing(b"\0\0\x01\0")], [4, 2, 256]);
+        assert_eq!([missing(b"\0\0\0\x02a"), missing(b"\0\0\0\x02ab"), missing(b"\0\0\0\x02abc")], [1, 0, 0]);
+        assert_eq!([missing(b"\xff\xff\xff\xff"), missing(b"GET ")], [0, 0]);
+    }
+
+    #[test]
+    fn a_frame_that_fills_its_buffer_owns_it() {
+        let mut buffer = BytesMut::from(&b"\0\0\0\x02ab"[..]);
+        let frame = FrameDecoder::new(10).next(&mut buffer).unwrap().unwrap();
+        assert!(frame.try_into_mut().is_ok());
     }
 
     #[test]

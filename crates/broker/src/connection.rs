@@ -1,0 +1,162 @@
+//! What the node knows of one connection: who it is, and which responses it still waits for.
+//!
+//! Requests of a connection are pipelined: each gets a [`Slot`] when it arrives, may be answered at any
+//! time, and its response leaves when those of all earlier requests have left.
+
+use std::collections::VecDeque;
+
+use dohle_protocol::{ApiKey, Frame};
+use dohle_types::Str;
+
+use crate::host::ConnectionId;
+
+/// Requests of one connection that may wait for their answers at the same time. A client that pipelines
+/// more is not read from until half of them are answered (Kafka reads one request at a time).
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 256;
+
+/// The place of a request in its connection's order.
+pub type Slot = u64;
+
+/// A request that has been received and must be answered once, with [`crate::Node::reply`] or by leaving its
+/// slot empty.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Where it came from.
+    pub connection: ConnectionId,
+    /// Its place in that connection's order.
+    pub slot: Slot,
+    /// What it asks for.
+    pub key: ApiKey,
+    /// In which version.
+    pub version: i16,
+    /// The client's number for it.
+    pub correlation_id: i32,
+    /// The client's name for itself.
+    pub client_id: Str,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// The client's address without its port.
+    pub client_host: Str,
+    /// The address and port the client called.
+    pub local: (Str, u16),
+    first_slot: Slot,
+    responses: VecDeque<Response>,
+    paused: bool,
+}
+
+#[derive(Debug)]
+enum Response {
+    Awaited,
+    Ready(Frame),
+    /// The request wants no answer (acks=0).
+    Silent,
+}
+
+/// What a connection's reading should do after a change.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub enum Flow {
+    /// Nothing changes.
+    Unchanged,
+    /// Too many requests wait: stop reading.
+    Pause,
+    /// Enough of them were answered: read again.
+    Resume,
+}
+
+impl Connection {
+    /// A connection without requests.
+    #[must_use]
+    pub fn new(client_host: Str, local: (Str, u16)) -> Self {
+        Self { client_host, local, first_slot: 0, responses: VecDeque::new(), paused: false }
+    }
+
+    /// Gives a request its place.
+    pub fn begin(&mut self) -> (Slot, Flow) {
+        self.responses.push_back(Response::Awaited);
+        let flow = if !self.paused && self.responses.len() >= REQUESTS_IN_FLIGHT_MAX {
+            self.paused = true;
+            Flow::Pause
+        } else {
+            Flow::Unchanged
+        };
+        (self.first_slot + self.responses.len() as u64 - 1, flow)
+    }
+
+    /// Fills `slot`, with `None` where the request wants no answer, and hands all responses whose turn has
+    /// come to `send`.
+    pub fn complete(&mut self, slot: Slot, frame: Option<Frame>, mut send: impl FnMut(Frame)) -> Flow {
+        let index = slot.checked_sub(self.first_slot).and_then(|index| usize::try_from(index).ok());
+        let response = index.and_then(|index| self.responses.get_mut(index));
+        let Some(response @ Response::Awaited) = response else {
+            unreachable!("a request is answered once");
+        };
+        *response = frame.map_or(Response::Silent, Response::Ready);
+        while let Some(front) = self.responses.pop_front() {
+            match front {
+                Response::Awaited => {
+                    self.responses.push_front(front);
+                    break;
+                }
+                Response::Ready(frame) => send(frame),
+                Response::Silent => {}
+            }
+            self.first_slot += 1;
+        }
+        if self.paused && self.responses.len() <= REQUESTS_IN_FLIGHT_MAX / 2 {
+            self.paused = false;
+            Flow::Resume
+        } else {
+            Flow::Unchanged
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dohle_protocol::Writer;
+
+    use super::*;
+
+    fn connection() -> Connection {
+        Connection::new(Str::from("10.0.0.1"), (Str::from("10.0.0.2"), 9092))
+    }
+
+    fn complete(connection: &mut Connection, slot: Slot, sent: &mut Vec<usize>) -> Flow {
+        let mut writer = Writer::new();
+        (0..=slot).for_each(|_| writer.bool(true));
+        connection.complete(slot, Some(writer.finish().unwrap()), |frame| sent.push(frame.len()))
+    }
+
+    #[test]
+    fn responses_leave_in_the_order_of_their_requests() {
+        let mut connection = connection();
+        for slot in 0..4 {
+            assert_eq!(connection.begin(), (slot, Flow::Unchanged));
+        }
+        let mut sent = Vec::new();
+        complete(&mut connection, 2, &mut sent);
+        complete(&mut connection, 1, &mut sent);
+        assert_eq!(sent, []);
+        // The first wants no answer, and the two that waited for it follow.
+        connection.complete(0, None, |frame| sent.push(frame.len()));
+        assert_eq!(sent, [2, 3]);
+    }
+
+    #[test]
+    fn a_client_that_pipelines_too_much_is_not_read_from_until_half_is_answered() {
+        let mut connection = connection();
+        for slot in 0..REQUESTS_IN_FLIGHT_MAX as u64 {
+            let last = slot + 1 == REQUESTS_IN_FLIGHT_MAX as u64;
+            assert_eq!(connection.begin(), (slot, if last { Flow::Pause } else { Flow::Unchanged }));
+        }
+        let mut sent = Vec::new();
+        let half = REQUESTS_IN_FLIGHT_MAX as u64 / 2;
+        for slot in 0..half {
+            let expected = if slot + 1 == half { Flow::Resume } else { Flow::Unchanged };
+            assert_eq!(complete(&mut connection, slot, &mut sent), expected);
+        }
+    }
+}

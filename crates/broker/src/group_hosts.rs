@@ -1,0 +1,324 @@
+//! The host of the group ledgers: one for each partition of `__consumer_offsets` on this node.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dohle_configs::{BrokerConfig, broker};
+use dohle_groups::{Caller, Effects, GroupLedger, GroupsConfig, Progress, Reply, Token, partition_for};
+use dohle_ledger::CommitQueue;
+use dohle_protocol::Message;
+use dohle_records::{BatchBuilder, BatchOptions, Compressor};
+use dohle_types::time::Instant;
+use dohle_types::{ErrorCode, FastMap, Now, Offset, Rng, Str, TopicId};
+
+use crate::connection::Call;
+use crate::ledger_hosts::{Gathering, Held};
+use crate::node::{Node, encode};
+use crate::partition::PartitionKey;
+use crate::purgatory::Parked;
+
+/// The internal topic that the groups' ledgers are kept in.
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+/// All group ledgers of this node.
+#[derive(Debug)]
+pub struct GroupHosts {
+    config: GroupsConfig,
+    hosts: BTreeMap<i32, GroupHost>,
+    /// Who waits for an answer to JoinGroup or SyncGroup. A member has one of them under way.
+    calls: FastMap<Token, Call>,
+    next_token: u64,
+}
+
+#[derive(Debug)]
+struct GroupHost {
+    ledger: GroupLedger,
+    partition: PartitionKey,
+    /// Until then it is replayed and answers nobody.
+    loaded: bool,
+    /// The log's end after the ledger's last records.
+    appended: Offset,
+    held: CommitQueue<Held>,
+}
+
+impl GroupHosts {
+    /// No ledgers yet.
+    #[must_use]
+    pub fn new(config: &BrokerConfig) -> Self {
+        let size = |value: i32| usize::try_from(value).unwrap_or_default();
+        let duration_ms = |value: i32| Duration::from_millis(u64::try_from(value).unwrap_or_default());
+        let retention_minutes = u64::try_from(config.value(broker::OFFSETS_RETENTION_MINUTES)).unwrap_or(1);
+        let config = GroupsConfig {
+            session_timeout_ms_min: config.value(broker::GROUP_MIN_SESSION_TIMEOUT_MS),
+            session_timeout_ms_max: config.value(broker::GROUP_MAX_SESSION_TIMEOUT_MS),
+            initial_rebalance_delay: duration_ms(config.value(broker::GROUP_INITIAL_REBALANCE_DELAY_MS)),
+            group_size_max: size(config.value(broker::GROUP_MAX_SIZE)),
+            offset_metadata_len_max: size(config.value(broker::OFFSET_METADATA_MAX_BYTES)),
+            offsets_retention: Duration::from_secs(60 * retention_minutes),
+            ..GroupsConfig::default()
+        };
+        Self { config, hosts: BTreeMap::new(), calls: FastMap::default(), next_token: 0 }
+    }
+
+    /// When the next ledger wants to be called.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.hosts.values().filter_map(|host| host.ledger.next_timeout()).min()
+    }
+
+    /// The partitions of all ledgers that answer.
+    #[must_use]
+    pub fn loaded(&self) -> Vec<i32> {
+        self.hosts.iter().filter(|(_, host)| host.loaded).map(|(&index, _)| index).collect()
+    }
+
+    /// Whether some ledger is still being loaded.
+    #[must_use]
+    pub fn is_loading(&self) -> bool {
+        self.hosts.values().any(|host| !host.loaded)
+    }
+}
+
+impl Node {
+    /// A partition of the offsets topic is here: its ledger will be loaded from it.
+    pub(crate) fn add_group_host(&mut self, index: i32, partition: PartitionKey) {
+        let host = GroupHost {
+            ledger: GroupLedger::new(self.groups.config.clone()),
+            partition,
+            loaded: false,
+            appended: Offset::ZERO,
+            held: CommitQueue::default(),
+        };
+        self.groups.hosts.insert(index, host);
+    }
+
+    /// A partition of the offsets topic is gone, and with it its groups.
+    pub(crate) fn remove_group_host(&mut self, index: i32) {
+        let Some(mut host) = self.groups.hosts.remove(&index) else { return };
+        let mut effects = Effects::default();
+        host.ledger.resign(&mut effects);
+        for (token, reply) in effects.replies {
+            if let Some(call) = self.groups.calls.remove(&token) {
+                self.reply_now(&call, &reply);
+            }
+        }
+        for held in host.held.abandon().collect::<Vec<_>>() {
+            if let Held::Answer(call, _) = held {
+                self.close(&call, "the group coordinator is gone");
+            }
+        }
+    }
+
+    /// Replays one record at start. What cannot be read is passed over: the rest of the groups go on.
+    pub(crate) fn replay_group_record(&mut self, index: i32, key: Option<Bytes>, value: Option<Bytes>) {
+        let Some(host) = self.groups.hosts.get_mut(&index) else { return };
+        if let Err(error) = host.ledger.replay(&key.unwrap_or_default(), value.as_ref()) {
+            tracing::warn!(partition = index, %error, "a record of {OFFSETS_TOPIC} is passed over");
+        }
+    }
+
+    /// The ledger's log is replayed: it answers from now on.
+    pub(crate) fn on_groups_loaded(&mut self, index: i32) {
+        if let Some(host) = self.groups.hosts.get_mut(&index) {
+            host.loaded = true;
+        }
+        self.run_groups(index, |ledger, now, _, effects| ledger.on_loaded(now, effects));
+    }
+
+    /// The ledger's log was committed further: what it said may be told.
+    pub(crate) fn on_group_log_committed(&mut self, index: i32) {
+        let Some(host) = self.groups.hosts.get(&index) else { return };
+        let committed = self.partitions.by_key(host.partition).map(|partition| partition.high_watermark());
+        let Some(committed) = committed else { return };
+        while let Some(held) = self.groups.hosts.get_mut(&index).and_then(|host| host.held.release(committed))
+        {
+            self.let_go(held);
+        }
+    }
+
+    /// Calls the ledgers that wanted to be called by now.
+    pub(crate) fn on_group_timeouts(&mut self) {
+        let now = self.now.instant;
+        let due: Vec<i32> = self
+            .groups
+            .hosts
+            .iter()
+            .filter(|(_, host)| host.ledger.next_timeout().is_some_and(|due| due <= now))
+            .map(|(&index, _)| index)
+            .collect();
+        for index in due {
+            self.run_groups(index, |ledger, now, _, effects| ledger.on_timeout(now, effects));
+        }
+    }
+
+    /// Forgets offsets that nobody has used for `offsets.retention.minutes` (KIP-211).
+    pub(crate) fn expire_offsets(&mut self) {
+        for index in self.groups.loaded() {
+            let expire = |ledger: &mut GroupLedger, now, _: &mut Rng, effects: &mut Effects| {
+                ledger.expire_offsets(now, effects)
+            };
+            while self.run_groups(index, expire) == Some(Progress::More) {}
+        }
+    }
+
+    /// Forgets the offsets of topics that were deleted.
+    pub(crate) fn forget_offsets_of(&mut self, topic: Str, topic_id: TopicId) {
+        let deleted = [(topic, topic_id)];
+        for index in self.groups.loaded() {
+            let forget = |ledger: &mut GroupLedger, _, _: &mut Rng, effects: &mut Effects| {
+                ledger.on_topics_deleted(&deleted, effects)
+            };
+            while self.run_groups(index, forget) == Some(Progress::More) {}
+        }
+    }
+
+    /// The ledger that coordinates a group.
+    ///
+    /// # Errors
+    /// It is not here yet; the client asks again.
+    pub(crate) fn coordinator_of(&self, group_id: &str) -> Result<i32, ErrorCode> {
+        let partitions = self.image().topic(OFFSETS_TOPIC).map(|topic| topic.partitions.len());
+        let partitions = partitions.and_then(|count| i32::try_from(count).ok()).filter(|&count| count > 0);
+        let index = partition_for(group_id, partitions.ok_or(ErrorCode::CoordinatorNotAvailable)?).0;
+        match self.groups.hosts.get(&index) {
+            Some(host) if host.loaded => Ok(index),
+            Some(_) => Err(ErrorCode::CoordinatorLoadInProgress),
+            None => Err(ErrorCode::NotCoordinator),
+        }
+    }
+
+    /// A name for a request that its ledger may answer later.
+    pub(crate) fn group_token(&mut self, call: Call) -> Token {
+        self.groups.next_token += 1;
+        let token = Token(self.groups.next_token);
+        self.groups.calls.insert(token, call);
+        token
+    }
+
+    /// Lets a ledger act, appends what it wrote, and holds what it answered. `None` where it is not here.
+    pub(crate) fn run_groups<T>(
+        &mut self,
+        index: i32,
+        act: impl FnOnce(&mut GroupLedger, Now, &mut Rng, &mut Effects) -> T,
+    ) -> Option<T> {
+        let host = self.groups.hosts.get_mut(&index)?;
+        let mut effects = Effects::default();
+        let result = act(&mut host.ledger, self.now, &mut self.rng, &mut effects);
+        for rebalance in &effects.rebalances {
+            tracing::info!(
+                group = %rebalance.group_id,
+                generation = rebalance.generation,
+                cause = ?rebalance.cause,
+                "rebalance"
+            );
+        }
+        let partition = host.partition;
+        if !effects.records.is_empty() {
+            let end = self.batch_of(&effects).and_then(|batch| self.append_to_ledger_log(partition, batch));
+            let Some(end) = end else {
+                // The ledger has promised what is not in the log.
+                self.remove_group_host(index);
+                return None;
+            };
+            let host = self.groups.hosts.get_mut(&index)?;
+            host.appended = end;
+            for record in &effects.records {
+                if let Err(error) = host.ledger.replay(&record.key, record.value.as_ref()) {
+                    unreachable!("a ledger reads what it wrote: {error}");
+                }
+            }
+        }
+        for (token, reply) in effects.replies {
+            if let Some(call) = self.groups.calls.remove(&token) {
+                match &reply {
+                    Reply::JoinGroup(response) => self.answer_from_group(index, call, response),
+                    Reply::SyncGroup(response) => self.answer_from_group(index, call, response),
+                }
+            }
+        }
+        self.on_group_log_committed(index);
+        Some(result)
+    }
+
+    /// Answers a request once what its ledger has appended so far is committed.
+    pub(crate) fn answer_from_group<M: Message>(&mut self, index: i32, call: Call, response: &M) {
+        self.answer_from_groups(&[index], call, response);
+    }
+
+    /// Answers a request once what all these ledgers have appended so far is committed.
+    pub(crate) fn answer_from_groups<M: Message>(&mut self, indexes: &[i32], call: Call, response: &M) {
+        let frame = match encode(&call, response) {
+            Ok(frame) => frame,
+            Err(error) => return self.close(&call, &format!("{} response: {error}", call.key.name())),
+        };
+        match indexes {
+            [] => self.send(&call, Some(frame)),
+            &[index] => self.hold_in_group(index, Held::Answer(call, frame)),
+            _ => {
+                let id = self.purgatory.next_id();
+                let connection = call.connection;
+                let gathering = Gathering { call, frame, outstanding: indexes.len() };
+                self.purgatory.park(id, connection, Parked::Gathering(Box::new(gathering)), None);
+                for &index in indexes {
+                    self.hold_in_group(index, Held::Part(id));
+                }
+            }
+        }
+    }
+
+    /// Asks a group's ledger for an answer and gives it once it is committed; `refusal` makes the answer where
+    /// the ledger is not here.
+    pub(crate) fn ask_group<M: Message>(
+        &mut self,
+        call: Call,
+        group_id: &str,
+        refusal: impl FnOnce(ErrorCode) -> M,
+        act: impl FnOnce(&mut GroupLedger, Now, &mut Effects) -> M,
+    ) {
+        let answered = self.coordinator_of(group_id).and_then(|index| {
+            let response = self.run_groups(index, |ledger, now, _, effects| act(ledger, now, effects));
+            response.map(|response| (index, response)).ok_or(ErrorCode::NotCoordinator)
+        });
+        match answered {
+            Ok((index, response)) => self.answer_from_group(index, call, &response),
+            Err(error) => self.reply(&call, &refusal(error)),
+        }
+    }
+
+    /// Who sent a request, as the group ledgers want to know it.
+    pub(crate) fn caller(&self, call: &Call) -> Caller {
+        let connection = self.connections.get(&call.connection);
+        let host = connection.map(|connection| connection.client_host.as_str()).unwrap_or_default();
+        Caller {
+            client_id: call.client_id.clone(),
+            client_host: Str::from(format!("/{host}")),
+            api_version: call.version,
+        }
+    }
+
+    fn hold_in_group(&mut self, index: i32, held: Held) {
+        match self.groups.hosts.get_mut(&index) {
+            Some(host) => {
+                host.held.hold(host.appended, held);
+                self.on_group_log_committed(index);
+            }
+            None => self.let_go(held),
+        }
+    }
+
+    fn reply_now(&mut self, call: &Call, reply: &Reply) {
+        match reply {
+            Reply::JoinGroup(response) => self.reply(call, response),
+            Reply::SyncGroup(response) => self.reply(call, response),
+        }
+    }
+
+    fn batch_of(&self, effects: &Effects) -> Option<Bytes> {
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        for record in &effects.records {
+            builder.append(self.now.wall, Some(&record.key), record.value.as_deref(), &[]).ok()?;
+        }
+        builder.build(&mut Compressor::default()).ok()
+    }
+}

@@ -1,0 +1,215 @@
+//! Produce (key 0, versions 3-13): appends record batches.
+//!
+//! Answered at once with acks=0 (with silence), when the batches are in the files with acks=1, and when they
+//! are committed with acks=all: durable on disk, or in the page cache where `dohle.durability` is `relaxed`.
+//!
+//! - 7: zstd may be used (KIP-110).
+//! - 8: errors name the records that caused them (KIP-467).
+//! - 9: flexible.
+//! - 10: the leader a client should go to is told with NOT_LEADER_OR_FOLLOWER (KIP-951); a single node always leads.
+//! - 13: topics by id (KIP-516).
+//!
+//! Not served yet: transactional batches (refused with INVALID_TXN_STATE).
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use dohle_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
+};
+use dohle_protocol::messages::{ProduceRequest, ProduceResponse};
+use dohle_protocol::Records;
+use dohle_storage::{AppendError, Appended, Origin};
+use dohle_types::{ErrorCode, Str, TopicId};
+
+use crate::connection::Call;
+use crate::node::Node;
+use crate::partition::{PartitionKey, Waiter};
+use crate::purgatory::Parked;
+
+pub(super) const VERSIONS: RangeInclusive<i16> = 3..=13;
+
+/// A produce request whose appends are not all acknowledged.
+#[derive(Debug)]
+pub struct ParkedProduce {
+    call: Call,
+    response: ProduceResponse,
+    outstanding: usize,
+}
+
+/// What a partition's append came to.
+struct Refusal {
+    error: ErrorCode,
+    message: Option<Str>,
+    records: Vec<BatchIndexAndErrorMessage>,
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(error: ErrorCode) -> Self {
+        Self { error, message: None, records: Vec::new() }
+    }
+}
+
+impl From<AppendError> for Refusal {
+    fn from(error: AppendError) -> Self {
+        let records = error
+            .record_errors()
+            .iter()
+            .map(|record| BatchIndexAndErrorMessage {
+                batch_index: record.index,
+                batch_index_error_message: Some(Str::from(record.reason.to_string())),
+            })
+            .collect();
+        Self { error: error.error_code(), message: Some(Str::from(error.to_string())), records }
+    }
+}
+
+pub(super) fn handle(node: &mut Node, call: Call, request: ProduceRequest) {
+    let acks = request.acks;
+    let id = node.purgatory.next_id();
+    let mut waiting = Vec::new();
+    let mut responses = Vec::with_capacity(request.topic_data.len());
+    for (topic_place, topic) in request.topic_data.into_iter().enumerate() {
+        let topic_id = node.topic_id(TopicId(topic.topic_id), &topic.name);
+        let mut partition_responses = Vec::with_capacity(topic.partition_data.len());
+        for (place, data) in topic.partition_data.into_iter().enumerate() {
+            let appended = match (acks, &request.transactional_id) {
+                (..-1 | 2.., _) => Err(ErrorCode::InvalidRequiredAcks.into()),
+                (_, Some(_)) => Err(ErrorCode::InvalidTxnState.into()),
+                (-1..=1, None) => topic_id
+                    .map_err(Refusal::from)
+                    .and_then(|topic_id| append(node, &call, topic_id, data.index, data.records)),
+            };
+            partition_responses.push(match appended {
+                Ok((key, appended)) => {
+                    let end = appended.next_offset;
+                    waiting.push((key, Waiter { end, parked: id, place: (topic_place, place) }));
+                    PartitionProduceResponse {
+                        index: data.index,
+                        base_offset: appended.first_offset.0,
+                        log_append_time_ms: appended.log_append_time.0,
+                        log_start_offset: appended.log_start_offset.0,
+                        ..PartitionProduceResponse::default()
+                    }
+                }
+                Err(refusal) => refused(data.index, refusal),
+            });
+        }
+        responses.push(TopicProduceResponse {
+            name: topic.name,
+            topic_id: topic.topic_id,
+            partition_responses,
+        });
+    }
+    let response = ProduceResponse { responses, ..ProduceResponse::default() };
+    if acks == 0 {
+        return answer_silently(node, &call, &response);
+    }
+    let outstanding = waiting.into_iter().filter(|&(key, waiter)| wait(node, key, waiter, acks)).count();
+    if outstanding == 0 {
+        node.reply(&call, &response);
+    } else {
+        let deadline = node.now.after(Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0)));
+        let connection = call.connection;
+        let parked = ParkedProduce { call, response, outstanding };
+        node.purgatory.park(id, connection, Parked::Produce(Box::new(parked)), Some(deadline));
+    }
+}
+
+/// An append of a parked request is acknowledged; the last one answers the request.
+pub(crate) fn on_acknowledged(node: &mut Node, waiter: Waiter) {
+    let Some(Parked::Produce(parked)) = node.purgatory.parked_mut(waiter.parked) else { return };
+    parked.outstanding -= 1;
+    if parked.outstanding == 0
+        && let Some((Parked::Produce(parked), _)) = node.purgatory.take(waiter.parked)
+    {
+        node.reply(&parked.call, &parked.response);
+    }
+}
+
+/// The partition of a waiting append is gone.
+pub(crate) fn on_abandoned(node: &mut Node, waiter: Waiter, error: ErrorCode) {
+    if let Some(Parked::Produce(parked)) = node.purgatory.parked_mut(waiter.parked) {
+        let (topic, place) = waiter.place;
+        let partition = parked
+            .response
+            .responses
+            .get_mut(topic)
+            .and_then(|topic| topic.partition_responses.get_mut(place));
+        if let Some(partition) = partition {
+            *partition = refused(partition.index, error.into());
+        }
+    }
+    on_acknowledged(node, waiter);
+}
+
+/// The request's timeout has come before all appends were acknowledged.
+///
+/// Which are is not kept, so that all of them are answered as timed out; an idempotent producer's retry is
+/// recognised as a duplicate.
+pub(crate) fn on_expired(node: &mut Node, mut parked: ParkedProduce) {
+    for topic in &mut parked.response.responses {
+        for partition in topic.partition_responses.iter_mut().filter(|partition| partition.error_code == 0) {
+            *partition = refused(partition.index, ErrorCode::RequestTimedOut.into());
+        }
+    }
+    node.reply(&parked.call, &parked.response);
+}
+
+fn append(
+    node: &mut Node,
+    call: &Call,
+    topic_id: TopicId,
+    index: i32,
+    records: Option<Records>,
+) -> Result<(PartitionKey, Appended), Refusal> {
+    let key = node.partitions.key(topic_id, index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let partition = node.partitions.by_key_mut(key).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let records = records.map(Records::into_bytes).unwrap_or_default();
+    let origin = Origin::Client { zstd_allowed: call.version >= 7 };
+    let appended = match partition.append(node.now, records, origin, &mut node.codecs, &mut node.effects) {
+        Ok(appended) => appended,
+        Err(None) => return Err(ErrorCode::NotLeaderOrFollower.into()),
+        Err(Some(error)) => return Err(error.into()),
+    };
+    node.partitions.admit_tail(key, appended.bytes);
+    Ok((key, appended))
+}
+
+/// Whether the append is still to be acknowledged; if so, its partition will.
+fn wait(node: &mut Node, key: PartitionKey, waiter: Waiter, acks: i16) -> bool {
+    let Some(partition) = node.partitions.by_key_mut(key) else { return false };
+    let done = if acks == 1 { partition.is_written(waiter.end) } else { partition.is_committed(waiter.end) };
+    match (done, acks) {
+        (true, _) => {}
+        (false, 1) => partition.acknowledge_when_written(waiter),
+        (false, _) => partition.acknowledge_when_committed(waiter),
+    }
+    !done
+}
+
+/// acks=0: there is no answer. A client that would never learn of an error learns of it by a closed connection.
+fn answer_silently(node: &mut Node, call: &Call, response: &ProduceResponse) {
+    let failed = response
+        .responses
+        .iter()
+        .flat_map(|topic| &topic.partition_responses)
+        .find_map(|partition| ErrorCode::from_code(partition.error_code).filter(|error| !error.is_none()));
+    match failed {
+        Some(error) => node.close(call, &format!("produce with acks=0 failed: {error}")),
+        None => node.send(call, None),
+    }
+}
+
+fn refused(index: i32, refusal: Refusal) -> PartitionProduceResponse {
+    PartitionProduceResponse {
+        index,
+        error_code: refusal.error.code(),
+        base_offset: -1,
+        log_append_time_ms: -1,
+        log_start_offset: -1,
+        record_errors: refusal.records,
+        error_message: refusal.message,
+        ..PartitionProduceResponse::default()
+    }
+}

@@ -1,0 +1,302 @@
+//! Fetch (key 1, versions 4-18): reads record batches as they are stored.
+//!
+//! A fetch that finds less than it wants is parked and looks again whenever one of its partitions is committed
+//! further, until its deadline. What is not in memory is read from files off the loop meanwhile.
+//!
+//! - 4: isolation level. 5: log start offset. 7: incremental sessions (KIP-227). 9: leader epoch fencing (KIP-320).
+//! - 10: zstd. 11: rack (KIP-392). 12: flexible; diverging epochs (KIP-595).
+//! - 13: topics by id. 15: replica state instead of replica id (KIP-903). 16: node endpoints (KIP-951).
+//! - 17: directory ids of followers. 18: high watermark of followers (KIP-1166).
+//!
+//! Not served yet: fetches of followers (replica id 0 and above), which come with clusters.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dohle_configs::broker;
+use dohle_protocol::Records;
+use dohle_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use dohle_protocol::messages::{FetchRequest, FetchResponse};
+use dohle_storage::{Read, ReadError};
+use dohle_types::{ErrorCode, Offset, Str, TopicId};
+
+use crate::connection::Call;
+use crate::fetch_session::{FetchContext, FetchKey, FetchedPartition, Told};
+use crate::host::DiskJob;
+use crate::node::{JobPurpose, Node};
+use crate::partition::{Partition, PartitionKey};
+use crate::purgatory::{Parked, ParkedId};
+
+pub(super) const VERSIONS: RangeInclusive<i16> = 4..=18;
+
+/// Cold reads that one fetch may have under way. The rest of its cold partitions have their turn next time.
+const COLD_READS_MAX: usize = 16;
+
+/// A fetch that waits for data or for files.
+#[derive(Debug)]
+pub struct ParkedFetch {
+    call: Call,
+    context: FetchContext,
+    min_bytes: usize,
+    max_bytes: usize,
+    read_committed: bool,
+    /// What was read from files for it, by partition; `None` while it is being read.
+    cold: BTreeMap<FetchKey, Option<Result<Vec<Bytes>, ReadError>>>,
+    /// The partitions that wake it.
+    watched: Vec<PartitionKey>,
+}
+
+pub(super) fn handle(node: &mut Node, call: Call, request: FetchRequest) {
+    if request.replica_id >= 0 || request.replica_state.replica_id >= 0 {
+        return answer_error(node, &call, ErrorCode::NotLeaderOrFollower);
+    }
+    let context = match node.sessions.begin(&mut node.rng, &request) {
+        Ok(context) => context,
+        Err(error) => return answer_error(node, &call, error),
+    };
+    let limit = node.config.value(broker::FETCH_MAX_BYTES);
+    let fetch = ParkedFetch {
+        call,
+        context,
+        min_bytes: usize::try_from(request.min_bytes).unwrap_or_default(),
+        max_bytes: usize::try_from(request.max_bytes.min(limit)).unwrap_or_default(),
+        read_committed: request.isolation_level == 1,
+        cold: BTreeMap::new(),
+        watched: Vec::new(),
+    };
+    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or_default());
+    let deadline = node.now.after(wait);
+    let id = node.purgatory.next_id();
+    evaluate(node, id, fetch, deadline);
+}
+
+/// One of the fetch's partitions was committed further, or went away.
+pub(crate) fn on_woken(node: &mut Node, id: ParkedId) {
+    if let Some((Parked::Fetch(fetch), Some(deadline))) = node.purgatory.take(id) {
+        evaluate(node, id, *fetch, deadline);
+    }
+}
+
+/// The fetch has waited long enough.
+pub(crate) fn on_expired(node: &mut Node, id: ParkedId, fetch: ParkedFetch) {
+    let deadline = node.now.instant;
+    evaluate(node, id, fetch, deadline);
+}
+
+/// A read from files that the fetch waits for is finished.
+pub(crate) fn on_cold_read(
+    node: &mut Node,
+    id: ParkedId,
+    key: FetchKey,
+    batches: Result<Vec<Bytes>, ReadError>,
+) {
+    if let Some(Parked::Fetch(fetch)) = node.purgatory.parked_mut(id) {
+        fetch.cold.insert(key, Some(batches));
+        on_woken(node, id);
+    }
+}
+
+/// The client of a parked fetch is gone.
+pub(crate) fn on_dropped(node: &mut Node, id: ParkedId, mut fetch: ParkedFetch) {
+    unwatch(node, id, &mut fetch);
+}
+
+/// What one partition has for a fetch.
+struct Found {
+    data: PartitionData,
+    bytes: usize,
+    /// Where it is, as far as the partition is there.
+    told: Option<Told>,
+}
+
+/// Looks at all partitions of a fetch and answers it, or parks it.
+fn evaluate(node: &mut Node, id: ParkedId, mut fetch: ParkedFetch, deadline: Duration) {
+    unwatch(node, id, &mut fetch);
+    let partitions: Vec<FetchedPartition> = match &fetch.context {
+        FetchContext::Full { partitions, .. } => partitions.clone(),
+        FetchContext::Incremental { session_id } => node.sessions.partitions(*session_id).cloned().collect(),
+    };
+    let mut found = Vec::with_capacity(partitions.len());
+    let mut bytes = 0;
+    let mut failed = false;
+    for wanted in &partitions {
+        let room = fetch.max_bytes.saturating_sub(bytes);
+        let one = look(node, id, &mut fetch, wanted, room, bytes == 0);
+        bytes += one.bytes;
+        failed |= one.data.error_code != 0;
+        found.push(one);
+    }
+    let reading = fetch.cold.values().any(Option::is_none);
+    let satisfied = bytes >= fetch.min_bytes || failed || partitions.is_empty() && fetch.min_bytes == 0;
+    if reading || !satisfied && deadline > node.now.instant {
+        watch(node, id, &mut fetch, &partitions);
+        // A fetch whose files are being read is answered by what they give, however late it is.
+        let deadline = if reading { Duration::MAX } else { deadline };
+        let connection = fetch.call.connection;
+        node.purgatory.park(id, connection, Parked::Fetch(Box::new(fetch)), Some(deadline));
+    } else {
+        answer(node, &fetch, &partitions, found);
+    }
+}
+
+/// What the partition has, starting a read from files where it is not in memory.
+fn look(
+    node: &mut Node,
+    id: ParkedId,
+    fetch: &mut ParkedFetch,
+    wanted: &FetchedPartition,
+    room: usize,
+    first: bool,
+) -> Found {
+    let key = &wanted.key;
+    let error = |error: ErrorCode| Found {
+        data: PartitionData {
+            partition_index: key.partition,
+            error_code: error.code(),
+            high_watermark: -1,
+            last_stable_offset: -1,
+            log_start_offset: -1,
+            records: Some(Records::default()),
+            ..PartitionData::default()
+        },
+        bytes: 0,
+        told: None,
+    };
+    let partition = match leading_partition(node, key, wanted.current_leader_epoch) {
+        Ok(partition) => partition,
+        Err(code) => return error(code),
+    };
+    let Some(log) = partition.log() else { return error(ErrorCode::NotLeaderOrFollower) };
+    let high_watermark = partition.high_watermark();
+    let last_stable_offset = partition.last_stable_offset();
+    let log_start_offset = log.start_offset();
+    let upper_bound = if fetch.read_committed { last_stable_offset } else { high_watermark };
+    let from = Offset(wanted.fetch_offset);
+    // Kafka fences by the log's end, so that a consumer just behind the high watermark waits and is not reset.
+    if from < log_start_offset || from > log.end_offset() {
+        return error(ErrorCode::OffsetOutOfRange);
+    }
+    let max_bytes = usize::try_from(wanted.max_bytes).unwrap_or_default().min(room);
+    let batches = match fetch.cold.get(key) {
+        Some(Some(Ok(batches))) => batches.clone(),
+        Some(Some(Err(read_error))) => return error(read_error.error_code()),
+        Some(None) => Vec::new(),
+        None if from >= upper_bound || max_bytes == 0 && !first => Vec::new(),
+        None => match log.read(from, upper_bound, max_bytes, first) {
+            Ok(Read::Hot(batches)) => batches,
+            Ok(Read::Cold(job)) => {
+                if fetch.cold.values().filter(|read| read.is_none()).count() < COLD_READS_MAX {
+                    fetch.cold.insert(key.clone(), None);
+                    let job = DiskJob::ColdRead(Box::new(job));
+                    node.start_job(JobPurpose::Fetch(id, key.clone()), job);
+                }
+                Vec::new()
+            }
+            Err(_) => return error(ErrorCode::OffsetOutOfRange),
+        },
+    };
+    let mut records = Records::default();
+    batches.into_iter().for_each(|batch| records.push(batch));
+    let bytes = records.len();
+    let data = PartitionData {
+        partition_index: key.partition,
+        high_watermark: high_watermark.0,
+        last_stable_offset: last_stable_offset.0,
+        log_start_offset: log_start_offset.0,
+        aborted_transactions: fetch.read_committed.then(Vec::new),
+        records: Some(records),
+        ..PartitionData::default()
+    };
+    let told = Told { high_watermark: high_watermark.0, log_start_offset: log_start_offset.0 };
+    Found { data, bytes, told: Some(told) }
+}
+
+/// The partition, where this node leads it in the epoch that the client believes in (KIP-320).
+pub(super) fn leading_partition<'a>(
+    node: &'a Node,
+    key: &FetchKey,
+    current_leader_epoch: i32,
+) -> Result<&'a Partition, ErrorCode> {
+    let topic_id = node.topic_id(key.topic_id, &key.topic)?;
+    let partition = node
+        .partitions
+        .key(topic_id, key.partition)
+        .and_then(|key| node.partitions.by_key(key))
+        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    match current_leader_epoch {
+        ..0 => Ok(partition),
+        epoch if epoch < partition.leader_epoch.0 => Err(ErrorCode::FencedLeaderEpoch),
+        epoch if epoch > partition.leader_epoch.0 => Err(ErrorCode::UnknownLeaderEpoch),
+        _ => Ok(partition),
+    }
+}
+
+fn watch(node: &mut Node, id: ParkedId, fetch: &mut ParkedFetch, partitions: &[FetchedPartition]) {
+    for wanted in partitions {
+        let key = &wanted.key;
+        let partition = node
+            .topic_id(key.topic_id, &key.topic)
+            .ok()
+            .and_then(|topic_id| node.partitions.key(topic_id, key.partition));
+        if let Some(partition) = partition.and_then(|key| node.partitions.by_key_mut(key)) {
+            partition.fetches.insert(id);
+            fetch.watched.push(partition.key);
+        }
+    }
+}
+
+fn unwatch(node: &mut Node, id: ParkedId, fetch: &mut ParkedFetch) {
+    for key in fetch.watched.drain(..) {
+        if let Some(partition) = node.partitions.by_key_mut(key) {
+            partition.fetches.remove(&id);
+        }
+    }
+}
+
+fn answer(node: &mut Node, fetch: &ParkedFetch, partitions: &[FetchedPartition], found: Vec<Found>) {
+    let (session_id, incremental) = match fetch.context {
+        FetchContext::Full { session_id, .. } => (session_id, false),
+        FetchContext::Incremental { session_id } => (session_id, true),
+    };
+    let mut responses: Vec<FetchableTopicResponse> = Vec::new();
+    for (wanted, found) in partitions.iter().zip(found) {
+        let gave_data = found.bytes > 0;
+        let is_news = gave_data
+            || match found.told {
+                Some(told) => node.sessions.is_news(session_id, &wanted.key, told),
+                None => true,
+            };
+        match found.told {
+            Some(told) => node.sessions.tell(session_id, &wanted.key, told, gave_data),
+            None => node.sessions.forget_told(session_id, &wanted.key),
+        }
+        if is_news || !incremental {
+            push(&mut responses, &wanted.key, found.data);
+        }
+    }
+    let response = FetchResponse { session_id, responses, ..FetchResponse::default() };
+    node.reply(&fetch.call, &response);
+}
+
+/// Adds a partition to the response, in a new topic unless it follows one of the same.
+fn push(responses: &mut Vec<FetchableTopicResponse>, key: &FetchKey, data: PartitionData) {
+    let is_same = |last: &FetchableTopicResponse| {
+        TopicId(last.topic_id) == key.topic_id && last.topic == key.topic
+    };
+    if !responses.last().is_some_and(is_same) {
+        responses.push(FetchableTopicResponse {
+            topic: Str::clone(&key.topic),
+            topic_id: key.topic_id.0,
+            ..FetchableTopicResponse::default()
+        });
+    }
+    if let Some(topic) = responses.last_mut() {
+        topic.partitions.push(data);
+    }
+}
+
+fn answer_error(node: &mut Node, call: &Call, error: ErrorCode) {
+    node.reply(call, &FetchResponse { error_code: error.code(), ..FetchResponse::default() });
+}

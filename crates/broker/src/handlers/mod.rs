@@ -1,0 +1,111 @@
+//! What the node serves: a file for each API key, and the one table from which dispatch, ApiVersions and
+//! `docs/protocol.md` follow.
+//!
+//! A handler opens with what it serves, by version, and what it does not. It answers at once, or parks the
+//! request and is entered again when what it waits for has come.
+
+use std::ops::RangeInclusive;
+
+use dohle_protocol::{ApiKey, DecodeError, Message, Reader, Request};
+
+use crate::connection::Call;
+use crate::node::Node;
+
+/// One row of the table.
+#[derive(Debug)]
+pub struct Api {
+    /// Which API.
+    pub key: ApiKey,
+    /// The versions that are served.
+    pub versions: RangeInclusive<i16>,
+    /// The lowest version that ApiVersions tells; see [`k18_api_versions`].
+    pub advertised_from: i16,
+    /// Its documentation: the head of its file.
+    pub file: &'static str,
+    pub(crate) run: fn(&mut Node, Call, Reader<'_>) -> Result<(), DecodeError>,
+}
+
+/// Declares the handlers' modules and the table, in the order of the keys.
+macro_rules! apis {
+    ($($module:ident: $request:ident,)*) => {
+        $(pub mod $module;)*
+
+        /// Everything that is served, ascending by key.
+        pub static APIS: &[Api] = &[$(
+            Api {
+                key: <dohle_protocol::messages::$request as Request>::KEY,
+                versions: $module::VERSIONS,
+                advertised_from: advertised_from(
+                    <dohle_protocol::messages::$request as Request>::KEY,
+                    $module::VERSIONS,
+                ),
+                file: include_str!(concat!(stringify!($module), ".rs")),
+                run: |node, call, mut reader| {
+                    let request = dohle_protocol::messages::$request::decode(&mut reader, call.version)?;
+                    reader.finish()?;
+                    $module::handle(node, call, request);
+                    Ok(())
+                },
+            },
+        )*];
+    };
+}
+
+mod authorized_operations;
+
+apis! {
+    k00_produce: ProduceRequest,
+    k01_fetch: FetchRequest,
+    k02_list_offsets: ListOffsetsRequest,
+    k03_metadata: MetadataRequest,
+    k08_offset_commit: OffsetCommitRequest,
+    k09_offset_fetch: OffsetFetchRequest,
+    k10_find_coordinator: FindCoordinatorRequest,
+    k11_join_group: JoinGroupRequest,
+    k12_heartbeat: HeartbeatRequest,
+    k13_leave_group: LeaveGroupRequest,
+    k14_sync_group: SyncGroupRequest,
+    k15_describe_groups: DescribeGroupsRequest,
+    k16_list_groups: ListGroupsRequest,
+    k18_api_versions: ApiVersionsRequest,
+    k19_create_topics: CreateTopicsRequest,
+    k20_delete_topics: DeleteTopicsRequest,
+    k21_delete_records: DeleteRecordsRequest,
+    k22_init_producer_id: InitProducerIdRequest,
+    k23_offset_for_leader_epoch: OffsetForLeaderEpochRequest,
+    k32_describe_configs: DescribeConfigsRequest,
+    k33_alter_configs: AlterConfigsRequest,
+    k35_describe_log_dirs: DescribeLogDirsRequest,
+    k37_create_partitions: CreatePartitionsRequest,
+    k42_delete_groups: DeleteGroupsRequest,
+    k44_incremental_alter_configs: IncrementalAlterConfigsRequest,
+    k47_offset_delete: OffsetDeleteRequest,
+    k60_describe_cluster: DescribeClusterRequest,
+    k61_describe_producers: DescribeProducersRequest,
+    k75_describe_topic_partitions: DescribeTopicPartitionsRequest,
+}
+
+/// The row of an API; `None` where it is not served.
+#[must_use]
+pub fn api(key: ApiKey) -> Option<&'static Api> {
+    APIS.binary_search_by_key(&key.code(), |api| api.key.code()).ok().and_then(|index| APIS.get(index))
+}
+
+/// librdkafka takes a broker that does not name Produce from version 0 for one of before 0.10 and switches
+/// compression off, so that Kafka names versions it refuses (KAFKA-18659), and so does Dohle.
+const fn advertised_from(key: ApiKey, versions: RangeInclusive<i16>) -> i16 {
+    if matches!(key, ApiKey::Produce) { 0 } else { *versions.start() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_api_is_served_in_all_versions_that_kafka_serves_and_is_found_by_its_key() {
+        for served in APIS {
+            assert_eq!(served.versions, served.key.versions(), "{}", served.key.name());
+            assert_eq!(api(served.key).map(|found| found.key), Some(served.key));
+        }
+    }
+}

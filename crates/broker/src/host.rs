@@ -1,0 +1,194 @@
+//! The border between the node and its host: what comes in ([`Input`]) and what goes out ([`Effect`]).
+//!
+//! A host is a loop: read the clocks, hand over an input, carry out the effects in their order, and call
+//! again no later than [`Node::next_timeout`](crate::Node::next_timeout) says. Order matters in one place:
+//! a [`Effect::Written`] is answered only after every [`Effect::Disk`] before it was carried out.
+
+use bytes::Bytes;
+use dohle_protocol::Frame;
+use dohle_storage::disk::{Answer, DiskError, FilePath, Job, Op, Progress};
+use dohle_types::Offset;
+
+use crate::boot::{BootFacts, ReadBootFacts};
+use crate::jobs::{CheckpointWritten, WriteCheckpoints};
+use crate::partition::PartitionKey;
+
+/// A connection, numbered by its host; never reused while the process lives.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ConnectionId(pub u64);
+
+/// What happens to the node.
+#[derive(Debug)]
+pub enum Input {
+    /// The process starts: read what the data directory holds.
+    Boot,
+    /// A client connected.
+    Opened {
+        /// Its connection.
+        connection: ConnectionId,
+        /// The address it comes from, without the port, as `describe` calls show it.
+        client_host: String,
+        /// The address and port it called, which is what it is told to call again where
+        /// `advertised.listeners` is unset.
+        local: (String, u16),
+    },
+    /// One whole request frame, without its length prefix.
+    Received {
+        /// Where it came from.
+        connection: ConnectionId,
+        /// The frame.
+        frame: Bytes,
+    },
+    /// A connection is gone, by whichever side.
+    Closed {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// All disk operations before [`Effect::Written`] are in the files.
+    Written {
+        /// The partition that was written to.
+        partition: PartitionKey,
+        /// The log's end when the effect was emitted.
+        end: Offset,
+    },
+    /// What [`Effect::Sync`] asked for survives power loss.
+    Synced {
+        /// The partition it was for.
+        partition: PartitionKey,
+        /// As given in the effect.
+        up_to: Offset,
+    },
+    /// A job is finished.
+    JobDone {
+        /// As given in [`Effect::Start`].
+        token: JobToken,
+        /// What it came to.
+        output: JobOutput,
+    },
+    /// A write, a sync or a job's step failed. Nobody knows what is stored now: the node stops.
+    DiskFailed {
+        /// What failed.
+        error: DiskError,
+    },
+    /// [`Node::next_timeout`](crate::Node::next_timeout) has come.
+    Tick,
+    /// The operator asks the node to stop in good order.
+    Stop,
+}
+
+/// What the node wants done.
+#[derive(Debug)]
+pub enum Effect {
+    /// Sends a response. Frames of one connection leave in the order in which they were emitted.
+    Send {
+        /// To whom.
+        connection: ConnectionId,
+        /// The whole frame with its length prefix.
+        frame: Frame,
+    },
+    /// Closes a connection after what was sent before.
+    Close {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// Stops reading from a connection that has too many requests in flight.
+    Pause {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// Reads from a paused connection again.
+    Resume {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// Changes files, now and in this order.
+    Disk(Op),
+    /// Asks for [`Input::Written`] once all that was emitted before is in the files.
+    Written {
+        /// Given back.
+        partition: PartitionKey,
+        /// Given back.
+        end: Offset,
+    },
+    /// Makes files durable and answers with [`Input::Synced`]. Those that wait while a sync runs are one
+    /// group: the host syncs each file of the group once.
+    Sync {
+        /// Given back.
+        partition: PartitionKey,
+        /// Given back.
+        up_to: Offset,
+        /// What to sync.
+        paths: Vec<FilePath>,
+    },
+    /// Runs a job off the loop and answers with [`Input::JobDone`].
+    Start {
+        /// Given back.
+        token: JobToken,
+        /// The work.
+        job: DiskJob,
+    },
+    /// The node serves: listen.
+    Ready,
+    /// The node is finished: end the process, with an error where there is one.
+    Stopped {
+        /// Why, where it was not asked for.
+        error: Option<String>,
+    },
+}
+
+/// The identity of a job; stale completions are recognised by it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct JobToken(pub u64);
+
+/// Defines the closed set of jobs and their outputs, with one dispatcher for both.
+macro_rules! disk_jobs {
+    ($($(#[$doc:meta])* $name:ident($job:ty) -> $output:ty,)*) => {
+        /// Every kind of long disk work.
+        #[derive(Debug)]
+        pub enum DiskJob {
+            $($(#[$doc])* $name(Box<$job>),)*
+        }
+
+        /// What a [`DiskJob`] comes to.
+        #[derive(Debug)]
+        pub enum JobOutput {
+            $($(#[$doc])* $name(Box<$output>),)*
+        }
+
+        impl Job for DiskJob {
+            type Output = JobOutput;
+
+            fn start(&mut self) -> Progress<JobOutput> {
+                match self {
+                    $(Self::$name(job) => match job.start() {
+                        Progress::Next(step) => Progress::Next(step),
+                        Progress::Done(output) => Progress::Done(JobOutput::$name(Box::new(output))),
+                    },)*
+                }
+            }
+
+            fn resume(&mut self, answer: Answer) -> Progress<JobOutput> {
+                match self {
+                    $(Self::$name(job) => match job.resume(answer) {
+                        Progress::Next(step) => Progress::Next(step),
+                        Progress::Done(output) => Progress::Done(JobOutput::$name(Box::new(output))),
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+disk_jobs! {
+    /// What the data directory holds, at start.
+    Boot(ReadBootFacts) -> BootFacts,
+    /// Opens, and where needed recovers, one log.
+    Open(dohle_storage::OpenLog) -> Result<dohle_storage::Log, dohle_storage::OpenError>,
+    /// Reads batches from files.
+    ColdRead(dohle_storage::ColdRead) -> Result<Vec<Bytes>, dohle_storage::ReadError>,
+    /// Finds an offset by timestamp.
+    FindTimestamp(dohle_storage::FindTimestamp)
+        -> Result<Option<dohle_storage::TimestampOffset>, dohle_storage::ReadError>,
+    /// Writes checkpoint files.
+    Checkpoint(WriteCheckpoints) -> CheckpointWritten,
+}

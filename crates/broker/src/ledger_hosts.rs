@@ -1,0 +1,82 @@
+//! What the hosts of the ledgers share: answers that are held until what they speak of is committed.
+
+use dohle_protocol::Frame;
+use dohle_protocol::messages::{FindCoordinatorRequest, InitProducerIdRequest, MetadataRequest};
+use dohle_storage::Origin;
+use dohle_types::Offset;
+
+use crate::connection::Call;
+use crate::handlers::{k03_metadata, k10_find_coordinator, k22_init_producer_id};
+use crate::node::Node;
+use crate::partition::{PartitionKey, Tenant};
+use crate::purgatory::{Parked, ParkedId};
+
+/// What happens once a ledger's log is committed far enough.
+#[derive(Debug)]
+pub enum Held {
+    /// The request is answered.
+    Answer(Call, Frame),
+    /// One of the parts that an answer is made of is there.
+    Part(ParkedId),
+    /// Metadata is answered again: the topics it asked for exist now.
+    Metadata(Call, MetadataRequest),
+    /// FindCoordinator is answered again: the internal topic exists now.
+    FindCoordinator(Call, FindCoordinatorRequest),
+    /// InitProducerId is answered again: there are producer ids now.
+    InitProducerId(Call, InitProducerIdRequest),
+}
+
+/// An answer whose parts come from several ledgers; it leaves when the last of them is committed.
+#[derive(Debug)]
+pub struct Gathering {
+    /// The request.
+    pub call: Call,
+    /// The answer.
+    pub frame: Frame,
+    /// Parts that are not committed yet.
+    pub outstanding: usize,
+}
+
+impl Node {
+    /// Appends a ledger's records to its log, as one batch; they are committed when the log is, up to the
+    /// offset returned. `None` where the log is offline or refuses, which takes the ledger with it.
+    pub(crate) fn append_to_ledger_log(&mut self, key: PartitionKey, batch: bytes::Bytes) -> Option<Offset> {
+        let partition = self.partitions.by_key_mut(key)?;
+        let origin = match partition.tenant {
+            Tenant::Metadata => Origin::RaftLeader,
+            Tenant::Groups(_) | Tenant::None => Origin::Coordinator,
+        };
+        match partition.append(self.now, batch, origin, &mut self.codecs, &mut self.effects) {
+            Ok(appended) => {
+                self.partitions.admit_tail(key, appended.bytes);
+                Some(appended.next_offset)
+            }
+            Err(error) => {
+                let why = error.map_or_else(|| "it is not online".to_owned(), |error| error.to_string());
+                tracing::error!(partition = %partition.name, why, "a ledger's log takes no records");
+                None
+            }
+        }
+    }
+
+    /// Does what was held.
+    pub(crate) fn let_go(&mut self, held: Held) {
+        match held {
+            Held::Answer(call, frame) => self.send(&call, Some(frame)),
+            Held::Part(id) => self.on_part(id),
+            Held::Metadata(call, request) => k03_metadata::handle(self, call, request),
+            Held::FindCoordinator(call, request) => k10_find_coordinator::handle(self, call, request),
+            Held::InitProducerId(call, request) => k22_init_producer_id::handle(self, call, request),
+        }
+    }
+
+    fn on_part(&mut self, id: ParkedId) {
+        let Some(Parked::Gathering(gathering)) = self.purgatory.parked_mut(id) else { return };
+        gathering.outstanding -= 1;
+        if gathering.outstanding == 0
+            && let Some((Parked::Gathering(gathering), _)) = self.purgatory.take(id)
+        {
+            self.send(&gathering.call, Some(gathering.frame));
+        }
+    }
+}

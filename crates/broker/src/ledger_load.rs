@@ -1,0 +1,93 @@
+//! Loading a ledger: its log is read from the start, in pieces, and replayed.
+
+use bytes::Bytes;
+use dohle_records::Batches;
+use dohle_storage::{Read, ReadError};
+use dohle_types::Offset;
+
+use crate::host::DiskJob;
+use crate::node::{JobPurpose, Node};
+use crate::partition::{PartitionKey, Tenant};
+
+/// Bytes that are replayed at a time, so that loading a long log holds up nothing else for long.
+const PIECE_BYTES: usize = 1 << 20;
+
+impl Node {
+    /// Goes on loading from `next`, until the next piece must be read from files.
+    pub(crate) fn load_ledger(&mut self, key: PartitionKey, mut next: Offset) {
+        loop {
+            let Some(partition) = self.partitions.by_key(key) else { return };
+            let (tenant, end) = (partition.tenant, partition.high_watermark());
+            let Some(log) = partition.log() else { return };
+            let from = next.max(log.start_offset());
+            if from >= end {
+                return self.on_ledger_loaded(tenant);
+            }
+            match log.read(from, end, PIECE_BYTES, true) {
+                Ok(Read::Hot(batches)) => match self.replay_batches(tenant, &batches) {
+                    Ok(Some(replayed)) => next = replayed,
+                    Ok(None) => return self.fail_to_load(key, "the log ends early"),
+                    Err(why) => return self.fail_to_load(key, &why),
+                },
+                Ok(Read::Cold(job)) => {
+                    let job = DiskJob::ColdRead(Box::new(job));
+                    return self.start_job(JobPurpose::LoadLedger(key), job);
+                }
+                Err(_) => return self.fail_to_load(key, "the log has no such offset"),
+            }
+        }
+    }
+
+    /// A piece was read from files.
+    pub(crate) fn on_ledger_piece(&mut self, key: PartitionKey, batches: Result<Vec<Bytes>, ReadError>) {
+        let Some(tenant) = self.partitions.by_key(key).map(|partition| partition.tenant) else { return };
+        let replayed = batches
+            .map_err(|error| error.to_string())
+            .and_then(|batches| self.replay_batches(tenant, &batches));
+        match replayed {
+            Ok(Some(next)) => self.load_ledger(key, next),
+            Ok(None) => self.fail_to_load(key, "the log ends early"),
+            Err(why) => self.fail_to_load(key, &why),
+        }
+    }
+
+    fn on_ledger_loaded(&mut self, tenant: Tenant) {
+        match tenant {
+            Tenant::Metadata => self.on_metadata_loaded(),
+            Tenant::Groups(index) => self.on_groups_loaded(index),
+            Tenant::None => {}
+        }
+    }
+
+    /// Replays all records, and says where the next piece begins.
+    fn replay_batches(&mut self, tenant: Tenant, batches: &[Bytes]) -> Result<Option<Offset>, String> {
+        let mut next = None;
+        for batch in batches.iter().flat_map(|bytes| Batches::new(bytes.clone())) {
+            let batch = batch.map_err(|error| error.to_string())?;
+            next = Some(batch.header().next_offset());
+            let epoch = batch.header().partition_leader_epoch;
+            if batch.header().attributes.is_control() {
+                continue;
+            }
+            let records = batch.records(&mut self.codecs.decompressor).map_err(|error| error.to_string())?;
+            for record in records {
+                let record = record.map_err(|error| error.to_string())?;
+                match tenant {
+                    Tenant::Metadata => self.replay_metadata(record.offset, epoch, record.value)?,
+                    Tenant::Groups(index) => self.replay_group_record(index, record.key, record.value),
+                    Tenant::None => {}
+                }
+            }
+        }
+        Ok(next)
+    }
+
+    fn fail_to_load(&mut self, key: PartitionKey, why: &str) {
+        let Some(partition) = self.partitions.by_key_mut(key) else { return };
+        tracing::error!(partition = %partition.name, why, "a ledger cannot be loaded");
+        partition.take_offline(why.to_owned());
+        if partition.tenant == Tenant::Metadata {
+            self.fail_to_boot(format!("the metadata log cannot be replayed: {why}"));
+        }
+    }
+}

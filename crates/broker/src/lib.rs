@@ -1,0 +1,38 @@
+//! One node as a machine: it takes [`host::Input`]s and gives [`host::Effect`]s, and two hosts drive it:
+//! `dohle-io` in the real world and `dohle-sim` in an imagined one.
+//!
+//! What it is not: it owns no socket, no file, no thread and no clock. It is the only crate that knows both the
+//! wire and the logs; what a batch, a log, a group or a topic is and may become is decided in the crates below it.
+//!
+//! Invariants:
+//! 1. A request is answered once, and the answers of a connection leave in the order of its requests.
+//! 2. An answer speaks of records only after they are written (acks=1), committed (acks=all), and, where
+//!    `dohle.durability` is `durable`, synced. Answers of ledgers wait for the commit of all that they may speak of.
+//! 3. Consumers see records below the high watermark only.
+//! 4. Whatever waits is woken by what it waits for, or by a deadline; an idle node is never woken.
+//! 5. After a failed write or sync nothing is answered any more.
+//!
+//! Start reading at [`node`], then `handlers/k12_heartbeat.rs` for the smallest way through, and
+//! `handlers/k00_produce.rs` and `handlers/k01_fetch.rs` for the two that matter most.
+
+pub mod boot;
+mod cluster;
+pub mod connection;
+pub mod fetch_session;
+pub mod group_hosts;
+pub mod handlers;
+pub mod host;
+pub mod jobs;
+pub mod ledger_hosts;
+mod ledger_load;
+pub mod maintenance;
+pub mod metadata_log;
+pub mod node;
+pub mod partition;
+pub mod partitions;
+pub mod producer_ids;
+pub mod purgatory;
+mod topics;
+
+pub use host::{Effect, Input};
+pub use node::Node;

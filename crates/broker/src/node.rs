@@ -1,0 +1,375 @@
+//! The node: one machine that takes inputs and gives effects. This file holds its state and its dispatch; what
+//! it does with each kind of input stands in the module named for it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dohle_configs::{BrokerConfig, broker};
+use dohle_controller::MetadataImage;
+use dohle_protocol::messages::ApiVersionsResponse;
+use dohle_protocol::{ApiKey, EncodeError, Frame, Message, Reader, decode_request_header, encode_response};
+use dohle_storage::Codecs;
+use dohle_types::time::Instant;
+use dohle_types::{ErrorCode, FastMap, Now, Rng, Str, TopicId};
+
+use crate::boot::Boot;
+use crate::connection::{Call, Connection, Flow};
+use crate::fetch_session::FetchSessions;
+use crate::group_hosts::GroupHosts;
+use crate::handlers;
+use crate::host::{ConnectionId, DiskJob, Effect, Input, JobOutput, JobToken};
+use crate::maintenance::Maintenance;
+use crate::metadata_log::MetadataLog;
+use crate::partition::{Partition, PartitionKey, Progress, Tenant, Waiter};
+use crate::partitions::Partitions;
+use crate::producer_ids::ProducerIds;
+use crate::purgatory::{Parked, ParkedId, Purgatory};
+
+/// One node.
+pub struct Node {
+    pub(crate) config: Arc<BrokerConfig>,
+    pub(crate) phase: Phase,
+    pub(crate) now: Now,
+    pub(crate) rng: Rng,
+    pub(crate) connections: FastMap<ConnectionId, Connection>,
+    pub(crate) partitions: Partitions,
+    pub(crate) purgatory: Purgatory,
+    pub(crate) sessions: FetchSessions,
+    pub(crate) metadata: MetadataLog,
+    pub(crate) groups: GroupHosts,
+    pub(crate) producer_ids: ProducerIds,
+    pub(crate) maintenance: Maintenance,
+    /// Compression contexts, reused from append to append.
+    pub(crate) codecs: Codecs,
+    pub(crate) effects: Vec<Effect>,
+    jobs: FastMap<JobToken, JobPurpose>,
+    next_job: u64,
+    /// Fetches whose partitions have news, evaluated once at the end of the input.
+    woken: BTreeSet<ParkedId>,
+}
+
+/// Where the node stands in its life.
+#[derive(Debug)]
+pub enum Phase {
+    /// It reads what it must know before it can serve.
+    Booting(Box<Boot>),
+    /// It serves.
+    Serving,
+    /// It makes everything durable before it ends.
+    Stopping,
+    /// Nothing is handled any more.
+    Stopped,
+}
+
+/// What is to be done when a job is finished.
+#[derive(Debug, Clone)]
+pub enum JobPurpose {
+    /// Go on booting.
+    Boot,
+    /// Put the partition online.
+    OpenPartition(PartitionKey),
+    /// Go on loading a ledger from its log.
+    LoadLedger(PartitionKey),
+    /// Go on with a fetch.
+    Fetch(ParkedId, crate::fetch_session::FetchKey),
+    /// Go on with a look-up of offsets, for the partition at this place of the response.
+    ListOffsets(ParkedId, (usize, usize)),
+    /// A periodic checkpoint.
+    Checkpoint,
+    /// The last checkpoint before the end.
+    LastCheckpoint,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("phase", &self.phase).finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// A node that has not booted. `seed` is where all its randomness comes from.
+    #[must_use]
+    pub fn new(config: BrokerConfig, seed: u64) -> Self {
+        let tail_bytes = usize::try_from(config.value(broker::DOHLE_TAIL_CACHE_BYTES)).unwrap_or(usize::MAX);
+        let session_slots = config.value(broker::MAX_INCREMENTAL_FETCH_SESSION_CACHE_SLOTS);
+        let config = Arc::new(config);
+        Self {
+            phase: Phase::Booting(Box::default()),
+            now: Now { instant: Instant::ZERO, wall: dohle_types::Timestamp::NONE },
+            rng: Rng::from_seed(seed),
+            connections: FastMap::default(),
+            partitions: Partitions::new(tail_bytes),
+            purgatory: Purgatory::default(),
+            sessions: FetchSessions::new(usize::try_from(session_slots).unwrap_or_default()),
+            metadata: MetadataLog::default(),
+            groups: GroupHosts::new(&config),
+            producer_ids: ProducerIds::default(),
+            maintenance: Maintenance::default(),
+            codecs: Codecs::default(),
+            effects: Vec::new(),
+            jobs: FastMap::default(),
+            next_job: 0,
+            woken: BTreeSet::new(),
+            config,
+        }
+    }
+
+    /// Handles one input and appends what follows from it to `effects`.
+    pub fn handle(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
+        if matches!(self.phase, Phase::Stopped) {
+            return;
+        }
+        self.now = now;
+        std::mem::swap(&mut self.effects, effects);
+        match input {
+            Input::Boot => self.boot(),
+            Input::Opened { connection, client_host, local: (host, port) } => {
+                let opened = Connection::new(Str::from(client_host), (Str::from(host), port));
+                self.connections.insert(connection, opened);
+            }
+            Input::Received { connection, frame } => self.on_request(connection, &frame),
+            Input::Closed { connection } => self.on_closed(connection),
+            Input::Written { partition, end } => self.on_written(partition, end),
+            Input::Synced { partition, up_to } => self.on_synced(partition, up_to),
+            Input::JobDone { token, output } => {
+                if let Some(purpose) = self.jobs.remove(&token) {
+                    self.on_job_done(purpose, output);
+                }
+            }
+            Input::DiskFailed { error } => {
+                tracing::error!(%error, "the data directory failed; the node stops, for nobody knows what is stored");
+                self.phase = Phase::Stopped;
+                self.effects.push(Effect::Stopped { error: Some(error.to_string()) });
+            }
+            Input::Tick => {}
+            Input::Stop => self.stop(),
+        }
+        self.on_time();
+        self.wake_fetches();
+        std::mem::swap(&mut self.effects, effects);
+    }
+
+    /// When [`Input::Tick`] is due, on the monotonic clock, unless another input comes first.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Serving => {
+                [self.purgatory.next_deadline(), self.groups.next_timeout(), self.maintenance.next_timeout()]
+                    .into_iter()
+                    .flatten()
+                    .min()
+            }
+            Phase::Booting(_) | Phase::Stopping | Phase::Stopped => None,
+        }
+    }
+
+    /// The cluster as far as it is committed.
+    #[must_use]
+    pub fn image(&self) -> &MetadataImage {
+        self.metadata.image()
+    }
+
+    /// What is due at this time.
+    fn on_time(&mut self) {
+        if !matches!(self.phase, Phase::Serving) {
+            return;
+        }
+        while let Some(id) = self.purgatory.expired(self.now.instant) {
+            self.on_expired(id);
+        }
+        self.on_group_timeouts();
+        self.maintain();
+    }
+
+    fn on_expired(&mut self, id: ParkedId) {
+        let Some((parked, _)) = self.purgatory.take(id) else { return };
+        match parked {
+            Parked::Produce(parked) => handlers::k00_produce::on_expired(self, *parked),
+            Parked::Fetch(parked) => handlers::k01_fetch::on_expired(self, id, *parked),
+            Parked::ListOffsets(_) | Parked::Gathering(_) => {
+                unreachable!("these wait without a deadline")
+            }
+        }
+    }
+
+    fn on_closed(&mut self, connection: ConnectionId) {
+        self.connections.remove(&connection);
+        while let Some(id) = self.purgatory.any_of(connection) {
+            if let Some((Parked::Fetch(fetch), _)) = self.purgatory.take(id) {
+                handlers::k01_fetch::on_dropped(self, id, *fetch);
+            }
+        }
+    }
+
+    fn on_request(&mut self, connection: ConnectionId, frame: &Bytes) {
+        let mut reader = Reader::new(frame);
+        let header = match decode_request_header(&mut reader) {
+            Ok(header) => header,
+            Err(error) => return self.refuse(connection, &format!("request header: {error}")),
+        };
+        let Some(api) = ApiKey::from_code(header.request_api_key).and_then(handlers::api) else {
+            return self.refuse(connection, &format!("API key {} is not served", header.request_api_key));
+        };
+        let Some(state) = self.connections.get_mut(&connection) else { return };
+        let (slot, flow) = state.begin();
+        let call = Call {
+            connection,
+            slot,
+            key: api.key,
+            version: header.request_api_version,
+            correlation_id: header.correlation_id,
+            client_id: header.client_id.unwrap_or_default(),
+        };
+        if flow == Flow::Pause {
+            self.effects.push(Effect::Pause { connection });
+        }
+        if !api.versions.contains(&call.version) {
+            return self.refuse_version(call);
+        }
+        if let Err(error) = (api.run)(self, call, reader) {
+            self.refuse(connection, &format!("{}: {error}", api.key.name()));
+        }
+    }
+
+    /// Closes a connection that sent what cannot be answered.
+    fn refuse(&mut self, connection: ConnectionId, why: &str) {
+        let host = self.connections.remove(&connection).map(|connection| connection.client_host);
+        tracing::warn!(client = host.as_deref().unwrap_or_default(), why, "connection closed");
+        self.effects.push(Effect::Close { connection });
+    }
+
+    /// A version that is not served. ApiVersions is answered in version 0, from which the client learns what
+    /// is (KIP-511); anything else closes the connection, as Kafka does.
+    fn refuse_version(&mut self, mut call: Call) {
+        if call.key != ApiKey::ApiVersions {
+            let why = format!("{} version {} is not served", call.key.name(), call.version);
+            return self.refuse(call.connection, &why);
+        }
+        call.version = 0;
+        let response = ApiVersionsResponse {
+            error_code: ErrorCode::UnsupportedVersion.code(),
+            ..handlers::k18_api_versions::served()
+        };
+        self.reply(&call, &response);
+    }
+
+    /// Answers a request.
+    pub(crate) fn reply<M: Message>(&mut self, call: &Call, response: &M) {
+        match encode(call, response) {
+            Ok(frame) => self.send(call, Some(frame)),
+            Err(error) => {
+                let why = format!("{} response: {error}", call.key.name());
+                self.refuse(call.connection, &why);
+            }
+        }
+    }
+
+    /// Fills a request's slot, with `None` where it wants no answer.
+    pub(crate) fn send(&mut self, call: &Call, frame: Option<Frame>) {
+        let connection = call.connection;
+        let Some(state) = self.connections.get_mut(&connection) else { return };
+        let effects = &mut self.effects;
+        let flow = state.complete(call.slot, frame, |frame| effects.push(Effect::Send { connection, frame }));
+        if flow == Flow::Resume {
+            self.effects.push(Effect::Resume { connection });
+        }
+    }
+
+    /// Closes the connection of a request that wants no answer and failed (acks=0), as Kafka does.
+    pub(crate) fn close(&mut self, call: &Call, why: &str) {
+        self.refuse(call.connection, why);
+    }
+
+    /// Runs a job off the loop.
+    pub(crate) fn start_job(&mut self, purpose: JobPurpose, job: DiskJob) {
+        self.next_job += 1;
+        let token = JobToken(self.next_job);
+        self.jobs.insert(token, purpose);
+        self.effects.push(Effect::Start { token, job });
+    }
+
+    fn on_job_done(&mut self, purpose: JobPurpose, output: JobOutput) {
+        match (purpose, output) {
+            (JobPurpose::Boot, JobOutput::Boot(facts)) => self.on_boot_facts(*facts),
+            (JobPurpose::OpenPartition(key), JobOutput::Open(opened)) => self.on_log_opened(key, *opened),
+            (JobPurpose::LoadLedger(key), JobOutput::ColdRead(batches)) => {
+                self.on_ledger_piece(key, *batches)
+            }
+            (JobPurpose::Fetch(id, key), JobOutput::ColdRead(batches)) => {
+                handlers::k01_fetch::on_cold_read(self, id, key, *batches);
+            }
+            (JobPurpose::ListOffsets(id, place), JobOutput::FindTimestamp(found)) => {
+                handlers::k02_list_offsets::on_found(self, id, place, *found);
+            }
+            (JobPurpose::Checkpoint, JobOutput::Checkpoint(_)) => {
+                self.on_checkpoint_written();
+                self.on_sync_while_stopping();
+            }
+            (JobPurpose::LastCheckpoint, JobOutput::Checkpoint(_)) => self.on_last_checkpoint(),
+            (purpose, output) => unreachable!("a job for {purpose:?} gave {output:?}"),
+        }
+    }
+
+    fn on_written(&mut self, key: PartitionKey, end: dohle_types::Offset) {
+        let Some(partition) = self.partitions.by_key_mut(key) else { return };
+        let progress = partition.on_written(end, &mut self.effects);
+        self.after_progress(key, progress);
+    }
+
+    fn on_synced(&mut self, key: PartitionKey, up_to: dohle_types::Offset) {
+        let Some(partition) = self.partitions.by_key_mut(key) else { return };
+        let progress = partition.on_synced(up_to, &mut self.effects);
+        self.after_progress(key, progress);
+        self.on_sync_while_stopping();
+    }
+
+    /// Tells everybody who waited for a partition.
+    fn after_progress(&mut self, key: PartitionKey, progress: Progress) {
+        if progress.committed
+            && let Some(partition) = self.partitions.by_key_mut(key)
+        {
+            self.woken.extend(&partition.fetches);
+            match partition.tenant {
+                Tenant::None => {}
+                Tenant::Metadata => self.on_metadata_committed(),
+                Tenant::Groups(index) => self.on_group_log_committed(index),
+            }
+        }
+        self.acknowledge(progress.acknowledged);
+    }
+
+    /// Acknowledges appends of produce requests.
+    pub(crate) fn acknowledge(&mut self, waiters: Vec<Waiter>) {
+        for waiter in waiters {
+            handlers::k00_produce::on_acknowledged(self, waiter);
+        }
+    }
+
+    /// Has the fetches that wait for a partition look again at the end of this input.
+    pub(crate) fn wake_fetches_of(&mut self, partition: &Partition) {
+        self.woken.extend(&partition.fetches);
+    }
+
+    fn wake_fetches(&mut self) {
+        for id in std::mem::take(&mut self.woken) {
+            handlers::k01_fetch::on_woken(self, id);
+        }
+    }
+
+    /// The committed topic that a request names: by id where there is one, else by name.
+    pub(crate) fn topic_id(&self, topic_id: TopicId, name: &str) -> Result<TopicId, ErrorCode> {
+        if topic_id.is_zero() {
+            let topic = self.image().topic(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+            Ok(topic.id)
+        } else {
+            self.image().topic_by_id(topic_id).map(|topic| topic.id).ok_or(ErrorCode::UnknownTopicId)
+        }
+    }
+}
+
+/// A response as the frame that answers `call`.
+pub(crate) fn encode<M: Message>(call: &Call, response: &M) -> Result<Frame, EncodeError> {
+    let header_version = call.key.response_header_version(call.version);
+    encode_response(call.correlation_id, header_version, response, call.version)
+}

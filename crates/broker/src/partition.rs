@@ -1,0 +1,270 @@
+//! One partition on this node: its log, how far it is committed, and who waits for that.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use dohle_configs::Durability;
+use dohle_storage::disk::Op;
+use dohle_storage::{AppendError, Appended, Codecs, Log, Origin};
+use dohle_types::{LeaderEpoch, Now, Offset, TopicId, TopicPartition};
+
+use crate::host::Effect;
+use crate::purgatory::ParkedId;
+
+/// A partition by its number on this node; never reused while the process lives.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PartitionKey(pub u32);
+
+/// Who else wants to know that a partition was committed further.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tenant {
+    /// Nobody: it holds users' records.
+    None,
+    /// The controller: it is the metadata log.
+    Metadata,
+    /// The group coordinator: it is this partition of `__consumer_offsets`.
+    Groups(i32),
+}
+
+/// Whether a partition can serve.
+#[derive(Debug)]
+pub enum State {
+    /// Its log is being opened, and recovered if need be.
+    Opening,
+    /// It serves.
+    Online(Box<Log>),
+    /// Its log cannot be used; it stays so until the process is started again.
+    Offline(String),
+}
+
+/// An append that waits to be acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Waiter {
+    /// The log's end after the append.
+    pub end: Offset,
+    /// The produce request.
+    pub parked: ParkedId,
+    /// The place of the partition in its response.
+    pub place: (usize, usize),
+}
+
+/// A partition of this node.
+#[derive(Debug)]
+pub struct Partition {
+    /// Its number on this node.
+    pub key: PartitionKey,
+    /// Its name, by which its directory is called.
+    pub name: TopicPartition,
+    /// Its topic's id.
+    pub topic_id: TopicId,
+    /// The term of this node as its leader.
+    pub leader_epoch: LeaderEpoch,
+    /// When an append counts as committed.
+    pub durability: Durability,
+    /// Who is told of commits.
+    pub tenant: Tenant,
+    /// Fetches that wait for more.
+    pub fetches: BTreeSet<ParkedId>,
+    state: State,
+    high_watermark: Offset,
+    /// The log's end as far as the files have it.
+    written: Offset,
+    sync_in_flight: bool,
+    /// In the order of their ends.
+    until_written: VecDeque<Waiter>,
+    until_committed: VecDeque<Waiter>,
+}
+
+/// What a completed write or sync changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Appends to acknowledge.
+    pub acknowledged: Vec<Waiter>,
+    /// Whether the high watermark moved.
+    pub committed: bool,
+}
+
+impl Partition {
+    /// A partition whose log is still to be opened, or is there already.
+    #[must_use]
+    pub fn new(
+        key: PartitionKey,
+        name: TopicPartition,
+        topic_id: TopicId,
+        leader_epoch: LeaderEpoch,
+        durability: Durability,
+        tenant: Tenant,
+    ) -> Self {
+        Self {
+            key,
+            name,
+            topic_id,
+            leader_epoch,
+            durability,
+            tenant,
+            fetches: BTreeSet::new(),
+            state: State::Opening,
+            high_watermark: Offset::ZERO,
+            written: Offset::ZERO,
+            sync_in_flight: false,
+            until_written: VecDeque::new(),
+            until_committed: VecDeque::new(),
+        }
+    }
+
+    /// Begins to serve `log`. On a single node everything that a log holds when it is opened is committed.
+    pub fn open(&mut self, log: Log) {
+        self.high_watermark = log.end_offset();
+        self.written = log.end_offset();
+        self.state = State::Online(Box::new(log));
+    }
+
+    /// Ends serving, for the reason given.
+    pub fn take_offline(&mut self, reason: String) {
+        self.state = State::Offline(reason);
+    }
+
+    /// Its state.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The log, where it serves.
+    #[must_use]
+    pub fn log(&self) -> Option<&Log> {
+        match &self.state {
+            State::Online(log) => Some(log),
+            State::Opening | State::Offline(_) => None,
+        }
+    }
+
+    /// The log, where it serves.
+    pub fn log_mut(&mut self) -> Option<&mut Log> {
+        match &mut self.state {
+            State::Online(log) => Some(log),
+            State::Opening | State::Offline(_) => None,
+        }
+    }
+
+    /// The end of what is committed: consumers read below it.
+    #[must_use]
+    pub fn high_watermark(&self) -> Offset {
+        self.high_watermark
+    }
+
+    /// The end of what `read_committed` consumers read (KIP-98).
+    #[must_use]
+    pub fn last_stable_offset(&self) -> Offset {
+        self.log().map_or(self.high_watermark, |log| log.last_stable_offset(self.high_watermark))
+    }
+
+    /// Appends one produced record set and asks for it to be written.
+    ///
+    /// # Errors
+    /// As [`Log::append`]; `None` where the partition does not serve.
+    pub fn append(
+        &mut self,
+        now: Now,
+        records: Bytes,
+        origin: Origin,
+        codecs: &mut Codecs,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Appended, Option<AppendError>> {
+        let (leader_epoch, partition) = (self.leader_epoch, self.key);
+        let log = self.log_mut().ok_or(None)?;
+        let mut ops: Vec<Op> = Vec::new();
+        let appended = log.append(now, records, origin, leader_epoch, codecs, &mut ops)?;
+        effects.extend(ops.into_iter().map(Effect::Disk));
+        if !appended.duplicate {
+            effects.push(Effect::Written { partition, end: appended.next_offset });
+        }
+        Ok(appended)
+    }
+
+    /// Whether everything below `end` is in the files.
+    #[must_use]
+    pub fn is_written(&self, end: Offset) -> bool {
+        self.written >= end
+    }
+
+    /// Whether everything below `end` is committed.
+    #[must_use]
+    pub fn is_committed(&self, end: Offset) -> bool {
+        self.high_watermark >= end
+    }
+
+    /// Has an append acknowledged once it is in the files (acks=1).
+    pub fn acknowledge_when_written(&mut self, waiter: Waiter) {
+        self.until_written.push_back(waiter);
+    }
+
+    /// Has an append acknowledged once it is committed (acks=all).
+    pub fn acknowledge_when_committed(&mut self, waiter: Waiter) {
+        self.until_committed.push_back(waiter);
+    }
+
+    /// Everything below `end` is in the files now.
+    pub fn on_written(&mut self, end: Offset, effects: &mut Vec<Effect>) -> Progress {
+        self.written = self.written.max(end);
+        let mut progress = Progress::default();
+        release(&mut self.until_written, self.written, &mut progress.acknowledged);
+        match self.durability {
+            Durability::Durable => self.begin_sync(effects),
+            Durability::Relaxed => self.commit(self.written, &mut progress),
+        }
+        progress
+    }
+
+    /// Everything below `up_to` survives power loss now.
+    pub fn on_synced(&mut self, up_to: Offset, effects: &mut Vec<Effect>) -> Progress {
+        self.sync_in_flight = false;
+        let mut progress = Progress::default();
+        if let Some(log) = self.log_mut() {
+            log.synced(up_to);
+        }
+        if self.durability == Durability::Durable {
+            self.commit(up_to, &mut progress);
+            // What was appended while the sync ran is the next group.
+            self.begin_sync(effects);
+        }
+        progress
+    }
+
+    /// Asks for a sync of what is in the files and not yet durable, where none is under way.
+    pub fn begin_sync(&mut self, effects: &mut Vec<Effect>) {
+        let partition = self.key;
+        if self.sync_in_flight {
+            return;
+        }
+        if let Some((paths, up_to)) = self.log_mut().and_then(Log::begin_sync) {
+            self.sync_in_flight = true;
+            effects.push(Effect::Sync { partition, up_to, paths });
+        }
+    }
+
+    /// Whether a sync is under way.
+    #[must_use]
+    pub fn is_syncing(&self) -> bool {
+        self.sync_in_flight
+    }
+
+    /// All appends that will never be acknowledged, for the partition is going away.
+    pub fn abandon_waiters(&mut self) -> Vec<Waiter> {
+        self.until_written.drain(..).chain(self.until_committed.drain(..)).collect()
+    }
+
+    fn commit(&mut self, end: Offset, progress: &mut Progress) {
+        if end > self.high_watermark {
+            self.high_watermark = end;
+            progress.committed = true;
+        }
+        release(&mut self.until_committed, self.high_watermark, &mut progress.acknowledged);
+    }
+}
+
+fn release(waiting: &mut VecDeque<Waiter>, end: Offset, released: &mut Vec<Waiter>) {
+    while let Some(waiter) = waiting.pop_front_if(|waiter| waiter.end <= end) {
+        released.push(waiter);
+    }
+}

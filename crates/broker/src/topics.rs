@@ -1,0 +1,107 @@
+//! What this node does when the metadata log says that topics came, went or changed.
+
+use std::sync::Arc;
+
+use dohle_configs::{BrokerConfig, TopicConfig};
+use dohle_controller::{ConfigResource, CreateTopicError, MetadataImage, MetadataRecord};
+use dohle_storage::disk::Op;
+use dohle_types::{ErrorCode, LeaderEpoch, PartitionIndex, Str, TopicId, TopicPartition};
+
+use crate::group_hosts::OFFSETS_TOPIC;
+use crate::handlers::k00_produce;
+use crate::host::Effect;
+use crate::maintenance::deleted_directory;
+use crate::node::Node;
+use crate::partition::Tenant;
+
+/// The configs of a topic, resolved over the broker's.
+#[must_use]
+pub(crate) fn topic_config(image: &MetadataImage, config: &BrokerConfig, topic: &Str) -> TopicConfig {
+    TopicConfig::resolve(config, image.config_overrides(&ConfigResource::Topic(topic.clone())))
+}
+
+impl Node {
+    /// The records that create topics with the broker's defaults, or what internal topics need. Topics that are
+    /// being created already have none.
+    ///
+    /// # Errors
+    /// Why none of them can be created.
+    pub(crate) fn auto_create(&mut self, names: &[Str]) -> Result<Vec<MetadataRecord>, CreateTopicError> {
+        let mut records = Vec::new();
+        let mut refused = None;
+        for name in names {
+            let controller = self.metadata.controller();
+            if controller.image().topic(name).is_some() {
+                continue;
+            }
+            let outcome = controller.handle_auto_create_topic(&self.config, &mut self.rng, name);
+            if let Err(error) = outcome.reply {
+                tracing::warn!(topic = %name, %error, "a topic cannot be created automatically");
+                refused = Some(error);
+            }
+            records.extend(outcome.records);
+        }
+        match refused {
+            Some(error) if records.is_empty() => Err(error),
+            _ => Ok(records),
+        }
+    }
+
+    /// Begins to serve a partition of the image.
+    pub(crate) fn add_partition(
+        &mut self,
+        topic: Str,
+        topic_id: TopicId,
+        index: PartitionIndex,
+        epoch: LeaderEpoch,
+    ) {
+        let durability = topic_config(self.image(), &self.config, &topic).durability;
+        let tenant = if topic == OFFSETS_TOPIC { Tenant::Groups(index.0) } else { Tenant::None };
+        let name = TopicPartition::new(topic, index);
+        let key = self.partitions.add(name, topic_id, epoch, durability, tenant).key;
+        if let Tenant::Groups(index) = tenant {
+            self.add_group_host(index, key);
+        }
+        self.open_log(key);
+    }
+
+    /// Stops serving a topic that was deleted, and removes its files.
+    pub(crate) fn remove_topic(&mut self, topic_id: TopicId, name: &Str) {
+        for key in self.partitions.keys_of(topic_id) {
+            let Some(mut partition) = self.partitions.remove(key) else { continue };
+            for waiter in partition.abandon_waiters() {
+                k00_produce::on_abandoned(self, waiter, ErrorCode::UnknownTopicOrPartition);
+            }
+            self.wake_fetches_of(&partition);
+            if let Tenant::Groups(index) = partition.tenant {
+                self.remove_group_host(index);
+            }
+            if let Some(log) = partition.log().filter(|log| log.size_in_bytes() > 0 || log.end_offset().0 > 0)
+            {
+                let to = deleted_directory(log.dir(), self.rng.uuid());
+                self.effects
+                    .push(Effect::Disk(Op::Rename { from: Arc::clone(log.dir()), to: Arc::clone(&to) }));
+                self.effects.push(Effect::Disk(Op::Remove { path: to }));
+            }
+        }
+        self.forget_offsets_of(name.clone(), topic_id);
+    }
+
+    /// Configs changed: the broker's, and with them what topics inherit, or a topic's own.
+    pub(crate) fn on_configs_changed(&mut self) {
+        let image = self.metadata.image();
+        let per_broker = ConfigResource::Broker(self.config.node_id());
+        let config = self.config.with_dynamic(
+            image.config_overrides(&ConfigResource::DefaultBroker),
+            image.config_overrides(&per_broker),
+        );
+        self.config = Arc::new(config);
+        for partition in self.partitions.iter_mut().filter(|partition| partition.tenant != Tenant::Metadata) {
+            let config = topic_config(self.metadata.image(), &self.config, &partition.name.topic);
+            partition.durability = config.durability;
+            if let Some(log) = partition.log_mut() {
+                log.set_config(Arc::new(config));
+            }
+        }
+    }
+}

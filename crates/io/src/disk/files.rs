@@ -1,0 +1,388 @@
+//! Files below the data directory: a bounded set of open handles, and which directories a sync must include.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use dohle_storage::disk::{Answer, DiskError, Entry, FilePath, Op, Step};
+use dohle_types::{FastMap, FastSet};
+
+/// Handles that stay open between uses.
+const OPEN_FILES_MAX: usize = 4096;
+
+/// Slices that one gathered write may have (Linux's `IOV_MAX`).
+const SLICES_PER_WRITE_MAX: usize = 1024;
+
+/// The data directory of a node, held exclusively while this lives. Shared by all threads that do I/O.
+#[derive(Debug)]
+pub struct Files {
+    root: PathBuf,
+    state: Mutex<State>,
+    /// Holds the lock on the directory.
+    _lock: File,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    open: FastMap<FilePath, OpenFile>,
+    uses: u64,
+    /// Directories in which a name was created, changed or removed since they were last synced.
+    changed_directories: FastSet<PathBuf>,
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    file: Arc<File>,
+    last_used: u64,
+}
+
+impl Files {
+    /// Opens the data directory, creating it where there is none, and locks it against other processes.
+    ///
+    /// # Errors
+    /// The directory cannot be created or written, or another process holds it.
+    pub fn open(root: &Path) -> io::Result<Self> {
+        fs::create_dir_all(root)?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(root.join(".lock"))?;
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|error| {
+            let hint = "another process uses this data directory: stop it, or choose another with --data";
+            io::Error::new(error.kind(), hint)
+        })?;
+        Ok(Self { root: root.to_path_buf(), state: Mutex::default(), _lock: lock })
+    }
+
+    /// Carries out one step of a job.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn perform(&self, step: Step) -> Result<Answer, DiskError> {
+        match step {
+            Step::List { path } => self.list(&path).map(Answer::Listed).map_err(failed("list", &path)),
+            Step::Read { path, position, length } => {
+                self.read(&path, position, length).map(Answer::Read).map_err(failed("read", &path))
+            }
+            Step::Apply(op) => self.apply(op).map(|()| Answer::Done),
+            Step::Replace { path, data } => {
+                self.replace(&path, &data).map(|()| Answer::Done).map_err(failed("replace", &path))
+            }
+            Step::Sync { path } => self.sync(&path).map(|()| Answer::Done),
+        }
+    }
+
+    /// Carries out a change to files.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn apply(&self, op: Op) -> Result<(), DiskError> {
+        match op {
+            Op::Write { path, position, data } => self.write(&path, position, &[data]),
+            Op::Truncate { path, length } => self
+                .handle(&path, true)
+                .and_then(|file| file.set_len(length))
+                .map_err(failed("truncate", &path)),
+            Op::Rename { from, to } => self.rename(&from, &to).map_err(failed("rename", &from)),
+            Op::Remove { path } => self.remove(&path).map_err(failed("remove", &path)),
+        }
+    }
+
+    /// Writes consecutive slices at `position` in as few system calls as can be.
+    ///
+    /// # Errors
+    /// What the system said; part of the data may have been written.
+    pub fn write(&self, path: &FilePath, position: u64, slices: &[Bytes]) -> Result<(), DiskError> {
+        self.handle(path, true)
+            .and_then(|file| write_all_vectored_at(&file, position, slices))
+            .map_err(failed("write", path))
+    }
+
+    /// Makes a file's content, length and name durable.
+    ///
+    /// # Errors
+    /// What the system said. It must not be tried again: the kernel may have dropped what it failed to write.
+    pub fn sync(&self, path: &FilePath) -> Result<(), DiskError> {
+        let file = match self.handle(path, false) {
+            Ok(file) => file,
+            // Removed since the sync was asked for: nothing is left to make durable.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(failed("sync", path)(error)),
+        };
+        file.sync_data().and_then(|()| self.sync_directories_of(path)).map_err(failed("sync", path))
+    }
+
+    fn list(&self, path: &FilePath) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        let directory = match fs::read_dir(self.absolute(path)) {
+            Ok(directory) => directory,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(entries),
+            Err(error) => return Err(error),
+        };
+        for entry in directory {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            // A name that is not UTF-8 is none of ours.
+            if let Ok(name) = entry.file_name().into_string() {
+                let is_directory = metadata.is_dir();
+                let length = if is_directory { 0 } else { metadata.len() };
+                entries.push(Entry { name, length, is_directory });
+            }
+        }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    fn read(&self, path: &FilePath, position: u64, length: usize) -> io::Result<Option<Bytes>> {
+        let file = match self.handle(path, false) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let available = file.metadata()?.len().saturating_sub(position);
+        let length = length.min(usize::try_from(available).unwrap_or(usize::MAX));
+        let mut buffer = BytesMut::zeroed(length);
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match file.read_at(rest, position + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        buffer.truncate(filled);
+        Ok(Some(buffer.freeze()))
+    }
+
+    fn replace(&self, path: &FilePath, data: &[u8]) -> io::Result<()> {
+        let target = self.absolute(path);
+        let mut temporary = target.clone().into_os_string();
+        temporary.push(".tmp");
+        let temporary = PathBuf::from(temporary);
+        self.create_directories(&target)?;
+        let mut file = File::create(&temporary)?;
+        file.write_all(data)?;
+        file.sync_data()?;
+        fs::rename(&temporary, &target)?;
+        self.state().open.remove(path);
+        self.note_changed_name(&target);
+        self.sync_directories_of(path)
+    }
+
+    fn rename(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
+        self.close_below(from);
+        self.close_below(to);
+        let (from, to) = (self.absolute(from), self.absolute(to));
+        fs::rename(&from, &to)?;
+        self.note_changed_name(&from);
+        self.note_changed_name(&to);
+        Ok(())
+    }
+
+    fn remove(&self, path: &FilePath) -> io::Result<()> {
+        self.close_below(path);
+        let target = self.absolute(path);
+        let removed = match fs::symlink_metadata(&target) {
+            Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(&target),
+            Ok(_) => fs::remove_file(&target),
+            Err(error) => Err(error),
+        };
+        match removed {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            other => other.map(|()| self.note_changed_name(&target)),
+        }
+    }
+
+    /// Forgets the handles of a path and of everything below it.
+    fn close_below(&self, path: &FilePath) {
+        let below = format!("{path}/");
+        self.state().open.retain(|open, _| open != path && !open.starts_with(&below));
+    }
+
+    fn handle(&self, path: &FilePath, create: bool) -> io::Result<Arc<File>> {
+        {
+            let mut state = self.state();
+            state.uses += 1;
+            let uses = state.uses;
+            if let Some(open) = state.open.get_mut(path) {
+                open.last_used = uses;
+                return Ok(Arc::clone(&open.file));
+            }
+        }
+        let absolute = self.absolute(path);
+        let open =
+            |create_new| OpenOptions::new().read(true).write(true).create_new(create_new).open(&absolute);
+        let file = match open(false) {
+            Err(error) if error.kind() == ErrorKind::NotFound && create => {
+                self.create_directories(&absolute)?;
+                self.note_changed_name(&absolute);
+                open(true)?
+            }
+            other => other?,
+        };
+        let file = Arc::new(file);
+        let mut state = self.state();
+        if state.open.len() >= OPEN_FILES_MAX {
+            state.close_oldest();
+        }
+        let last_used = state.uses;
+        state.open.insert(Arc::clone(path), OpenFile { file: Arc::clone(&file), last_used });
+        Ok(file)
+    }
+
+    /// Creates the directories above `target`, remembering which names a sync must make durable.
+    fn create_directories(&self, target: &Path) -> io::Result<()> {
+        let Some(parent) = target.parent() else { return Ok(()) };
+        match fs::create_dir(parent) {
+            Ok(()) => {
+                self.note_changed_name(parent);
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.create_directories(parent)?;
+                self.create_directories(target)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn note_changed_name(&self, target: &Path) {
+        if let Some(parent) = target.parent() {
+            self.state().changed_directories.insert(parent.to_path_buf());
+        }
+    }
+
+    /// Syncs the directories between the data directory and `path` in which names changed.
+    fn sync_directories_of(&self, path: &FilePath) -> io::Result<()> {
+        let target = self.absolute(path);
+        for directory in target.ancestors().skip(1) {
+            if self.state().changed_directories.remove(directory) {
+                File::open(directory)?.sync_all()?;
+            }
+            if directory == self.root {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn absolute(&self, path: &FilePath) -> PathBuf {
+        if path.is_empty() { self.root.clone() } else { self.root.join(&**path) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Closes the quarter of the handles that was unused for longest.
+    fn close_oldest(&mut self) {
+        let mut uses: Vec<u64> = self.open.values().map(|open| open.last_used).collect();
+        uses.sort_unstable();
+        let limit = uses.get(uses.len() / 4).copied().unwrap_or_default();
+        self.open.retain(|_, open| open.last_used > limit);
+    }
+}
+
+fn write_all_vectored_at(file: &File, mut position: u64, slices: &[Bytes]) -> io::Result<()> {
+    if let [only] = slices {
+        return file.write_all_at(only, position);
+    }
+    let mut slices = slices;
+    let mut skip = 0;
+    while let Some(first) = slices.first() {
+        if skip >= first.len() {
+            skip -= first.len();
+            slices = slices.split_first().map_or(&[], |(_, rest)| rest);
+            continue;
+        }
+        let gathered: Vec<IoSlice<'_>> = slices
+            .iter()
+            .take(SLICES_PER_WRITE_MAX)
+            .enumerate()
+            .map(|(index, slice)| {
+                IoSlice::new(slice.get(if index == 0 { skip } else { 0 }..).unwrap_or_default())
+            })
+            .collect();
+        match rustix::io::pwritev(file, &gathered, position) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                position += count as u64;
+                skip += count;
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn failed<'a>(operation: &'static str, path: &'a FilePath) -> impl Fn(io::Error) -> DiskError + 'a {
+    move |error| DiskError { operation, path: Arc::clone(path), reason: error.to_string() }
+}
+
+/// Reads a whole small file that lies outside the data directory, such as `server.properties`.
+///
+/// # Errors
+/// What the system said, or that the file is larger than a megabyte.
+pub fn read_small_file(path: &Path) -> io::Result<String> {
+    const LIMIT: u64 = 1 << 20;
+    let mut text = String::new();
+    File::open(path)?.take(LIMIT + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > LIMIT {
+        return Err(io::Error::new(ErrorKind::FileTooLarge, "larger than 1 MiB"));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn temporary() -> PathBuf {
+        let name = format!("dohle-files-{}-{:?}", std::process::id(), std::thread::current().id());
+        let path = std::env::temp_dir().join(name);
+        let _ = fs::remove_dir_all(&path);
+        path
+    }
+
+    fn path(name: &str) -> FilePath {
+        Arc::from(name)
+    }
+
+    #[test]
+    fn what_is_written_is_read_listed_and_removed() {
+        let root = temporary();
+        let files = Files::open(&root).unwrap();
+        let log = path("t-0/0.log");
+        files
+            .write(&log, 0, &[Bytes::from_static(b"abc"), Bytes::new(), Bytes::from_static(b"defg")])
+            .unwrap();
+        files.sync(&log).unwrap();
+        let read = |position, length| files.perform(Step::Read { path: path("t-0/0.log"), position, length });
+        assert_eq!(read(2, 3), Ok(Answer::Read(Some(Bytes::from_static(b"cde")))));
+        assert_eq!(read(5, 100), Ok(Answer::Read(Some(Bytes::from_static(b"fg")))));
+        assert_eq!(read(50, 100), Ok(Answer::Read(Some(Bytes::new()))));
+        let entry = Entry { name: "0.log".into(), length: 7, is_directory: false };
+        assert_eq!(files.perform(Step::List { path: path("t-0") }), Ok(Answer::Listed(vec![entry])));
+        files.apply(Op::Rename { from: path("t-0"), to: path("t-0.gone") }).unwrap();
+        assert_eq!(read(0, 1), Ok(Answer::Read(None)));
+        files.apply(Op::Remove { path: path("t-0.gone") }).unwrap();
+        files.apply(Op::Remove { path: path("t-0.gone") }).unwrap();
+        assert_eq!(files.perform(Step::List { path: path("t-0.gone") }), Ok(Answer::Listed(vec![])));
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_data_directory_has_one_user() {
+        let root = temporary();
+        let first = Files::open(&root).unwrap();
+        assert!(Files::open(&root).unwrap_err().to_string().contains("--data"));
+        drop(first);
+        Files::open(&root).unwrap();
+        fs::remove_dir_all(root).unwrap();
+    }
+}

@@ -1,0 +1,465 @@
+//! The event loop: one thread that polls the sockets, runs the node and carries out what it wants.
+//!
+//! A round is: take what the sockets and the other threads have for the node; let the node handle it; carry
+//! out the disk writes it asked for, gathered by file; tell it that they are written, and go on so until it
+//! asks for nothing more; hand syncs and jobs to their threads; send the responses, gathered by connection.
+//! Whatever came in together is thus written and answered with few system calls, and an idle node is never
+//! woken.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use dohle_broker::Node;
+use dohle_broker::host::{ConnectionId, Effect, Input};
+use dohle_storage::disk::{DiskError, FilePath, Op};
+use dohle_types::{FastMap, Now};
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::stream::{CloseReason, ReadOutcome, Stream};
+use crate::clock::Clock;
+use crate::disk::committer::{Committer, SyncRequest};
+use crate::disk::files::Files;
+use crate::disk::pool::JobPool;
+use crate::mailbox::Mailbox;
+
+const WAKER: Token = Token(0);
+const FIRST_LISTENER: usize = 1;
+/// Connections are numbered from here; the number is the poll token and is never used again.
+const FIRST_CONNECTION: usize = 1 << 16;
+
+/// Frames that one connection may have handled in a row before the others have their turn.
+const FRAMES_PER_TURN: usize = 64;
+
+const EVENTS_PER_POLL: usize = 1024;
+
+/// What the loop must know of the configuration.
+#[derive(Debug, Clone)]
+pub struct NetworkLimits {
+    /// `socket.request.max.bytes`: the longest frame.
+    pub frame_bytes_max: usize,
+    /// `max.connections`.
+    pub connections_max: usize,
+    /// `max.connections.per.ip`.
+    pub connections_per_ip_max: usize,
+    /// `connections.max.idle.ms`; none where connections may idle for ever.
+    pub idle_max: Option<Duration>,
+}
+
+/// The loop and everything it drives.
+#[derive(Debug)]
+pub struct EventLoop {
+    node: Node,
+    clock: Clock,
+    poll: Poll,
+    files: Arc<Files>,
+    committer: Committer,
+    jobs: JobPool,
+    inbox: Receiver<Input>,
+    listeners: Vec<TcpListener>,
+    listening: bool,
+    streams: FastMap<u64, Stream>,
+    connections_by_ip: FastMap<std::net::IpAddr, usize>,
+    next_connection: u64,
+    limits: NetworkLimits,
+    /// Receives what is too small for a buffer of its own.
+    shared_buffer: BytesMut,
+    effects: Vec<Effect>,
+    /// Writes of this round by file, in the order in which the files were first written to.
+    writes: Vec<GatheredWrite>,
+    write_of: FastMap<FilePath, usize>,
+    /// Connections with something to send or to read, each once.
+    touched: Vec<u64>,
+    next_idle_check: Duration,
+    stopped: Option<Result<(), String>>,
+}
+
+#[derive(Debug)]
+struct GatheredWrite {
+    path: FilePath,
+    position: u64,
+    end: u64,
+    slices: Vec<Bytes>,
+}
+
+impl EventLoop {
+    /// A loop that will serve `listeners`, which are bound but take no connection before the node is ready.
+    ///
+    /// # Errors
+    /// The system refuses a thread or the poll.
+    pub fn new(
+        node: Node,
+        files: Files,
+        listeners: Vec<std::net::TcpListener>,
+        limits: NetworkLimits,
+    ) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let (mailbox, inbox) = Mailbox::new(Waker::new(poll.registry(), WAKER)?);
+        let files = Arc::new(files);
+        let committer = Committer::start(Arc::clone(&files), mailbox.clone())?;
+        let jobs = JobPool::start(&files, &mailbox)?;
+        stop_on_signals(mailbox)?;
+        let listeners = listeners
+            .into_iter()
+            .map(|listener| listener.set_nonblocking(true).map(|()| TcpListener::from_std(listener)))
+            .collect::<io::Result<_>>()?;
+        Ok(Self {
+            node,
+            clock: Clock::start(),
+            poll,
+            files,
+            committer,
+            jobs,
+            inbox,
+            listeners,
+            listening: false,
+            streams: FastMap::default(),
+            connections_by_ip: FastMap::default(),
+            next_connection: FIRST_CONNECTION as u64,
+            limits,
+            shared_buffer: BytesMut::new(),
+            effects: Vec::new(),
+            writes: Vec::new(),
+            write_of: FastMap::default(),
+            touched: Vec::new(),
+            next_idle_check: Duration::ZERO,
+            stopped: None,
+        })
+    }
+
+    /// Runs until the node stops; `on_ready` is called once, when it listens.
+    ///
+    /// # Errors
+    /// Why it stopped, where nobody asked for it.
+    pub fn run(mut self, on_ready: impl FnOnce()) -> Result<(), String> {
+        let mut on_ready = Some(on_ready);
+        let mut events = Events::with_capacity(EVENTS_PER_POLL);
+        let now = self.clock.now();
+        self.handle(now, Input::Boot);
+        self.finish_round(now);
+        loop {
+            if let Some(result) = self.stopped.take() {
+                return result;
+            }
+            if self.listening
+                && let Some(on_ready) = on_ready.take()
+            {
+                on_ready();
+            }
+            let timeout = self.poll_timeout();
+            match self.poll.poll(&mut events, timeout) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(format!("poll: {error}")),
+            }
+            let now = self.clock.now();
+            for event in &events {
+                match event.token() {
+                    WAKER => self.take_mail(now),
+                    Token(token) if token < FIRST_CONNECTION => self.accept(now, token - FIRST_LISTENER),
+                    Token(token) => self.on_socket(token as u64, event.is_readable()),
+                }
+            }
+            if self.node.next_timeout().is_some_and(|due| due <= now.instant) {
+                self.handle(now, Input::Tick);
+            }
+            self.close_idle(now);
+            self.read_touched(now);
+            self.finish_round(now);
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Duration> {
+        // Connections that had more than their turn are read again at once.
+        if !self.touched.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let now = self.clock.now().instant;
+        let idle_check =
+            (self.limits.idle_max.is_some() && !self.streams.is_empty()).then_some(self.next_idle_check);
+        let due = self.node.next_timeout().into_iter().chain(idle_check).min()?;
+        // The poll's clock counts whole milliseconds and rounds down; a tick early would be a tick in vain.
+        Some(due.saturating_sub(now).saturating_add(Duration::from_micros(999)))
+    }
+
+    fn take_mail(&mut self, now: Now) {
+        while let Ok(input) = self.inbox.try_recv() {
+            self.handle(now, input);
+        }
+    }
+
+    fn handle(&mut self, now: Now, input: Input) {
+        self.node.handle(now, input, &mut self.effects);
+    }
+
+    fn accept(&mut self, now: Now, listener: usize) {
+        loop {
+            let accepted = match self.listeners.get(listener) {
+                Some(listener) => listener.accept(),
+                None => return,
+            };
+            match accepted {
+                Ok((socket, peer)) => {
+                    if let Err(error) = self.open(now, socket, peer) {
+                        tracing::debug!(%peer, %error, "connection not taken");
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    // Out of file handles, most likely: the connections there are go on.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, now: Now, mut socket: TcpStream, peer: SocketAddr) -> io::Result<()> {
+        let from_here = self.connections_by_ip.get(&peer.ip()).copied().unwrap_or_default();
+        if self.streams.len() >= self.limits.connections_max
+            || from_here >= self.limits.connections_per_ip_max
+        {
+            return Err(io::Error::new(
+                ErrorKind::QuotaExceeded,
+                "max.connections or max.connections.per.ip is reached",
+            ));
+        }
+        socket.set_nodelay(true)?;
+        let local = socket.local_addr()?;
+        let number = self.next_connection;
+        self.next_connection += 1;
+        let token = usize::try_from(number).map(Token).map_err(io::Error::other)?;
+        self.poll.registry().register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
+        self.connections_by_ip.insert(peer.ip(), from_here + 1);
+        self.streams.insert(number, Stream::new(socket, peer.ip(), self.limits.frame_bytes_max, now.instant));
+        let connection = ConnectionId(number);
+        let client_host = peer.ip().to_string();
+        self.handle(
+            now,
+            Input::Opened { connection, client_host, local: (local.ip().to_string(), local.port()) },
+        );
+        Ok(())
+    }
+
+    fn on_socket(&mut self, number: u64, readable: bool) {
+        if let Some(stream) = self.streams.get_mut(&number) {
+            stream.readable |= readable;
+            self.touched.push(number);
+        }
+    }
+
+    /// Reads the connections that have something, each for one turn.
+    fn read_touched(&mut self, now: Now) {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        for number in touched {
+            self.read(now, number);
+            self.touched.push(number);
+        }
+    }
+
+    fn read(&mut self, now: Now, number: u64) {
+        let connection = ConnectionId(number);
+        for _ in 0..FRAMES_PER_TURN {
+            let Some(stream) = self.streams.get_mut(&number).filter(|stream| stream.takes_requests()) else {
+                return;
+            };
+            match stream.read(&mut self.shared_buffer) {
+                ReadOutcome::Frame(frame) => {
+                    stream.last_active = now.instant;
+                    self.handle(now, Input::Received { connection, frame });
+                    self.apply_flow();
+                }
+                ReadOutcome::Empty => return,
+                ReadOutcome::Closed(reason) => {
+                    if let CloseReason::Frame(error) = &reason {
+                        tracing::warn!(peer = %stream.peer_ip, %error, "connection closed");
+                    }
+                    self.close(now, number);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Carries out pauses at once, so that they hold for the very next frame.
+    fn apply_flow(&mut self) {
+        for effect in &self.effects {
+            if let Effect::Pause { connection } = effect
+                && let Some(stream) = self.streams.get_mut(&connection.0)
+            {
+                stream.paused = true;
+            }
+        }
+    }
+
+    /// Carries out all effects, and what follows from them, until there are none.
+    fn finish_round(&mut self, now: Now) {
+        while !self.effects.is_empty() && self.stopped.is_none() {
+            // Only the last end of each partition matters: all of them are written together.
+            let mut written = BTreeMap::new();
+            let mut syncs = Vec::new();
+            let mut started = Vec::new();
+            for effect in std::mem::take(&mut self.effects) {
+                match effect {
+                    Effect::Send { connection, frame } => {
+                        if let Some(stream) = self.streams.get_mut(&connection.0) {
+                            stream.queue(frame);
+                            self.touched.push(connection.0);
+                        }
+                    }
+                    Effect::Close { connection } => {
+                        if let Some(stream) = self.streams.get_mut(&connection.0) {
+                            stream.closing = true;
+                            self.touched.push(connection.0);
+                        }
+                    }
+                    Effect::Pause { connection } => self.set_paused(connection, true),
+                    Effect::Resume { connection } => self.set_paused(connection, false),
+                    Effect::Disk(op) => {
+                        if let Err(error) = self.disk(op) {
+                            self.handle(now, Input::DiskFailed { error });
+                        }
+                    }
+                    Effect::Written { partition, end } => {
+                        written.insert(partition, end);
+                    }
+                    Effect::Sync { partition, up_to, paths } => {
+                        syncs.push(SyncRequest { partition, up_to, paths });
+                    }
+                    Effect::Start { token, job } => started.push((token, job)),
+                    Effect::Ready => self.listen(),
+                    Effect::Stopped { error } => self.stopped = Some(error.map_or(Ok(()), Err)),
+                }
+            }
+            match self.write_gathered() {
+                Ok(()) => {
+                    for (partition, end) in written {
+                        self.handle(now, Input::Written { partition, end });
+                    }
+                }
+                Err(error) => self.handle(now, Input::DiskFailed { error }),
+            }
+            syncs.into_iter().for_each(|request| self.committer.sync(request));
+            started.into_iter().for_each(|(token, job)| self.jobs.start_job(token, job));
+        }
+        self.flush_touched(now);
+    }
+
+    fn set_paused(&mut self, connection: ConnectionId, paused: bool) {
+        if let Some(stream) = self.streams.get_mut(&connection.0) {
+            stream.paused = paused;
+            self.touched.push(connection.0);
+        }
+    }
+
+    /// Gathers a write; carries out anything else, after the writes that came before it.
+    fn disk(&mut self, op: Op) -> Result<(), DiskError> {
+        let Op::Write { path, position, data } = op else {
+            self.write_gathered()?;
+            return self.files.apply(op);
+        };
+        let length = data.len() as u64;
+        if let Some(write) = self.write_of.get(&path).and_then(|&index| self.writes.get_mut(index))
+            && write.end == position
+        {
+            write.slices.push(data);
+            write.end += length;
+            return Ok(());
+        }
+        if self.write_of.contains_key(&path) {
+            self.write_gathered()?;
+        }
+        self.write_of.insert(Arc::clone(&path), self.writes.len());
+        self.writes.push(GatheredWrite { path, position, end: position + length, slices: vec![data] });
+        Ok(())
+    }
+
+    fn write_gathered(&mut self) -> Result<(), DiskError> {
+        self.write_of.clear();
+        self.writes
+            .drain(..)
+            .try_for_each(|write| self.files.write(&write.path, write.position, &write.slices))
+    }
+
+    fn listen(&mut self) {
+        for (index, listener) in self.listeners.iter_mut().enumerate() {
+            let token = Token(FIRST_LISTENER + index);
+            if let Err(error) = self.poll.registry().register(listener, token, Interest::READABLE) {
+                self.stopped = Some(Err(format!("cannot listen: {error}")));
+            }
+        }
+        self.listening = true;
+    }
+
+    /// Sends what is queued, and keeps on the list those that still have frames to read.
+    fn flush_touched(&mut self, now: Now) {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        for number in touched {
+            let Some(stream) = self.streams.get_mut(&number) else { continue };
+            let flushed = stream.flush();
+            if flushed.is_err() || stream.closing && stream.is_flushed() {
+                self.close(now, number);
+                continue;
+            }
+            stream.last_active = now.instant;
+            if stream.takes_requests() && stream.may_have_more() {
+                self.touched.push(number);
+            }
+        }
+    }
+
+    fn close_idle(&mut self, now: Now) {
+        let Some(idle_max) = self.limits.idle_max else { return };
+        if now.instant < self.next_idle_check {
+            return;
+        }
+        self.next_idle_check = now.instant + idle_max / 10;
+        let idle: Vec<u64> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| now.instant.saturating_sub(stream.last_active) >= idle_max)
+            .map(|(&number, _)| number)
+            .collect();
+        idle.into_iter().for_each(|number| self.close(now, number));
+    }
+
+    fn close(&mut self, now: Now, number: u64) {
+        let Some(mut stream) = self.streams.remove(&number) else { return };
+        if let Some(count) = self.connections_by_ip.get_mut(&stream.peer_ip) {
+            *count -= 1;
+            if *count == 0 {
+                self.connections_by_ip.remove(&stream.peer_ip);
+            }
+        }
+        if let Err(error) = self.poll.registry().deregister(&mut stream.socket) {
+            tracing::debug!(%error, "a closed socket was not registered");
+        }
+        self.handle(now, Input::Closed { connection: ConnectionId(number) });
+    }
+}
+
+/// Turns SIGTERM and SIGINT into a stop in good order; the second one ends the process at once.
+fn stop_on_signals(mailbox: Mailbox) -> io::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        let mut asked = false;
+        for signal in signals.forever() {
+            if asked {
+                std::process::exit(128 + signal);
+            }
+            asked = true;
+            mailbox.post([Input::Stop]);
+        }
+    })?;
+    Ok(())
+}

@@ -1,0 +1,4 @@
+//! The real network: listeners and connections on one poll loop.
+
+pub mod event_loop;
+pub mod stream;

@@ -1,0 +1,205 @@
+//! From a configuration to a running node: reads `server.properties`, binds the listeners, opens the data
+//! directory, and hands all of it to the event loop.
+//!
+//! What it is not: it decides nothing about Kafka (`dohle-broker`) and carries out no effects (`dohle-io`).
+//!
+//! Start reading at [`run`].
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dohle_broker::Node;
+use dohle_configs::{BrokerConfig, StartErrors, broker};
+use dohle_io::disk::files::{Files, read_small_file};
+use dohle_io::net::event_loop::{EventLoop, NetworkLimits};
+
+/// What the command line says.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// A Kafka `server.properties`.
+    pub file: Option<PathBuf>,
+    /// `name=value` pairs that win over the file.
+    pub overrides: Vec<String>,
+    /// The data directory; wins over the file and the overrides.
+    pub data: Option<String>,
+    /// `host:port` to listen on; wins over the file and the overrides.
+    pub listen: Option<String>,
+}
+
+/// A node that listens.
+#[derive(Debug)]
+pub struct Started {
+    /// The addresses it listens on.
+    pub addresses: Vec<SocketAddr>,
+    /// Its data directory.
+    pub data: PathBuf,
+}
+
+/// Why a node cannot start, or ended without being asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The properties file cannot be read.
+    #[error("cannot read {path}: {error}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Config(#[from] StartErrors),
+    /// The configuration asks for what is not there yet.
+    #[error("{0}")]
+    NotServed(String),
+    /// A listener cannot be bound.
+    #[error("cannot listen on {address}: {error}{}", hint(.error))]
+    Listen {
+        /// The address.
+        address: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The data directory cannot be used.
+    #[error("cannot use the data directory {path}: {error}")]
+    Data {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The system refuses what a node needs.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+    /// The node stopped by itself.
+    #[error("stopped: {0}")]
+    Stopped(String),
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::AddrInUse {
+        "; another broker may be running: stop it, or choose another address with --listen"
+    } else {
+        ""
+    }
+}
+
+/// Runs a node until it is asked to stop by SIGTERM or SIGINT; `on_ready` is called once, when it serves.
+///
+/// # Errors
+/// See [`ServerError`].
+pub fn run(options: &Options, on_ready: impl FnOnce(&Started)) -> Result<(), ServerError> {
+    let config = configuration(options)?;
+    let data = data_directory(&config)?;
+    raise_open_files_limit();
+    let listeners = bind(&config)?;
+    let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
+    let files = Files::open(&data).map_err(|error| ServerError::Data { path: data.clone(), error })?;
+    let limits = network_limits(&config);
+    let node = Node::new(config, seed()?);
+    let event_loop = EventLoop::new(node, files, listeners, limits)?;
+    let started = Started { addresses, data };
+    event_loop.run(|| on_ready(&started)).map_err(ServerError::Stopped)
+}
+
+fn configuration(options: &Options) -> Result<BrokerConfig, ServerError> {
+    let text = match &options.file {
+        Some(path) => {
+            read_small_file(path).map_err(|error| ServerError::File { path: path.clone(), error })?
+        }
+        None => String::new(),
+    };
+    let mut overrides = Vec::new();
+    // Without a file nobody has thought about who may connect: this machine only.
+    if options.file.is_none() {
+        overrides.push("listeners=PLAINTEXT://127.0.0.1:9092".to_owned());
+    }
+    overrides.extend(options.overrides.iter().cloned());
+    overrides.extend(options.listen.as_ref().map(|address| format!("listeners=PLAINTEXT://{address}")));
+    overrides.extend(options.data.as_ref().map(|directory| format!("log.dirs={directory}")));
+    let (config, warnings) = BrokerConfig::parse(&text, &overrides)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(config)
+}
+
+fn data_directory(config: &BrokerConfig) -> Result<PathBuf, ServerError> {
+    match config.log_dirs().as_slice() {
+        [directory] => Ok(PathBuf::from(directory)),
+        directories => Err(ServerError::NotServed(format!(
+            "log.dirs names {} directories; this version serves one: name one in log.dirs or with --data",
+            directories.len()
+        ))),
+    }
+}
+
+fn bind(config: &BrokerConfig) -> Result<Vec<TcpListener>, ServerError> {
+    let backlog = config.value(broker::SOCKET_LISTEN_BACKLOG_SIZE);
+    let mut listeners = Vec::new();
+    for listener in config.listeners() {
+        let host = listener.host.as_deref().unwrap_or("0.0.0.0");
+        let name = format!("{host}:{}", listener.port);
+        let failed = |error| ServerError::Listen { address: name.clone(), error };
+        let address = (host, listener.port)
+            .to_socket_addrs()
+            .map_err(failed)?
+            .next()
+            .ok_or_else(|| failed(io::Error::other("the host has no address")))?;
+        listeners.push(listen(address, backlog).map_err(failed)?);
+    }
+    Ok(listeners)
+}
+
+fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    // A port whose last connections are still in TIME_WAIT is free for a broker that is started again.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
+}
+
+fn network_limits(config: &BrokerConfig) -> NetworkLimits {
+    let size = |value: i32| usize::try_from(value).unwrap_or_default();
+    let idle_ms = config.value(broker::CONNECTIONS_MAX_IDLE_MS);
+    NetworkLimits {
+        frame_bytes_max: size(config.value(broker::SOCKET_REQUEST_MAX_BYTES)),
+        connections_max: size(config.value(broker::MAX_CONNECTIONS)),
+        connections_per_ip_max: size(config.value(broker::MAX_CONNECTIONS_PER_IP)),
+        idle_max: u64::try_from(idle_ms).ok().map(Duration::from_millis),
+    }
+}
+
+/// Each connection and each open segment takes a file handle: ask for as many as the system grants.
+fn raise_open_files_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files stays at {:?}", limit.current);
+    }
+}
+
+fn seed() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    if filled == bytes.len() {
+        Ok(u64::from_ne_bytes(bytes))
+    } else {
+        Err(io::Error::other("the system gives no randomness"))
+    }
+}
+
+/// The path as it is shown to people.
+#[must_use]
+pub fn shown(path: &Path) -> String {
+    if path.is_absolute() || path.starts_with(".") {
+        path.display().to_string()
+    } else {
+        format!("./{}", path.display())
+    }
+}
