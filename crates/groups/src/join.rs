@@ -87,6 +87,9 @@ impl GroupLedger {
     }
 
     /// Makes sure that the group has a soft side; only those who do not claim to be members create groups.
+    ///
+    /// Differs from Kafka: it writes a record for a group that was only just created. Nothing of it needs to
+    /// survive before its first generation is complete.
     fn open_group_to_join(&mut self, request: &JoinGroupRequest) -> Result<(), JoinError> {
         let config = &self.config;
         if request.group_id.is_empty() {

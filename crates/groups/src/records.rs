@@ -114,9 +114,30 @@ fn with_number(number: i16, message: &[u8]) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use dohle_types::{LeaderEpoch, Offset, Timestamp};
 
     use super::*;
+    use crate::state::{MemberMetadata, State};
+    use crate::{GroupLedger, GroupsConfig};
+
+    /// `record` has the bytes that Apache Kafka 4.3.1 writes, and replaying it gives `expected`.
+    fn check(record: &Record, [key, value]: [&str; 2], expected: &State) {
+        let hex = |bytes: &Bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        assert_eq!(hex(&record.key), key);
+        assert_eq!(record.value.as_ref().map_or_else(|| "null".to_owned(), hex), value);
+        let mut ledger = GroupLedger::new(GroupsConfig::default());
+        ledger.replay(&record.key, record.value.as_ref()).unwrap();
+        assert_eq!(ledger.state(), expected);
+    }
+
+    fn check_offset(committed: CommittedOffset, value: &str) {
+        let record = offset_commit(&Str::from("g"), &Str::from("t"), 5, &committed);
+        let mut expected = State::default();
+        expected.replay_offset(Str::from("g"), Str::from("t"), 5, Some(committed));
+        check(&record, ["000100016700017400000005", value], &expected);
+    }
 
     fn committed() -> CommittedOffset {
         CommittedOffset {
@@ -130,76 +151,54 @@ mod tests {
     }
 
     #[test]
-    fn an_offset_commit_has_kafkas_bytes() {
-        let record = offset_commit(&Str::from("g"), &Str::from("t"), 5, &committed());
-        assert_eq!(
-            record.key,
-            [&[0, 1][..], &[0, 1, b'g'], &[0, 1, b't'], &[0, 0, 0, 5]].concat(),
-            "type 1, group, topic, partition"
+    fn offset_commits_have_kafkas_bytes() {
+        check_offset(committed(), "0004000000000000000700000003026d00000000000003e800");
+        check_offset(
+            CommittedOffset { topic_id: "EjRWeJCrze8P7cuph2VDIQ".parse().unwrap(), ..committed() },
+            "0004000000000000000700000003026d00000000000003e80100101234567890abcdef0fedcba987654321",
         );
-        assert_eq!(
-            record.value.unwrap(),
-            [
-                &[0, 4][..],
-                &[0, 0, 0, 0, 0, 0, 0, 7],
-                &[0, 0, 0, 3],
-                &[2, b'm'],
-                &[0, 0, 0, 0, 0, 0, 3, 232],
-                &[0]
-            ]
-            .concat(),
-            "version 4, offset, leader epoch, metadata, commit timestamp, no tagged fields"
-        );
-    }
-
-    #[test]
-    fn an_offset_that_expires_is_written_in_version_1() {
-        let committed = CommittedOffset {
+        let expiring = CommittedOffset {
+            leader_epoch: LeaderEpoch::NONE,
             expires_at: Some(Timestamp(2000)),
-            topic_id: "EjRWeJCrze8P7cuph2VDIQ".parse().unwrap(),
             ..committed()
         };
-        let record = offset_commit(&Str::from("g"), &Str::from("t"), 5, &committed);
-        assert_eq!(
-            record.value.unwrap(),
-            [
-                &[0, 1][..],
-                &[0, 0, 0, 0, 0, 0, 0, 7],
-                &[0, 1, b'm'],
-                &[0, 0, 0, 0, 0, 0, 3, 232],
-                &[0, 0, 0, 0, 0, 0, 7, 208]
-            ]
-            .concat(),
-            "version 1, offset, metadata, commit timestamp, expire timestamp"
-        );
+        check_offset(expiring, "0001000000000000000700016d00000000000003e800000000000007d0");
     }
 
     #[test]
-    fn an_empty_generation_has_kafkas_bytes() {
+    fn group_metadata_has_kafkas_bytes() {
+        let member = MemberMetadata {
+            instance_id: Some(Str::from("i")),
+            client_id: Str::from("c"),
+            client_host: Str::from("/h"),
+            rebalance_timeout_ms: 5,
+            session_timeout_ms: 6,
+            subscription: Bytes::from_static(&[1]),
+            assignment: Bytes::from_static(&[2]),
+        };
         let metadata = GroupMetadata {
             protocol_type: Some(Str::from("consumer")),
             generation: 2,
-            protocol: None,
-            leader: None,
+            protocol: Some(Str::from("range")),
+            leader: Some(Str::from("A")),
             state_timestamp: Some(Timestamp(1000)),
-            members: std::collections::BTreeMap::new(),
+            members: BTreeMap::from([(Str::from("A"), member)]),
         };
         let record = group_metadata(&Str::from("g"), &metadata).unwrap();
-        assert_eq!(record.key, [0, 2, 0, 1, b'g'][..], "type 2, group");
-        assert_eq!(
-            record.value.unwrap(),
-            [
-                &[0, 3][..],
-                &[0, 8],
-                b"consumer",
-                &[0, 0, 0, 2],
-                &[255, 255],
-                &[255, 255],
-                &[0, 0, 0, 0, 0, 0, 3, 232],
-                &[0, 0, 0, 0]
-            ]
-            .concat(),
-            "version 3, protocol type, generation, no protocol, no leader, timestamp, no members"
+        let mut expected = State::default();
+        expected.replay_group_metadata(Str::from("g"), Some(metadata));
+        let value = concat!(
+            "00030008636f6e73756d657200000002000572616e676500014100000000000003e8",
+            "0000000100014100016900016300022f68000000050000000600000001010000000102"
         );
+        check(&record, ["0002000167", value], &expected);
+    }
+
+    #[test]
+    fn tombstones_have_kafkas_bytes() {
+        let group_id = Str::from("g");
+        let offset = offset_commit_tombstone(&group_id, &Str::from("t"), 5);
+        check(&offset, ["000100016700017400000005", "null"], &State::default());
+        check(&group_metadata_tombstone(&group_id), ["0002000167", "null"], &State::default());
     }
 }

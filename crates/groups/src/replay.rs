@@ -124,3 +124,80 @@ fn group_metadata(value: GroupMetadataValue) -> GroupMetadata {
         members,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use dohle_protocol::messages::group_metadata_value::MemberMetadata as MemberMetadataField;
+    use dohle_types::Str;
+
+    use super::*;
+    use crate::GroupsConfig;
+
+    fn numbered<M: Message>(number: i16, message: &M, version: i16) -> Bytes {
+        [&number.to_be_bytes()[..], &message.to_bytes(version).unwrap()].concat().into()
+    }
+
+    fn offset_key(number: i16) -> Bytes {
+        let key = OffsetCommitKey { group: Str::from("g"), topic: Str::from("t"), partition: 0 };
+        numbered(number, &key, 0)
+    }
+
+    fn group_key() -> Bytes {
+        numbered(GROUP_METADATA_KEY, &GroupMetadataKey { group: Str::from("g") }, 0)
+    }
+
+    #[test]
+    fn records_of_older_kafkas_are_understood() {
+        for key_version in 0..=1 {
+            for version in 0..=4 {
+                let value =
+                    OffsetCommitValue { offset: 7, metadata: Str::from("m"), ..OffsetCommitValue::default() };
+                let mut ledger = GroupLedger::new(GroupsConfig::default());
+                let replayed =
+                    ledger.replay(&offset_key(key_version), Some(&numbered(version, &value, version)));
+                assert_eq!(replayed, Ok(Replayed::Applied), "version {version}");
+                let committed = ledger.state().group("g").unwrap().offset("t", 0).unwrap();
+                assert_eq!((committed.offset, committed.expires_at), (Offset(7), None), "version {version}");
+            }
+        }
+        for version in 0..=4 {
+            let value = GroupMetadataValue {
+                protocol_type: Str::from("consumer"),
+                protocol: Some(Str::from("range")),
+                leader: Some(Str::from("A")),
+                members: vec![MemberMetadataField {
+                    member_id: Str::from("A"),
+                    session_timeout: 6,
+                    ..MemberMetadataField::default()
+                }],
+                ..GroupMetadataValue::default()
+            };
+            let mut ledger = GroupLedger::new(GroupsConfig::default());
+            let replayed = ledger.replay(&group_key(), Some(&numbered(version, &value, version)));
+            assert_eq!(replayed, Ok(Replayed::Applied), "version {version}");
+            let metadata = ledger.state().group("g").unwrap().metadata.as_ref().unwrap();
+            assert_eq!(
+                metadata.members["A"].rebalance_timeout_ms, 6,
+                "the session timeout where there is none"
+            );
+            assert_eq!(metadata.state_timestamp, None, "version {version}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_skipped_or_refused() {
+        let mut ledger = GroupLedger::new(GroupsConfig::default());
+        let bytes = Bytes::from_static;
+        assert_eq!(ledger.replay(&bytes(&[0, 3, 1]), None), Ok(Replayed::Skipped { record_type: 3 }));
+        assert_eq!(ledger.replay(&bytes(&[0]), None), Err(ReplayError::NoVersion));
+        assert!(matches!(
+            ledger.replay(&bytes(&[0, 2, 9]), None),
+            Err(ReplayError::Key { record_type: 2, .. })
+        ));
+        for value in [&[0, 3, 9][..], &[0, 99]] {
+            let replayed = ledger.replay(&group_key(), Some(&bytes(value)));
+            assert!(matches!(replayed, Err(ReplayError::Value { record_type: 2, .. })), "{replayed:?}");
+        }
+        assert!(ledger.state().is_empty());
+    }
+}

@@ -136,6 +136,9 @@ impl State {
     }
 
     /// Changes a group, and forgets it if nothing of it is left.
+    ///
+    /// Differs from Kafka: it remembers a group without metadata whose offsets were all deleted, until it
+    /// expires or the coordinator restarts.
     fn change(&mut self, group_id: Str, change: impl FnOnce(&mut DurableGroup)) {
         let group = self.groups.entry(group_id.clone()).or_default();
         change(group);

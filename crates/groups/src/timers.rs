@@ -47,7 +47,7 @@ impl Timers {
 }
 
 impl GroupLedger {
-    /// When [`Self::on_timeout`] has something to do; perhaps nothing, but never later than that.
+    /// When to call [`Self::on_timeout`]: at the next deadline, or before it. May be now.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
         self.timers.queue.first().map(|&(at, _)| at)
