@@ -86,12 +86,6 @@ impl GroupLedger {
         DeletableGroupResult { group_id: group_id.clone(), error_code: error.code() }
     }
 
-    fn forget(&mut self, group_id: &Str) {
-        if let Some(mut group) = self.groups.remove(group_id) {
-            self.timers.disarm(&mut group);
-        }
-    }
-
     fn state_and_protocol_type(&self, group_id: &str) -> (&'static str, Str) {
         match (self.groups.get(group_id), self.state.group(group_id)) {
             (Some(group), _) => (group.state_name(), group.protocol_type.clone().unwrap_or_default()),

@@ -27,6 +27,8 @@ pub struct GroupsConfig {
     pub offsets_per_group_max: usize,
     /// Bytes of all the subscriptions that one member offers.
     pub subscription_bytes_max: usize,
+    /// Bytes that the members of all groups of this partition may take up in memory, about.
+    pub members_bytes_max: usize,
     /// Bytes of the records of one batch: the `max.message.bytes` of `__consumer_offsets` without what a
     /// batch adds.
     pub batch_bytes_max: usize,
@@ -44,6 +46,7 @@ impl Default for GroupsConfig {
             groups_max: 100_000,
             offsets_per_group_max: 200_000,
             subscription_bytes_max: 512 * 1024,
+            members_bytes_max: 64 * 1024 * 1024,
             batch_bytes_max: 1_000_000,
         }
     }

@@ -76,6 +76,8 @@ pub(crate) struct Group {
     supported: BTreeMap<Str, usize>,
     /// How many members wait for the end of the rebalance.
     joined: usize,
+    /// Bytes of what the members said about themselves.
+    protocol_bytes: usize,
 }
 
 /// A member of a group.
@@ -143,6 +145,7 @@ impl Group {
             static_members: BTreeMap::new(),
             supported: BTreeMap::new(),
             joined: 0,
+            protocol_bytes: 0,
         };
         group.subscribed_topics = group.read_subscribed_topics();
         group
@@ -414,7 +417,21 @@ impl Group {
         self.members.insert(Str::from(member_id), member);
     }
 
+    /// Bytes that its members take up, about.
+    pub(crate) fn bytes(&self) -> usize {
+        /// A member, its ids and names, without what it said about itself.
+        const MEMBER: usize = 1024;
+        (self.members.len() + self.pending.len()) * MEMBER + self.protocol_bytes
+    }
+
     fn count_protocols(&mut self, member: &Member, added: bool) {
+        let bytes: usize =
+            member.protocols.iter().map(|(name, subscription)| name.len() + subscription.len()).sum();
+        if added {
+            self.protocol_bytes += bytes;
+        } else {
+            self.protocol_bytes -= bytes;
+        }
         for (name, _) in &member.protocols {
             let count = self.supported.entry(name.clone()).or_default();
             if added {

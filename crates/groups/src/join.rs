@@ -34,6 +34,8 @@ enum JoinError {
     SubscriptionTooLarge,
     #[error("there are too many groups in this partition of __consumer_offsets: delete unused ones")]
     TooManyGroups,
+    #[error("the members of this partition of __consumer_offsets take up too much memory: use fewer")]
+    TooManyMembers,
     #[error("the group has group.max.size members")]
     GroupFull,
     #[error("the group's members use another protocol type, or have no protocol in common with this one")]
@@ -48,7 +50,7 @@ impl JoinError {
             Self::InvalidGroupId => ErrorCode::InvalidGroupId,
             Self::InvalidSessionTimeout => ErrorCode::InvalidSessionTimeout,
             Self::SubscriptionTooLarge => ErrorCode::MessageTooLarge,
-            Self::TooManyGroups => ErrorCode::PolicyViolation,
+            Self::TooManyGroups | Self::TooManyMembers => ErrorCode::PolicyViolation,
             Self::GroupFull => ErrorCode::GroupMaxSizeReached,
             Self::InconsistentProtocol => ErrorCode::InconsistentGroupProtocol,
             Self::Member(error) => error.code(),
@@ -104,6 +106,9 @@ impl GroupLedger {
             request.protocols.iter().map(|protocol| protocol.name.len() + protocol.metadata.len()).sum();
         if bytes > config.subscription_bytes_max || request.protocols.len() > PROTOCOLS_MAX {
             return Err(JoinError::SubscriptionTooLarge);
+        }
+        if request.member_id.is_empty() && self.members_bytes + bytes > config.members_bytes_max {
+            return Err(JoinError::TooManyMembers);
         }
         if self.groups.contains_key(&request.group_id) {
             return Ok(());

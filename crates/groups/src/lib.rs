@@ -87,13 +87,21 @@ pub struct GroupLedger {
     state: State,
     groups: BTreeMap<Str, Group>,
     timers: Timers,
+    /// Bytes that all members take up, about.
+    members_bytes: usize,
 }
 
 impl GroupLedger {
     /// A ledger that knows no group yet.
     #[must_use]
     pub fn new(config: GroupsConfig) -> Self {
-        Self { config, state: State::default(), groups: BTreeMap::new(), timers: Timers::default() }
+        Self {
+            config,
+            state: State::default(),
+            groups: BTreeMap::new(),
+            timers: Timers::default(),
+            members_bytes: 0,
+        }
     }
 
     /// What survives a restart, to be read.
@@ -109,6 +117,7 @@ impl GroupLedger {
             .groups_with_members()
             .map(|(group_id, metadata)| (group_id.clone(), Group::loaded(group_id, metadata)))
             .collect();
+        self.members_bytes = self.groups.values().map(Group::bytes).sum();
         let group_ids: Vec<Str> = self.groups.keys().cloned().collect();
         for group_id in &group_ids {
             self.with_group(now, group_id, effects, |group, context| group.on_loaded(context));
@@ -122,6 +131,7 @@ impl GroupLedger {
         }
         self.groups.clear();
         self.timers = Timers::default();
+        self.members_bytes = 0;
     }
 
     /// Lets `act` change a group that has a soft side, and brings the timers and invariant 2 up to date.
@@ -133,12 +143,21 @@ impl GroupLedger {
         act: impl FnOnce(&mut Group, &mut Context<'_>) -> T,
     ) -> Option<T> {
         let group = self.groups.get_mut(group_id)?;
+        self.members_bytes -= group.bytes();
         let result = act(group, &mut Context { now, config: &self.config, effects });
+        self.members_bytes += group.bytes();
         self.timers.arm(group);
         if group.is_idle() {
-            self.timers.disarm(group);
-            self.groups.remove(group_id);
+            self.forget(group_id);
         }
         Some(result)
+    }
+
+    /// Drops the soft side of a group, with all that it waits for.
+    fn forget(&mut self, group_id: &str) {
+        if let Some(mut group) = self.groups.remove(group_id) {
+            self.members_bytes -= group.bytes();
+            self.timers.disarm(&mut group);
+        }
     }
 }

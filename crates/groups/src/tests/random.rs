@@ -19,7 +19,7 @@ use dohle_types::{ErrorCode, Str};
 use proptest::prelude::*;
 
 use super::host::{Host, compacted_state, replayed};
-use crate::group::Phase;
+use crate::group::{Group, Phase};
 use crate::{Caller, Effects, GroupsConfig, Reply, Token};
 
 const CLIENTS: usize = 5;
@@ -445,6 +445,8 @@ impl World {
                 assert!(soft.eq(durable), "invariant 5");
             }
         }
+        let bytes: usize = ledger.groups.values().map(Group::bytes).sum();
+        assert_eq!(ledger.members_bytes, bytes);
         for group in ledger.groups.values() {
             assert!(!group.is_idle(), "invariant 2");
             let joined = group.members().values().filter(|member| member.is_joined()).count();

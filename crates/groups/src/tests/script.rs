@@ -247,6 +247,7 @@ impl World {
                 "offsets" => config.offsets_per_group_max = value.parse().unwrap(),
                 "metadata" => config.offset_metadata_len_max = value.parse().unwrap(),
                 "subscription-bytes" => config.subscription_bytes_max = value.parse().unwrap(),
+                "members-bytes" => config.members_bytes_max = value.parse().unwrap(),
                 "retention" => config.offsets_retention = duration(value),
                 "batch-bytes" => config.batch_bytes_max = value.parse().unwrap(),
                 _ => panic!("config {key}"),
