@@ -1,6 +1,11 @@
+import java.io.BufferedInputStream;
+import java.io.BufferedOutputStream;
 import java.io.BufferedReader;
+import java.io.ByteArrayOutputStream;
 import java.io.InputStreamReader;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collection;
@@ -11,6 +16,8 @@ import java.util.Properties;
 import java.util.StringJoiner;
 import java.util.TreeMap;
 import java.util.concurrent.Future;
+import java.util.concurrent.atomic.AtomicLong;
+import java.util.concurrent.atomic.AtomicReference;
 import java.util.stream.Collectors;
 
 import org.apache.kafka.clients.admin.Admin;
@@ -26,6 +33,8 @@ import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.errors.WakeupException;
 import org.apache.kafka.common.header.Header;
+import org.apache.kafka.common.serialization.ByteArrayDeserializer;
+import org.apache.kafka.common.serialization.ByteArraySerializer;
 import org.apache.kafka.common.serialization.StringDeserializer;
 import org.apache.kafka.common.serialization.StringSerializer;
 
@@ -40,6 +49,8 @@ public class Client {
             case "produce" -> produce(bootstrap, topic, words);
             case "member" -> member(bootstrap, topic, words[3], words.length > 4 ? words[4] : null);
             case "offsets" -> offsets(bootstrap, topic, Long.parseLong(words[3]));
+            case "fill" -> fill(bootstrap, topic, Path.of(words[3]));
+            case "drain" -> drain(bootstrap, topic, Long.parseLong(words[3]));
             default -> throw new IllegalArgumentException(words[0]);
         }
     }
@@ -161,5 +172,61 @@ public class Client {
 
     private static long offset(OffsetAndTimestamp found) {
         return found == null ? -1 : found.offset();
+    }
+
+    /** Produces each line of a file as a record to a topic's only partition, and prints now and then how many were acknowledged. */
+    private static void fill(String bootstrap, String topic, Path file) throws Exception {
+        create(bootstrap, topic, 1);
+        Properties configs = new Properties();
+        configs.put("bootstrap.servers", bootstrap);
+        configs.put("linger.ms", "20");
+        configs.put("batch.size", "131072");
+        configs.put("compression.type", "lz4");
+        var acknowledged = new AtomicLong();
+        var failure = new AtomicReference<Exception>();
+        try (var bytes = new BufferedInputStream(Files.newInputStream(file), 1 << 20);
+             var producer = new KafkaProducer<>(configs, new ByteArraySerializer(), new ByteArraySerializer())) {
+            var line = new ByteArrayOutputStream();
+            for (int next = bytes.read(); next >= 0 && failure.get() == null; next = bytes.read()) {
+                if (next != '\n') {
+                    line.write(next);
+                    continue;
+                }
+                producer.send(new ProducerRecord<>(topic, line.toByteArray()), (metadata, error) -> {
+                    if (error != null) {
+                        failure.set(error);
+                    } else if (acknowledged.incrementAndGet() % 10_000 == 0) {
+                        System.out.println(acknowledged.get());
+                    }
+                });
+                line.reset();
+            }
+            producer.flush();
+        }
+        if (failure.get() != null) {
+            throw failure.get();
+        }
+        System.out.println(acknowledged.get());
+    }
+
+    /** Prints the values of a topic's only partition, a line each, and ends when it has printed as many as there must be. */
+    private static void drain(String bootstrap, String topic, long count) throws Exception {
+        TopicPartition partition = new TopicPartition(topic, 0);
+        Map<String, Object> configs = Map.of("bootstrap.servers", bootstrap);
+        try (var out = new BufferedOutputStream(System.out, 1 << 20);
+             var consumer = new KafkaConsumer<>(configs, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
+            consumer.assign(List.of(partition));
+            consumer.seekToBeginning(List.of(partition));
+            long end = consumer.endOffsets(List.of(partition)).get(partition);
+            if (end != count) {
+                throw new IllegalStateException("the partition ends at " + end + ", not at " + count);
+            }
+            while (consumer.position(partition) < end) {
+                for (var record : consumer.poll(Duration.ofSeconds(1))) {
+                    out.write(record.value());
+                    out.write('\n');
+                }
+            }
+        }
     }
 }

@@ -80,7 +80,9 @@ async function offsets(kafka, topic, timestamp) {
   await withAdmin(kafka, async (admin) => {
     const found = await admin.fetchTopicOffsetsByTimestamp(topic, Number(timestamp));
     for (const { partition, low, high } of (await admin.fetchTopicOffsets(topic)).sort((a, b) => a.partition - b.partition)) {
-      console.log(partition, low, high, found.find((at) => at.partition === partition).offset);
+      // When there is none, kafkajs answers with the end.
+      const { offset } = found.find((at) => at.partition === partition);
+      console.log(partition, low, high, offset === high ? -1 : offset);
     }
   });
 }

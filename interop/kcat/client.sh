@@ -30,9 +30,8 @@ produce() {
 member() {
   local group=$1 kcat
   exec 3>&1
-  kcat -b "$bootstrap" -G "$group" -u -Z -f 'record\t%p\t%o\t%T\t%k\t%s\t%h\n' \
-    -X auto.offset.reset=earliest -X auto.commit.interval.ms=100 \
-    -X session.timeout.ms=10000 -X heartbeat.interval.ms=500 "$topic" \
+  kcat -b "$bootstrap" -G "$group" -E -u -Z -f 'record\t%p\t%o\t%T\t%k\t%s\t%h\n' \
+    -X auto.offset.reset=earliest -X session.timeout.ms=10000 -X heartbeat.interval.ms=500 "$topic" \
     2> >(assignments) 1>&3 &
   kcat=$!
   read -r _ || true

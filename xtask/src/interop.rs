@@ -1,11 +1,120 @@
 //! Foreign clients against a real broker: `cargo xtask interop`, and what else needs Apache Kafka: `oracle`, `tool`, `pipe`.
 //! The client programs and what they show are in `interop/` (see its README).
 
-#[expect(dead_code, reason = "the suite that uses the rest follows")]
+mod batches;
 mod broker;
-#[expect(dead_code, reason = "the suite that uses the rest follows")]
+mod client;
 mod install;
 mod java;
 pub(crate) mod oracle;
-#[expect(dead_code, reason = "the suite that uses the rest follows")]
+mod pipe;
 mod process;
+mod reading;
+mod report;
+mod scenario;
+mod tools;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use broker::{Broker, Target};
+use client::{CLIENTS, Client};
+use process::Result;
+use report::Report;
+
+const USAGE: &str = "usage: cargo xtask interop [--target dohle|kafka] [--bin PATH] [--only NAME]...";
+/// What both brokers are told, so that the tests need not wait, and automatically created topics have as many partitions as the others.
+const OVERRIDES: &[&str] = &["group.initial.rebalance.delay.ms=0", "num.partitions=4"];
+
+/// Runs the suite; an error if anything failed.
+pub(crate) fn run(arguments: &[&str]) -> Result<()> {
+    let options = Options::parse(arguments)?;
+    process::end_with_us()?;
+    let target = options.target()?;
+    let report = Report::default();
+    let required = std::env::var("DOHLE_INTEROP").is_ok_and(|mode| mode == "require");
+    let mut clients: Vec<&Client> = Vec::new();
+    // Apache Kafka's tools come with the Java client.
+    let needed =
+        |client: &&Client| options.includes(client.name) || client.tag == "java" && options.includes("tools");
+    for client in CLIENTS.iter().filter(needed) {
+        match client.install() {
+            Ok(()) => clients.push(client),
+            Err(error) if required => drop(report.step(client.name, "install", || Err(error))),
+            Err(error) => report.skip(client.name, &error),
+        }
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let epoch = u64::try_from(now.as_millis()).unwrap_or_default();
+    let mut broker = Broker::start(&target, &install::work("broker"), OVERRIDES)?;
+    let java = clients.iter().copied().find(|client| client.tag == "java" && options.includes("tools"));
+    clients.retain(|client| options.includes(client.name));
+    scenario::run(&report, &mut broker, &clients, epoch);
+    if let Some(java) = java {
+        tools::run(&report, &broker, java);
+    }
+    let stopped = report.step("broker", "stop", || broker.stop());
+    if stopped && java.is_some() {
+        tools::dump(&report, &broker.data());
+    }
+    report.close()
+}
+
+/// Pipes a real file through the broker while it is killed.
+pub(crate) fn pipe(arguments: &[&str]) -> Result<()> {
+    let options = Options::parse(arguments)?;
+    process::end_with_us()?;
+    pipe::run(&options.target()?)
+}
+
+/// The command line.
+#[derive(Default)]
+struct Options<'a> {
+    kafka: bool,
+    bin: Option<&'a Path>,
+    only: Vec<&'a str>,
+}
+
+impl<'a> Options<'a> {
+    fn parse(arguments: &[&'a str]) -> Result<Self> {
+        let mut options = Self::default();
+        let mut words = arguments.iter().copied();
+        while let Some(word) = words.next() {
+            let value = words.next().ok_or(USAGE)?;
+            match (word, value) {
+                ("--target", "kafka") => options.kafka = true,
+                ("--target", "dohle") => options.kafka = false,
+                ("--bin", path) => options.bin = Some(Path::new(path)),
+                ("--only", name) => options.only.push(name),
+                _ => return Err(USAGE.to_owned()),
+            }
+        }
+        Ok(options)
+    }
+
+    fn includes(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.contains(&name)
+    }
+
+    /// The broker to test, installed or built.
+    fn target(&self) -> Result<Target> {
+        if self.kafka {
+            java::install()?;
+            return Ok(Target::Kafka);
+        }
+        if let Some(path) = self.bin {
+            return path
+                .canonicalize()
+                .map(Target::Dohle)
+                .map_err(|error| format!("{}: {error}", path.display()));
+        }
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = Command::new(cargo);
+        command.args(["build", "--release", "--package", "dohle"]).current_dir(&root);
+        install::step(&mut command, Duration::from_secs(1800))?;
+        let folder = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+        Ok(Target::Dohle(folder.join("release/dohle")))
+    }
+}

@@ -11,9 +11,11 @@ fn main() -> ExitCode {
     let (command, rest) = arguments.split_first().map_or(("", &[][..]), |(command, rest)| (*command, rest));
     let done = match command {
         "codegen" => codegen::run(rest),
+        "interop" => interop::run(rest),
         "oracle" => interop::oracle::oracle(rest),
+        "pipe" => interop::pipe(rest),
         "tool" => interop::oracle::tool(rest),
-        _ => Err("usage: cargo xtask codegen|oracle|tool".to_owned()),
+        _ => Err("usage: cargo xtask codegen|interop|oracle|pipe|tool".to_owned()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -142,6 +142,7 @@ impl Broker {
 pub(crate) fn format(directory: &Path, address: SocketAddr, overrides: &[&str]) -> Result<()> {
     let controller = free_address()?;
     let data = directory.join("data");
+    // A killed broker may register again only when its session has ended: let that be soon.
     let mut text = format!(
         "process.roles=broker,controller\n\
          node.id=1\n\
@@ -154,7 +155,9 @@ pub(crate) fn format(directory: &Path, address: SocketAddr, overrides: &[&str]) 
          transaction.state.log.replication.factor=1\n\
          transaction.state.log.min.isr=1\n\
          share.coordinator.state.topic.replication.factor=1\n\
-         share.coordinator.state.topic.min.isr=1\n",
+         share.coordinator.state.topic.min.isr=1\n\
+         broker.session.timeout.ms=1500\n\
+         broker.heartbeat.interval.ms=500\n",
         data.display()
     );
     for line in overrides {
@@ -173,7 +176,7 @@ pub(crate) fn format(directory: &Path, address: SocketAddr, overrides: &[&str]) 
 
 /// The command that runs Apache Kafka with a configuration file.
 pub(crate) fn server(properties: &Path) -> Command {
-    let mut command = java::server_command();
+    let mut command = java::server_command("info");
     command.arg("kafka.Kafka").arg(properties);
     command
 }

@@ -54,16 +54,18 @@ pub(crate) fn command(class: &str) -> Command {
     command
 }
 
-/// A long-lived program, which logs to its standard error; the class and its arguments are still to be added.
-pub(crate) fn server_command() -> Command {
+/// A long-lived program, which logs to its standard error from this level on; the class and its arguments are still to be added.
+pub(crate) fn server_command(level: &str) -> Command {
     let mut command = Command::new("java");
-    command.args(["-Xms256m", "-Xmx1g", "-Dorg.slf4j.simpleLogger.showDateTime=true"]);
-    command.args([
-        "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
-        "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config=warn",
-        "-cp",
-    ]);
-    command.arg(classpath());
+    command.args(["-Xms256m", "-Xmx1g"]);
+    let settings = [
+        ("defaultLogLevel", level),
+        ("log.org.apache.kafka.common.config", "warn"),
+        ("showDateTime", "true"),
+        ("dateTimeFormat", "HH:mm:ss.SSS"),
+    ];
+    command.args(settings.map(|(name, value)| format!("-Dorg.slf4j.simpleLogger.{name}={value}")));
+    command.arg("-cp").arg(classpath());
     command
 }
 

@@ -72,10 +72,20 @@ impl Drop for Process {
     }
 }
 
-/// Runs a command to its end. Its standard output if it succeeds; else an error with the tail of what it said.
+/// What a program that succeeded has printed.
+pub(crate) struct Printed {
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs a command without input to its end. Its standard output if it succeeds; else an error with the tail of what it said.
 pub(crate) fn run(command: &mut Command, patience: Duration) -> Result<String> {
-    let mut process =
-        Process::spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+    run_fed(command, Stdio::null(), patience).map(|printed| printed.stdout)
+}
+
+/// As `run`, with an input, and all that was printed.
+pub(crate) fn run_fed(command: &mut Command, input: Stdio, patience: Duration) -> Result<Printed> {
+    let mut process = Process::spawn(command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
     let stdout = process.child.stdout.take().map(collect);
     let stderr = process.child.stderr.take().map(collect);
     let ended = process.wait(patience);
@@ -83,12 +93,25 @@ pub(crate) fn run(command: &mut Command, patience: Duration) -> Result<String> {
     process.signal(Signal::KILL);
     let stdout = stdout.map(join).unwrap_or_default();
     let stderr = stderr.map(join).unwrap_or_default();
+    let said = |how: String| format!("{}: {how}\n{}", describe(command), tail(&format!("{stdout}{stderr}")));
     match ended {
-        Ok(status) if status.success() => Ok(stdout),
-        Ok(status) => {
-            Err(format!("{} ended with {status}\n{}", describe(command), tail(&format!("{stdout}{stderr}"))))
-        }
-        Err(error) => Err(format!("{}: {error}\n{}", describe(command), tail(&format!("{stdout}{stderr}")))),
+        Ok(status) if status.success() => Ok(Printed { stdout, stderr }),
+        Ok(status) => Err(said(status.to_string())),
+        Err(error) => Err(said(error)),
+    }
+}
+
+/// Runs a command to its end with its standard output sent elsewhere.
+pub(crate) fn run_into(command: &mut Command, output: Stdio, patience: Duration) -> Result<()> {
+    let mut process = Process::spawn(command.stdin(Stdio::null()).stdout(output).stderr(Stdio::piped()))?;
+    let stderr = process.child.stderr.take().map(collect);
+    let ended = process.wait(patience);
+    process.signal(Signal::KILL);
+    let stderr = stderr.map(join).unwrap_or_default();
+    match ended {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{}: {status}\n{}", describe(command), tail(&stderr))),
+        Err(error) => Err(format!("{}: {error}\n{}", describe(command), tail(&stderr))),
     }
 }
 

@@ -1,0 +1,245 @@
+//! The client programs: what each needs, how it is installed, how it is called, and the member of a group as a live conversation.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::geteuid;
+
+use super::install::{self, found, once, source, step, work};
+use super::java;
+use super::process::{self, Conversation, Result};
+
+/// One foreign client.
+pub(crate) struct Client {
+    /// As its users call it.
+    pub(crate) name: &'static str,
+    /// What the `client` header of its records says.
+    pub(crate) tag: &'static str,
+    /// The programs without which it can be neither installed nor run.
+    needs: &'static [&'static str],
+    install: fn() -> Result<()>,
+    command: fn() -> Command,
+    /// Whether its program creates and deletes topics and chooses timestamps.
+    pub(crate) admin: bool,
+    /// Whether its program has static members.
+    pub(crate) instances: bool,
+}
+
+/// All of them.
+pub(crate) const CLIENTS: &[Client] = &[
+    Client {
+        name: "java",
+        tag: "java",
+        needs: &["java", "mvn"],
+        install: java::install,
+        command: || java::command("Client"),
+        admin: true,
+        instances: true,
+    },
+    Client {
+        name: "kcat",
+        tag: "kcat",
+        needs: &["bash", "awk"],
+        install: install_kcat,
+        command: || Command::new(source("kcat/client.sh")),
+        admin: false,
+        instances: false,
+    },
+    Client {
+        name: "confluent-kafka",
+        tag: "confluent",
+        needs: &["python3"],
+        install: || install_python("confluent"),
+        command: || python("confluent"),
+        admin: true,
+        instances: true,
+    },
+    Client {
+        name: "kafka-python",
+        tag: "python",
+        needs: &["python3"],
+        install: || install_python("python"),
+        command: || python("python"),
+        admin: true,
+        instances: false,
+    },
+    Client {
+        name: "franz-go",
+        tag: "go",
+        needs: &["go"],
+        install: install_go,
+        command: || Command::new(work("go/client")),
+        admin: true,
+        instances: false,
+    },
+    Client {
+        name: "kafkajs",
+        tag: "kafkajs",
+        needs: &["node", "npm"],
+        install: install_kafkajs,
+        command: kafkajs,
+        admin: true,
+        instances: false,
+    },
+];
+
+impl Client {
+    /// Installs the client, or says why it cannot be used here.
+    pub(crate) fn install(&self) -> Result<()> {
+        match self.needs.iter().find(|program| !found(program)) {
+            Some(missing) => Err(format!("no {missing} here")),
+            None => (self.install)(),
+        }
+    }
+
+    /// Runs the client's program to its end; returns what it printed.
+    pub(crate) fn run(&self, words: &[&str]) -> Result<String> {
+        process::run((self.command)().args(words), Duration::from_secs(60))
+    }
+
+    /// Starts a member of a group.
+    pub(crate) fn member(
+        &self,
+        bootstrap: &str,
+        topic: &str,
+        group: &str,
+        instance: Option<&str>,
+    ) -> Result<Member> {
+        let mut command = (self.command)();
+        command.args(["member", bootstrap, topic, group]).args(instance);
+        let conversation = Conversation::start(&mut command)?;
+        Ok(Member { conversation, assigned: Vec::new(), rebalances: 0, ended: false })
+    }
+}
+
+/// A consumer that is a member of a group.
+pub(crate) struct Member {
+    conversation: Conversation,
+    /// The partitions that it says it has.
+    pub(crate) assigned: Vec<i32>,
+    /// How often its partitions were given or taken.
+    pub(crate) rebalances: usize,
+    ended: bool,
+}
+
+impl Member {
+    /// Listens for at most this long; hands each record's line to `take`.
+    pub(crate) fn listen(
+        &mut self,
+        patience: Duration,
+        take: &mut dyn FnMut(&str) -> Result<()>,
+    ) -> Result<()> {
+        let deadline = Instant::now() + patience;
+        while !self.ended {
+            let line = match self.conversation.hear(deadline) {
+                Ok(Some(line)) => line,
+                Ok(None) => break,
+                Err(error) => {
+                    self.ended = true;
+                    return Err(error);
+                }
+            };
+            if let Some(record) = line.strip_prefix("record\t") {
+                take(record)?;
+            } else if let Some(partitions) = line.strip_prefix("assigned") {
+                self.assigned = partitions.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+                self.rebalances += 1;
+            } else if line == "revoked" {
+                self.assigned.clear();
+                self.rebalances += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the member to leave and waits until its program has ended; what it still had to say is handed to `take`.
+    pub(crate) fn stop(mut self, take: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
+        self.conversation.say("stop")?;
+        let status = self.conversation.process.wait(Duration::from_secs(30))?;
+        if !status.success() {
+            return Err(format!("the member ended with {status}\n{}", self.conversation.errors()));
+        }
+        // The output is at its end, which `listen` reports as an error.
+        let mut refused = Ok(());
+        let _ = self.listen(Duration::from_secs(5), &mut |record| {
+            refused = take(record);
+            refused.clone()
+        });
+        refused
+    }
+
+    /// The tail of what the member's client wrote to its log.
+    pub(crate) fn errors(&self) -> String {
+        self.conversation.errors()
+    }
+}
+
+fn install_kcat() -> Result<()> {
+    if found("kcat") {
+        return Ok(());
+    }
+    if !geteuid().is_root() || !found("apt-get") {
+        return Err("kcat is not installed, and only root on Debian can install it".to_owned());
+    }
+    step(Command::new("apt-get").args(["update", "--quiet"]), Duration::from_secs(300))?;
+    let mut command = Command::new("apt-get");
+    command
+        .args(["install", "--quiet", "--yes", "--no-install-recommends", "kcat"])
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    step(&mut command, Duration::from_secs(300))
+}
+
+fn install_python(name: &str) -> Result<()> {
+    let requirements = source(name).join("requirements.txt");
+    once(name, std::slice::from_ref(&requirements), || {
+        let folder = work(name);
+        step(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder), Duration::from_secs(120))?;
+        let mut command = Command::new(folder.join("bin/pip"));
+        step(
+            command.args(["install", "--quiet", "--requirement"]).arg(&requirements),
+            Duration::from_secs(300),
+        )
+    })
+}
+
+fn python(name: &str) -> Command {
+    let mut command = Command::new(work(name).join("bin/python"));
+    command.arg(source(name).join("client.py"));
+    command
+}
+
+fn install_go() -> Result<()> {
+    let folder = source("go");
+    once("go", &["go.mod", "go.sum", "client.go"].map(|file| folder.join(file)), || {
+        let mut command = Command::new("go");
+        step(
+            command.args(["build", "-o"]).arg(work("go/client")).arg(".").current_dir(&folder),
+            Duration::from_secs(600),
+        )
+    })
+}
+
+fn install_kafkajs() -> Result<()> {
+    let inputs = ["package.json", "package-lock.json"].map(|file| source("kafkajs").join(file));
+    once("kafkajs", &inputs, || {
+        let folder = work("kafkajs");
+        std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+        for file in &inputs {
+            let name = file.file_name().unwrap_or_default();
+            std::fs::copy(file, folder.join(name))
+                .map_err(|error| format!("cannot copy {}: {error}", file.display()))?;
+        }
+        let mut command = Command::new("npm");
+        step(
+            command.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(folder),
+            Duration::from_secs(300),
+        )
+    })
+}
+
+fn kafkajs() -> Command {
+    let mut command = Command::new("node");
+    command.arg(install::source("kafkajs/client.js")).env("NODE_PATH", work("kafkajs/node_modules"));
+    command.env("KAFKAJS_NO_PARTITIONER_WARNING", "1");
+    command
+}

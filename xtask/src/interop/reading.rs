@@ -1,0 +1,120 @@
+//! What was produced to a topic, and whether what a group reads is exactly that: nothing lost, nothing twice, nothing changed, in order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use super::client::Client;
+use super::process::Result;
+
+/// A topic and all that was produced to it.
+pub(crate) struct Topic<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) name: String,
+    /// The n-th record's timestamp is n ms later.
+    pub(crate) epoch: u64,
+    runs: Vec<(Range<u64>, String)>,
+}
+
+impl<'a> Topic<'a> {
+    /// A topic to which nothing was produced.
+    pub(crate) fn new(client: &'a Client, epoch: u64) -> Self {
+        Self { client, name: format!("topic-{}", client.tag), epoch, runs: Vec::new() }
+    }
+
+    /// How many records were produced.
+    pub(crate) fn produced(&self) -> u64 {
+        self.runs.last().map_or(0, |(numbers, _)| numbers.end)
+    }
+
+    /// Produces `count` records with each codec in turn.
+    pub(crate) fn produce(&mut self, bootstrap: &str, count: u64, codecs: &[&str]) -> Result<()> {
+        let (from, each, epoch) = (self.produced().to_string(), count.to_string(), self.epoch.to_string());
+        let words = ["produce", bootstrap, &self.name, &from, &each, &epoch];
+        self.client.run(&[&words[..], codecs].concat())?;
+        for &codec in codecs {
+            let from = self.produced();
+            self.runs.push((from..from + count, codec.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn codec(&self, number: u64) -> Option<&str> {
+        self.runs.iter().find(|(numbers, _)| numbers.contains(&number)).map(|(_, codec)| codec.as_str())
+    }
+}
+
+/// A record as a member printed it.
+pub(crate) struct Seen {
+    pub(crate) offset: u64,
+    pub(crate) timestamp: u64,
+    number: u64,
+}
+
+/// All that the members of one group have read of one topic.
+#[derive(Default)]
+pub(crate) struct Reading {
+    pub(crate) partitions: BTreeMap<i32, Vec<Seen>>,
+    numbers: BTreeSet<u64>,
+}
+
+impl Reading {
+    /// Checks one record that a member printed (without its first word) against what was produced and read before.
+    pub(crate) fn take(&mut self, topic: &Topic<'_>, line: &str) -> Result<()> {
+        let wrong = |what: &str| format!("{what}: {line}");
+        let fields: Vec<&str> = line.split('\t').collect();
+        let [partition, offset, timestamp, key, value, headers] = fields[..] else {
+            return Err(wrong("not six fields"));
+        };
+        let number: u64 = value
+            .split('-')
+            .nth(1)
+            .and_then(|digits| digits.parse().ok())
+            .ok_or_else(|| wrong("a value that was not produced"))?;
+        let codec = topic.codec(number).ok_or_else(|| wrong("a number that was not produced"))?;
+        let padding = "x".repeat(usize::try_from(number % 100).unwrap_or_default());
+        if value != format!("value-{number}-{padding}") {
+            return Err(wrong("the value is another"));
+        }
+        if key != if number % 10 == 9 { "NULL".to_owned() } else { format!("key-{}", number % 20) } {
+            return Err(wrong("the key is another"));
+        }
+        if headers != format!("codec={codec},client={}", topic.client.tag) {
+            return Err(wrong("the headers are others"));
+        }
+        let parse = |field: &str| field.parse::<u64>().map_err(|_| wrong("not a number"));
+        let seen = Seen { offset: parse(offset)?, timestamp: parse(timestamp)?, number };
+        if topic.client.admin && seen.timestamp != topic.epoch + number {
+            return Err(wrong("the timestamp is another"));
+        }
+        if !self.numbers.insert(number) {
+            return Err(wrong("read a second time"));
+        }
+        let partition =
+            self.partitions.entry(partition.parse().map_err(|_| wrong("no partition"))?).or_default();
+        if seen.offset != partition.last().map_or(0, |last| last.offset + 1) {
+            return Err(wrong("the offset does not follow the one before"));
+        }
+        if partition.last().is_some_and(|last| last.number >= number) {
+            return Err(wrong("out of order within its partition"));
+        }
+        partition.push(seen);
+        Ok(())
+    }
+
+    /// Whether all that was produced has been read.
+    pub(crate) fn complete(&self, topic: &Topic<'_>) -> bool {
+        self.numbers.len() as u64 == topic.produced()
+    }
+
+    /// What is still missing, for a message.
+    pub(crate) fn missing(&self, topic: &Topic<'_>) -> String {
+        let missing: Vec<u64> =
+            (0..topic.produced()).filter(|number| !self.numbers.contains(number)).collect();
+        format!(
+            "{} of {} records were not read, the first of them {:?}",
+            missing.len(),
+            topic.produced(),
+            missing.first()
+        )
+    }
+}
