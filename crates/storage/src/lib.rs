@@ -30,12 +30,16 @@ mod index;
 mod log;
 mod open;
 mod read;
+mod recovery;
 mod retention;
 mod script;
 mod segment;
 mod tail;
 mod timestamp_lookup;
 mod walk;
+
+#[cfg(test)]
+mod tests;
 
 pub use append::{AppendError, Appended, Codecs, Origin};
 pub use log::{Log, SegmentDescription};

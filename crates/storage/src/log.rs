@@ -273,7 +273,7 @@ impl Log {
     }
 
     /// Writes all index entries of the active segment, the closing one of the time index included.
-    fn finish_indexes(&mut self, ops: &mut Vec<Op>) {
+    pub(crate) fn finish_indexes(&mut self, ops: &mut Vec<Op>) {
         let Some(segment) = self.segments.last_mut() else { return };
         self.active.push_time_entry(segment);
         ops.extend(self.active.write_indexes(segment, &self.dir));
@@ -284,7 +284,7 @@ impl Log {
 
     /// Writes a producer snapshot at the end of the log. Of the earlier ones only those remain with which a
     /// segment begins.
-    fn take_snapshot(&mut self, ops: &mut Vec<Op>) {
+    pub(crate) fn take_snapshot(&mut self, ops: &mut Vec<Op>) {
         if !self.snapshots.insert(self.end) {
             return;
         }

@@ -1,14 +1,30 @@
 //! Opening a log that is on disk: after a clean shutdown what is there is believed, after a crash it is
-//! recovered.
+//! recovered (Kafka's `LogLoader`).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use dohle_configs::TopicConfig;
+use dohle_records::{Batch, BatchHeader, Decompressor};
 use dohle_types::{Now, Offset, TopicId};
 
-use crate::disk::{Answer, FilePath, Job, Progress};
+use crate::append::marker;
+use crate::checkpoint::{self, LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA};
+use crate::disk::{Answer, Entry, FilePath, Job, Op, Progress};
+use crate::epochs::LeaderEpochs;
+use crate::index::{self, GrowingIndex, IndexEntry, OffsetEntry, TimeEntry};
 use crate::log::Log;
-use crate::script::Script;
+use crate::producer_snapshot;
+use crate::producer_state::ProducerStates;
+use crate::read::{ReadError, start};
+use crate::recovery::{Judgement, Scan, Scanned};
+use crate::script::{Disk, Script};
+use crate::segment::{
+    Active, INDEX_SUFFIX, LOG_SUFFIX, SNAPSHOT_SUFFIX, Segment, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX, file,
+    offset_in,
+};
+use crate::walk::{Found, SegmentView, Walk};
 
 /// What is known of a log before its files are read.
 #[derive(Debug, Clone)]
@@ -21,7 +37,8 @@ pub struct Opening {
     pub config: Arc<TopicConfig>,
     /// Whether the node was shut down cleanly, so that the files need no check.
     pub clean: bool,
-    /// The offset below which everything was durable, by the recovery point checkpoint.
+    /// The offset below which everything was durable, by the recovery point checkpoint. It must be this log's
+    /// own: the entry of a deleted topic has to be out of the file before another topic gets its name.
     pub recovery_point: Option<Offset>,
     /// The start of the log, by the log start offset checkpoint.
     pub start_offset: Option<Offset>,
@@ -32,10 +49,10 @@ pub struct Opening {
 /// Why a log cannot be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// Records that may have been acknowledged cannot be read. Nothing was changed.
+    /// Records that may have been acknowledged cannot be read. No record was touched.
     #[error(
         "{path} is damaged at byte {position}, where offset {offset} should be: {reason}; restore the file, or \
-         delete the partition's directory to give up its records"
+         remove the partition's directory to give up its records"
     )]
     Damaged {
         /// The file.
@@ -59,7 +76,7 @@ pub enum OpenError {
     },
 }
 
-/// Opens a log.
+/// Opens a log. Where its directory is not there, or holds no segment, the log is empty.
 pub struct OpenLog(Script<Result<Log, OpenError>>);
 
 impl std::fmt::Debug for OpenLog {
@@ -81,11 +98,490 @@ impl Job for OpenLog {
 }
 
 impl OpenLog {
-    /// Will open the log in `opening.dir`, or create one where there is none.
+    /// Will open the log in `opening.dir`.
     #[must_use]
     pub fn new(opening: Opening) -> Self {
-        Self(Script::new(
-            |_disk| async move { Ok(Log::create(opening.dir, opening.topic_id, opening.config)) },
-        ))
+        Self(Script::new(|disk| async move { Opener { disk, opening }.open().await }))
+    }
+}
+
+/// Names of files that a crash left behind and nobody needs.
+const LEFTOVERS: [&str; 3] = [".deleted", ".cleaned", ".tmp"];
+/// Ends the names of files that compaction has completed but not put in place yet.
+const SWAP_SUFFIX: &str = ".swap";
+/// The files of a segment beside its `.log`.
+const INDEX_SUFFIXES: [&str; 3] = [INDEX_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX];
+/// No `.log` file is longer; what a longer one has is not ours.
+const LOG_LENGTH_MAX: u64 = i32::MAX as u64;
+/// More than a `partition.metadata` takes.
+const METADATA_MAX: usize = 1024;
+
+struct Opener {
+    disk: Disk,
+    opening: Opening,
+}
+
+/// What the directory holds.
+#[derive(Default)]
+struct Listing {
+    /// Base offset and length of the `.log` files, ascending.
+    logs: Vec<(Offset, u64)>,
+    snapshots: BTreeSet<Offset>,
+    entries: Vec<Entry>,
+}
+
+impl Listing {
+    fn new(entries: Vec<Entry>) -> Self {
+        let mut listing = Self::default();
+        for entry in &entries {
+            if let Some(base) = offset_in(&entry.name, LOG_SUFFIX) {
+                listing.logs.push((base, entry.length.min(LOG_LENGTH_MAX)));
+            } else if let Some(offset) = offset_in(&entry.name, SNAPSHOT_SUFFIX) {
+                listing.snapshots.insert(offset);
+            }
+        }
+        Self { entries, ..listing }
+    }
+
+    /// Whole entries in an index file of a segment.
+    fn index_entries<E: IndexEntry>(&self, base: Offset, suffix: &str) -> u32 {
+        let length = self.entry(&format!("{:020}{suffix}", base.0)).map_or(0, |entry| entry.length);
+        u32::try_from(length / E::SIZE as u64).unwrap_or(0)
+    }
+
+    fn entry(&self, name: &str) -> Option<&Entry> {
+        let found = self.entries.binary_search_by(|entry| entry.name.as_str().cmp(name));
+        found.ok().and_then(|index| self.entries.get(index))
+    }
+}
+
+impl Opener {
+    async fn open(self) -> Result<Log, OpenError> {
+        let has_metadata = self.check_topic_id().await?;
+        let listing = self.tidy().await;
+        let Opening { dir, topic_id, config, start_offset, now, .. } = self.opening.clone();
+        let Some(&(first_base, _)) = listing.logs.first() else {
+            return Ok(Log::at(dir, topic_id, config, start_offset.unwrap_or_default()));
+        };
+        let mut log = Log::at(dir, topic_id, config, first_base);
+        log.files.exist = has_metadata;
+        if !self.opening.clean || !self.believe(&mut log, &listing).await? {
+            self.recover(&mut log, listing).await?;
+        }
+        let start = start_offset.unwrap_or(first_base).max(first_base);
+        if start > log.end {
+            // Records were deleted up to an offset that a power loss took away again (relaxed durability).
+            // The offsets in between were given out; they must not be given out twice.
+            return Ok(self.restart_at(log, start).await);
+        }
+        log.start = first_base;
+        log.delete_records_before(now, start);
+        Ok(log)
+    }
+
+    /// Checks that the directory is of this topic; whether it says so itself.
+    async fn check_topic_id(&self) -> Result<bool, OpenError> {
+        let Opening { dir, topic_id: expected, .. } = &self.opening;
+        let metadata = self.disk.read(&self.path(PARTITION_METADATA), 0, METADATA_MAX).await;
+        match metadata.and_then(|file| checkpoint::parse_partition_metadata(&file)) {
+            Some(found) if found != *expected => {
+                Err(OpenError::OtherTopic { dir: dir.clone(), found, expected: *expected })
+            }
+            found => Ok(found.is_some()),
+        }
+    }
+
+    /// Removes what a crash left behind, and puts in place what compaction had completed.
+    async fn tidy(&self) -> Listing {
+        let listing = self.list().await;
+        let mut is_tidy = true;
+        for entry in &listing.entries {
+            let base = INDEX_SUFFIXES.iter().find_map(|suffix| offset_in(&entry.name, suffix));
+            let is_orphan = base.is_some_and(|base| listing.logs.iter().all(|&(log, _)| log != base));
+            if is_orphan || LEFTOVERS.iter().any(|suffix| entry.name.ends_with(suffix)) {
+                self.disk.apply(Op::Remove { path: self.path(&entry.name) }).await;
+                is_tidy = false;
+            }
+        }
+        for entry in listing.entries.iter().filter(|entry| entry.name.ends_with(SWAP_SUFFIX)) {
+            self.complete_swap(entry, &listing).await;
+            is_tidy = false;
+        }
+        if is_tidy { listing } else { self.list().await }
+    }
+
+    /// Puts a compacted segment in the place of those it was made of (Kafka's `LogLoader` does the same).
+    async fn complete_swap(&self, entry: &Entry, listing: &Listing) {
+        let Some(name) = entry.name.strip_suffix(SWAP_SUFFIX) else { return };
+        let path = self.path(&entry.name);
+        if let Some(base) = offset_in(name, LOG_SUFFIX) {
+            let mut scan = Scan::new(&self.disk, path.clone(), entry.length, base, true);
+            while let Scanned::Batch(_) = scan.next().await {}
+            let replaced =
+                listing.logs.iter().filter(|&&(log, _)| log >= base && log < scan.expected.max(base.plus(1)));
+            for &(log, _) in replaced {
+                self.remove_segment(log).await;
+            }
+        }
+        self.disk.apply(Op::Rename { from: path, to: self.path(name) }).await;
+    }
+
+    /// Reads what a clean shutdown left; `false` where it is not what it should be, so that the log must be
+    /// recovered after all.
+    async fn believe(&self, log: &mut Log, listing: &Listing) -> Result<bool, OpenError> {
+        let Some((&(base, length), sealed)) = listing.logs.split_last() else { return Ok(false) };
+        let Some(epochs) = self.epochs(listing).await else { return Ok(false) };
+        log.epochs = epochs;
+        log.segments = self.sealed_segments(listing, sealed).await?;
+        if !self.believe_active(log, listing, base, length).await {
+            return Ok(false);
+        }
+        let from = self.load_producers(log, listing, log.end).await;
+        self.replay(log, from, from, log.end).await?;
+        log.snapshots.clone_from(&listing.snapshots);
+        log.files.durable = log.end;
+        Ok(true)
+    }
+
+    /// Takes the active segment as it is, and finds the log's end behind its last index entry.
+    async fn believe_active(&self, log: &mut Log, listing: &Listing, base: Offset, length: u64) -> bool {
+        let now = self.opening.now.wall;
+        let mut segment = self.segment(listing, base, length).await;
+        let last_entry = self.last_entry::<OffsetEntry>(base, INDEX_SUFFIX, segment.offset_entries).await;
+        let last_time = self.last_entry::<TimeEntry>(base, TIME_INDEX_SUFFIX, segment.time_entries).await;
+        let view = SegmentView::new(&self.opening.dir, &segment);
+        let mut first = Walk::new(&self.disk, &view);
+        let (Ok(first), Ok(mut walk)) = (first.next().await, start(&self.disk, &view, last_entry).await)
+        else {
+            return false;
+        };
+        let mut end = base;
+        loop {
+            match walk.next().await {
+                Ok(Some(Found { header, .. })) => {
+                    end = header.next_offset();
+                    segment.note_timestamp(&header);
+                }
+                Ok(None) => break,
+                Err(_) => return false,
+            }
+        }
+        let mut active = Active::new(&self.opening.dir, base, now);
+        active.index = GrowingIndex::new(segment.offset_entries, last_entry);
+        active.time_index = GrowingIndex::new(segment.time_entries, last_time);
+        active.bytes_since_entry =
+            segment.size - last_entry.map_or(0, |entry| entry.position.min(segment.size));
+        active.first_timestamp = first.map(|found| found.header.max_timestamp);
+        active.is_file_created = true;
+        log.segments.push(segment);
+        log.active = active;
+        log.end = end;
+        true
+    }
+
+    /// Believes nothing from the segment of the recovery point on.
+    async fn recover(&self, log: &mut Log, listing: Listing) -> Result<(), OpenError> {
+        let recovery_point = self.opening.recovery_point.unwrap_or_default();
+        let first_scanned =
+            listing.logs.partition_point(|&(base, _)| base <= recovery_point).saturating_sub(1);
+        let (sealed, scanned) = listing.logs.split_at(first_scanned);
+        let scan_from = scanned.first().map_or(Offset::ZERO, |&(base, _)| base);
+
+        log.segments = self.sealed_segments(&listing, sealed).await?;
+        let epochs = self.epochs(&listing).await;
+        let has_epochs = epochs.is_some();
+        log.epochs = epochs.unwrap_or_default();
+        log.epochs.truncate_from_end(scan_from);
+        let from = self.load_producers(log, &listing, scan_from).await;
+        let first_base = listing.logs.first().map_or(scan_from, |&(base, _)| base);
+        let replay_from = if has_epochs { from } else { first_base.min(from) };
+        self.replay(log, replay_from, from, scan_from).await?;
+        for &offset in listing.snapshots.range(..=scan_from) {
+            log.snapshots.insert(offset);
+        }
+        for &offset in listing.snapshots.iter().filter(|&&offset| offset > scan_from) {
+            self.disk.apply(Op::Remove { path: file(&self.opening.dir, offset, SNAPSHOT_SUFFIX) }).await;
+        }
+        log.end = scan_from;
+        self.scan_segments(log, scanned, recovery_point).await?;
+        self.make_durable(log, scan_from).await;
+        Ok(())
+    }
+
+    /// Reads the segments from the recovery point's on, and cuts the log where it was torn.
+    async fn scan_segments(
+        &self,
+        log: &mut Log,
+        scanned: &[(Offset, u64)],
+        recovery_point: Offset,
+    ) -> Result<(), OpenError> {
+        let mut torn = false;
+        for (index, &(base, length)) in scanned.iter().enumerate() {
+            let is_first = index == 0;
+            let is_gap = base > log.end && !self.compacted();
+            if is_gap && !torn && log.end < recovery_point {
+                let path = file(&self.opening.dir, base, LOG_SUFFIX);
+                let reason = format!("the records before offset {base} are missing");
+                return Err(OpenError::Damaged { path, position: 0, offset: log.end, reason });
+            }
+            // What follows a torn end was not durable either. What begins before the end of the segment before
+            // it was cut off once already, and its removal was lost.
+            if !is_first && (torn || is_gap || base < log.end) {
+                torn |= is_gap;
+                self.remove_segment(base).await;
+                continue;
+            }
+            if !is_first {
+                self.seal(log).await;
+            }
+            let is_followed =
+                scanned.iter().skip(index + 1).any(|&(next, length)| length > 0 && next >= base);
+            torn = self.scan_segment(log, base, length, is_followed, recovery_point).await?;
+        }
+        if log.end < recovery_point {
+            let (path, position) = (log.active.log_path.clone(), u64::from(log.active_segment().size));
+            let reason = format!("the log ends there, but it was durable up to offset {recovery_point}");
+            return Err(OpenError::Damaged { path, position, offset: log.end, reason });
+        }
+        Ok(())
+    }
+
+    /// Reads one segment, which becomes the active one; whether its end was torn, and cut off.
+    async fn scan_segment(
+        &self,
+        log: &mut Log,
+        base: Offset,
+        length: u64,
+        is_followed: bool,
+        recovery_point: Offset,
+    ) -> Result<bool, OpenError> {
+        let Opening { dir, config, now, .. } = &self.opening;
+        for suffix in [INDEX_SUFFIX, TIME_INDEX_SUFFIX] {
+            self.disk.apply(Op::Remove { path: file(dir, base, suffix) }).await;
+        }
+        let path = file(dir, base, LOG_SUFFIX);
+        let mut segment = Segment::new(base, now.wall);
+        let mut active = Active::new(dir, base, now.wall);
+        active.is_file_created = true;
+        let mut scan = Scan::new(&self.disk, path.clone(), length, base.max(log.end), self.compacted());
+        let broken = loop {
+            match scan.next().await {
+                Scanned::Batch(header) => {
+                    let batch =
+                        if needs_records(&header) { scan.passed(&header).await } else { Bytes::new() };
+                    note(log, &header, &batch, Offset::ZERO);
+                    active.note(&mut segment, &header, config.index_interval_bytes);
+                    if active.index.is_write_due() || active.time_index.is_write_due() {
+                        for op in active.write_indexes(&mut segment, dir) {
+                            self.disk.apply(op).await;
+                        }
+                    }
+                }
+                Scanned::End => break None,
+                Scanned::Short(reason) => break Some((reason, true)),
+                Scanned::Invalid(reason) => break Some((reason, false)),
+            }
+        };
+        log.end = scan.expected;
+        let (position, offset) = (scan.position, scan.expected);
+        log.segments.push(segment);
+        log.active = active;
+        let Some((reason, is_short)) = broken else { return Ok(false) };
+        if offset < recovery_point || scan.judge(is_short, is_followed).await == Judgement::Damaged {
+            return Err(OpenError::Damaged { path, position, offset, reason });
+        }
+        self.disk.apply(Op::Truncate { path, length: position }).await;
+        Ok(true)
+    }
+
+    /// Closes the active segment: another follows.
+    async fn seal(&self, log: &mut Log) {
+        let mut ops = Vec::new();
+        log.finish_indexes(&mut ops);
+        log.take_snapshot(&mut ops);
+        for op in ops {
+            self.disk.apply(op).await;
+        }
+    }
+
+    /// What recovery has read must not be lost by the next crash, since it is served from now on.
+    async fn make_durable(&self, log: &mut Log, scan_from: Offset) {
+        let scanned = log.segments.iter().filter(|segment| segment.base >= scan_from);
+        for path in scanned.map(|segment| file(&self.opening.dir, segment.base, LOG_SUFFIX)) {
+            self.disk.sync(&path).await;
+        }
+        for path in std::mem::take(&mut log.files.dirty) {
+            self.disk.sync(&path).await;
+        }
+        if !log.files.exist {
+            let data = checkpoint::format_partition_metadata(self.opening.topic_id);
+            self.disk.replace(self.path(PARTITION_METADATA), data.into()).await;
+            log.files.exist = true;
+        }
+        // As the last step, since it makes the removal of files durable too.
+        let data = checkpoint::format_epochs(log.epochs.entries());
+        self.disk.replace(self.path(LEADER_EPOCH_CHECKPOINT), data.into()).await;
+        log.files.durable = log.end;
+    }
+
+    /// Gives up what there is and begins anew at `start`.
+    async fn restart_at(&self, log: Log, start: Offset) -> Log {
+        for segment in &log.segments {
+            self.remove_segment(segment.base).await;
+        }
+        for &offset in &log.snapshots {
+            self.disk.apply(Op::Remove { path: file(&self.opening.dir, offset, SNAPSHOT_SUFFIX) }).await;
+        }
+        let Opening { dir, topic_id, config, .. } = self.opening.clone();
+        Log::at(dir, topic_id, config, start)
+    }
+
+    /// Loads the newest usable producer snapshot at or below `offset`; the offset it was taken at, or that of the
+    /// first record there is.
+    async fn load_producers(&self, log: &mut Log, listing: &Listing, offset: Offset) -> Offset {
+        for &at in listing.snapshots.range(..=offset).rev() {
+            let snapshot = self.whole_file(listing, &format!("{:020}{SNAPSHOT_SUFFIX}", at.0)).await;
+            if let Some(Ok(states)) = snapshot.map(|file| producer_snapshot::decode(&file)) {
+                log.producers = ProducerStates::from_snapshot(states);
+                return at;
+            }
+        }
+        log.producers = ProducerStates::default();
+        listing.logs.first().map_or(offset, |&(base, _)| base)
+    }
+
+    /// Takes note of the epochs of the batches in `from..to`, which are known to be good, and of the producers of
+    /// those at or above `producers_from`: the log has the producers of the earlier ones from a snapshot.
+    async fn replay(
+        &self,
+        log: &mut Log,
+        from: Offset,
+        producers_from: Offset,
+        to: Offset,
+    ) -> Result<(), OpenError> {
+        let views: Vec<SegmentView> =
+            log.segments.iter().map(|segment| SegmentView::new(&self.opening.dir, segment)).collect();
+        let first = views.partition_point(|view| view.base <= from).saturating_sub(1);
+        for view in views.iter().skip(first).take_while(|view| view.base < to && from < to) {
+            let damaged = |error| damaged(error, view.base);
+            let entry = view.find_offset(&self.disk, from).await;
+            let mut walk = start(&self.disk, view, entry).await.map_err(damaged)?;
+            while let Some(found) = walk.next_at(from).await.map_err(damaged)? {
+                let batch = if needs_records(&found.header) {
+                    walk.read(found.position, found.header.size_in_bytes()).await.map_err(damaged)?
+                } else {
+                    Bytes::new()
+                };
+                note(log, &found.header, &batch, producers_from);
+            }
+        }
+        Ok(())
+    }
+
+    async fn sealed_segments(
+        &self,
+        listing: &Listing,
+        logs: &[(Offset, u64)],
+    ) -> Result<Vec<Segment>, OpenError> {
+        let mut segments = Vec::with_capacity(logs.len());
+        for &(base, length) in logs {
+            let mut segment = self.segment(listing, base, length).await;
+            match self.last_entry::<TimeEntry>(base, TIME_INDEX_SUFFIX, segment.time_entries).await {
+                Some(last) => {
+                    segment.max_timestamp = last.timestamp;
+                    segment.max_timestamp_offset = base.plus(i64::from(last.relative_offset));
+                }
+                // Either no record has a timestamp, or the index is missing: the batches tell.
+                None => {
+                    let view = SegmentView::new(&self.opening.dir, &segment);
+                    let mut walk = Walk::new(&self.disk, &view);
+                    while let Some(found) = walk.next().await.map_err(|error| damaged(error, base))? {
+                        segment.note_timestamp(&found.header);
+                    }
+                }
+            }
+            segments.push(segment);
+        }
+        Ok(segments)
+    }
+
+    /// A segment with what the directory tells of it.
+    async fn segment(&self, listing: &Listing, base: Offset, length: u64) -> Segment {
+        let mut segment = Segment::new(base, self.opening.now.wall);
+        segment.size = u32::try_from(length).unwrap_or(u32::MAX);
+        segment.offset_entries = listing.index_entries::<OffsetEntry>(base, INDEX_SUFFIX);
+        segment.time_entries = listing.index_entries::<TimeEntry>(base, TIME_INDEX_SUFFIX);
+        segment
+    }
+
+    async fn last_entry<E: IndexEntry>(&self, base: Offset, suffix: &str, count: u32) -> Option<E> {
+        let path = file(&self.opening.dir, base, suffix);
+        index::entries::<E>(&self.disk, &path, count.checked_sub(1)?, 1).await.first().copied()
+    }
+
+    /// The epochs in the checkpoint; `None` where it is missing or damaged.
+    async fn epochs(&self, listing: &Listing) -> Option<LeaderEpochs> {
+        let file = self.whole_file(listing, LEADER_EPOCH_CHECKPOINT).await?;
+        checkpoint::parse_epochs(&file).ok().map(LeaderEpochs::from_entries)
+    }
+
+    async fn remove_segment(&self, base: Offset) {
+        for suffix in [LOG_SUFFIX].into_iter().chain(INDEX_SUFFIXES) {
+            self.disk.apply(Op::Remove { path: file(&self.opening.dir, base, suffix) }).await;
+        }
+    }
+
+    async fn list(&self) -> Listing {
+        Listing::new(self.disk.list(&self.opening.dir).await)
+    }
+
+    /// A checkpoint or a snapshot.
+    async fn whole_file(&self, listing: &Listing, name: &str) -> Option<Bytes> {
+        let length = listing.entry(name)?.length;
+        self.disk.read(&self.path(name), 0, usize::try_from(length).ok()?).await
+    }
+
+    fn path(&self, name: &str) -> FilePath {
+        format!("{}/{name}", self.opening.dir).into()
+    }
+
+    fn compacted(&self) -> bool {
+        self.opening.config.cleanup_policy.compact
+    }
+}
+
+/// Whether a batch's records must be read to know what it means for its producer.
+fn needs_records(header: &BatchHeader) -> bool {
+    header.attributes.is_control() && header.has_producer_id()
+}
+
+/// Takes note of a batch that is in the log. Its producer is that of a snapshot if the batch is below
+/// `producers_from`.
+fn note(log: &mut Log, header: &BatchHeader, batch: &Bytes, producers_from: Offset) {
+    if header.partition_leader_epoch > log.epochs.latest() {
+        log.epochs.assign(header.partition_leader_epoch, header.base_offset);
+    }
+    if header.base_offset < producers_from {
+        return;
+    }
+    if needs_records(header) {
+        let mut decompressor = Decompressor::default();
+        let batch = Batch::parse(batch).and_then(|batch| marker(&batch, &mut decompressor));
+        if let Ok(Some(coordinator_epoch)) = batch {
+            log.producers.note_marker(header, coordinator_epoch);
+        }
+    } else {
+        log.producers.note_data(header);
+    }
+}
+
+fn damaged(error: ReadError, offset: Offset) -> OpenError {
+    match error {
+        ReadError::Gone { path } => {
+            OpenError::Damaged { path, position: 0, offset, reason: "the file is missing".to_owned() }
+        }
+        ReadError::Corrupt { path, position, reason } => {
+            OpenError::Damaged { path, position, offset, reason }
+        }
     }
 }

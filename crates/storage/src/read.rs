@@ -123,8 +123,11 @@ impl Log {
         }
         let wanted = Wanted { from, upper_bound, max_bytes: max_bytes.min(COLD_READ_MAX), at_least_one };
         let first = self.segments.partition_point(|segment| segment.base <= from).saturating_sub(1);
-        // Where compaction took the end of a segment away the record after `from` is in a later one.
-        let views = self.views(first);
+        let mut views = self.views(first);
+        if !self.config.cleanup_policy.compact {
+            // Only where compaction took the end of a segment away is the record after `from` in a later one.
+            views.truncate(1);
+        }
         let hint = self.pending_entry(first, from);
         Ok(Read::Cold(ColdRead(Script::new(|disk| read_segments(disk, views, hint, wanted)))))
     }

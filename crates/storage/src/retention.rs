@@ -19,14 +19,10 @@ impl Log {
     pub fn delete_records_before(&mut self, now: Now, offset: Offset) {
         assert!(offset <= self.end, "invariant 2: the log starts at or before its end");
         self.start = self.start.max(offset);
-        for index in 0..self.segments.len() {
-            let end = self.segment_end(index);
-            if let Some(segment) = self.segments.get_mut(index)
-                && end <= self.start
-                && end < self.end
-            {
-                segment.deleted_at.get_or_insert(now.instant);
-            }
+        let start = self.start;
+        let below = self.segments.partition_point(|segment| segment.base <= start).saturating_sub(1);
+        for segment in self.segments.iter_mut().take(below) {
+            segment.deleted_at.get_or_insert(now.instant);
         }
     }
 

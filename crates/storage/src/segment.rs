@@ -78,12 +78,17 @@ impl Segment {
             .and_then(|relative| u32::try_from(relative).ok())
     }
 
-    /// Takes note of a batch at its end; what `size` was is its position.
-    pub(crate) fn note(&mut self, header: &BatchHeader) {
+    /// Takes note of a batch's greatest timestamp; batches come in their order.
+    pub(crate) fn note_timestamp(&mut self, header: &BatchHeader) {
         if header.max_timestamp > self.max_timestamp {
             self.max_timestamp = header.max_timestamp;
             self.max_timestamp_offset = header.last_offset();
         }
+    }
+
+    /// Takes note of a batch at its end; what `size` was is its position.
+    pub(crate) fn note(&mut self, header: &BatchHeader) {
+        self.note_timestamp(header);
         let size = u32::try_from(header.size_in_bytes()).ok().and_then(|bytes| self.size.checked_add(bytes));
         self.size = size
             .filter(|&size| i32::try_from(size).is_ok())

@@ -92,10 +92,6 @@ impl Tail {
         }
     }
 
-    pub(crate) fn clear(&mut self) {
-        self.batches = VecDeque::new();
-    }
-
     /// Whole batches from the one that holds `from` on, of which all end at or below `upper_bound`; `None`
     /// where that one is not here.
     pub(crate) fn read(

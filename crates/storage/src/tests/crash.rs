@@ -1,0 +1,362 @@
+//! What is left of a log after a crash: everything that was synced, and of the rest a beginning.
+
+use dohle_configs::TopicConfig;
+use dohle_records::Batch;
+use dohle_types::{LeaderEpoch, Offset, Rng};
+
+use super::disk::Disk;
+use super::node::{DIR, Node, Producer, batch, batch_of, now};
+use crate::disk::FilePath;
+use crate::{OpenError, Opening, Origin};
+
+fn config() -> TopicConfig {
+    TopicConfig { segment_bytes: 2000, index_interval_bytes: 300, ..TopicConfig::default() }
+}
+
+/// Checks that the log on `disk` has everything below `durable`, and else a beginning of what `node` appended;
+/// then that it can be appended to, and opened again.
+fn check_recovered(
+    node: &Node,
+    expected: &[Batch],
+    disk: Disk,
+    opening: Opening,
+    durable: Offset,
+    case: &str,
+) {
+    let mut again = node.reopen(disk, opening).unwrap_or_else(|error| panic!("{case}: {error}"));
+    let end = again.log.end_offset();
+    assert!(end >= durable, "{case}: ends at {end}, but {durable} was durable");
+    assert_eq!(again.log.durable_offset(), end);
+    let read = again.read_all(again.log.start_offset());
+    assert_eq!(read, expected[..read.len()], "{case}");
+    let producers =
+        |log: &crate::Log| log.producers().map(|(id, state)| (id, state.epoch)).collect::<Vec<_>>();
+    let last_epoch = read.last().map_or(LeaderEpoch::NONE, |batch| batch.header().partition_leader_epoch);
+    assert_eq!(again.log.latest_epoch(), last_epoch, "{case}");
+    // A producer's next batch follows; its last one is recognised.
+    let last_of_producer = read.iter().rev().find(|batch| batch.header().has_producer_id());
+    if let Some(last) = last_of_producer {
+        let header = last.header();
+        let (id, epoch) = (header.producer_id.0, header.producer_epoch.0);
+        let sequence = header.last_sequence().plus(1).0;
+        let next = batch_of(Producer { id, epoch, sequence }, &[5], 20);
+        let duplicate = again.append(as_sent(last)).unwrap();
+        assert!(duplicate.duplicate && duplicate.first_offset == header.base_offset, "{case}");
+        assert_eq!(again.append(next).unwrap().first_offset, end, "{case}");
+    } else {
+        assert_eq!(again.append(batch(&[5], 20)).unwrap().first_offset, end, "{case}");
+    }
+    again.sync();
+    let after = again.log.end_offset();
+    let opening = Opening { recovery_point: Some(after), ..again.opening() };
+    let twice =
+        again.reopen(again.disk.crash_after(0, 0), opening).unwrap_or_else(|error| panic!("{case}: {error}"));
+    assert_eq!(twice.log.end_offset(), after, "{case}");
+    assert_eq!(producers(&twice.log), producers(&again.log), "{case}");
+}
+
+/// The batch as its producer sent it.
+fn as_sent(batch: &Batch) -> bytes::Bytes {
+    let mut bytes = batch.bytes().to_vec();
+    dohle_records::patch::assign_offset(&mut bytes, Offset(0), LeaderEpoch(-1)).unwrap();
+    bytes.into()
+}
+
+/// A log with some history: producers, epochs, rolls, and syncs of which the last is not the end.
+fn random_node(rng: &mut Rng) -> Node {
+    let mut node = Node::new(config());
+    let mut sequences = [0_i32; 3];
+    for _ in 0..rng.below(40) + 1 {
+        let count = rng.below(4) + 1;
+        let timestamps: Vec<i64> =
+            (0..count).map(|_| 1_000_000 + i64::try_from(rng.below(1000)).unwrap()).collect();
+        let padding =
+            usize::try_from(if rng.chance(1, 8) { rng.below(1200) } else { rng.below(120) }).unwrap();
+        let padding = padding / timestamps.len();
+        let id = usize::try_from(rng.below(4)).unwrap();
+        let bytes = match sequences.get_mut(id) {
+            Some(sequence) => {
+                let producer = Producer { id: i64::try_from(id).unwrap(), epoch: 0, sequence: *sequence };
+                *sequence += i32::try_from(count).unwrap();
+                batch_of(producer, &timestamps, padding)
+            }
+            None => batch(&timestamps, padding),
+        };
+        if rng.chance(1, 10) {
+            node.epoch = LeaderEpoch(node.epoch.0 + 1);
+        }
+        node.append_at(now(0), bytes, Origin::Client { zstd_allowed: true }).unwrap();
+        if rng.chance(1, 5) {
+            node.sync();
+        }
+    }
+    node
+}
+
+/// A recovery point as the checkpoint may have it: it lags behind what is durable.
+fn recovery_point(rng: &mut Rng, durable: Offset) -> Option<Offset> {
+    if rng.chance(1, 4) {
+        None
+    } else {
+        Some(Offset(i64::try_from(rng.below(durable.0.unsigned_abs() + 1)).unwrap()))
+    }
+}
+
+#[test]
+fn a_kill_at_any_byte_leaves_a_beginning_with_everything_that_was_synced() {
+    let mut node = Node::new(TopicConfig { segment_bytes: 400, ..config() });
+    for sequence in 0..3 {
+        node.append(batch_of(Producer { id: 1, epoch: 0, sequence }, &[5], 10)).unwrap();
+    }
+    node.sync();
+    for sequence in 3..9 {
+        node.epoch = LeaderEpoch(sequence);
+        node.append(batch_of(Producer { id: 1, epoch: 0, sequence }, &[5], 10)).unwrap();
+    }
+    let expected = node.read_all(Offset(0));
+    let durable = node.log.durable_offset();
+    for count in 0..=node.disk.pending().len() {
+        let bytes = match node.disk.pending().get(count) {
+            Some(crate::disk::Op::Write { data, .. }) => data.len(),
+            _ => 0,
+        };
+        for bytes in 0..=bytes {
+            let disk = node.disk.crash_after(count, bytes);
+            let opening = Opening { recovery_point: Some(Offset(2)), ..node.opening() };
+            check_recovered(
+                &node,
+                &expected,
+                disk,
+                opening,
+                durable,
+                &format!("after {count} and {bytes} bytes"),
+            );
+        }
+    }
+}
+
+#[test]
+fn a_kill_leaves_a_beginning_with_everything_that_was_synced() {
+    for seed in 0..150 {
+        let mut rng = Rng::from_seed(seed);
+        let mut node = random_node(&mut rng);
+        let expected = node.read_all(Offset(0));
+        for _ in 0..4 {
+            let count = usize::try_from(rng.below(node.disk.pending().len() as u64 + 1)).unwrap();
+            let bytes = usize::try_from(rng.below(200)).unwrap();
+            let disk = node.disk.crash_after(count, bytes);
+            let durable = node.log.durable_offset();
+            let opening = Opening { recovery_point: recovery_point(&mut rng, durable), ..node.opening() };
+            check_recovered(
+                &node,
+                &expected,
+                disk,
+                opening,
+                durable,
+                &format!("seed {seed}, {count} and {bytes}"),
+            );
+        }
+    }
+}
+
+#[test]
+fn a_power_loss_that_takes_any_sectors_leaves_a_beginning_with_everything_that_was_synced() {
+    for seed in 0..300 {
+        let mut rng = Rng::from_seed(seed);
+        let mut node = random_node(&mut rng);
+        let expected = node.read_all(Offset(0));
+        for round in 0..4 {
+            let disk = node.disk.crash_losing_sectors(&mut rng);
+            let durable = node.log.durable_offset();
+            let opening = Opening { recovery_point: recovery_point(&mut rng, durable), ..node.opening() };
+            check_recovered(&node, &expected, disk, opening, durable, &format!("seed {seed}, round {round}"));
+        }
+    }
+}
+
+#[test]
+fn recovery_may_be_killed_too() {
+    for seed in 0..60 {
+        let mut rng = Rng::from_seed(seed);
+        let mut node = random_node(&mut rng);
+        let expected = node.read_all(Offset(0));
+        let durable = node.log.durable_offset();
+        let mut disk = node.disk.crash_losing_sectors(&mut rng);
+        for steps in 0..12 {
+            let opening = node.opening();
+            let mut left = steps * 3;
+            let mut killed = disk.clone();
+            let result = crate::disk::drive(&mut crate::OpenLog::new(opening), |step| {
+                left -= 1;
+                if left < 0 {
+                    let (operation, path, reason) = ("read", "".into(), "killed".to_owned());
+                    return Err(crate::disk::DiskError { operation, path, reason });
+                }
+                Ok(killed.perform(step))
+            });
+            disk = killed.crash_losing_sectors(&mut rng);
+            if result.is_ok() {
+                break;
+            }
+        }
+        check_recovered(&node, &expected, disk, node.opening(), durable, &format!("seed {seed}"));
+    }
+}
+
+/// A log of ten batches in three segments, all of it durable, and its disk.
+fn durable_node() -> Node {
+    let mut node = Node::new(TopicConfig { segment_bytes: 800, ..config() });
+    for sequence in 0..10 {
+        node.append(batch_of(Producer { id: 1, epoch: 0, sequence }, &[5], 100)).unwrap();
+    }
+    node.sync();
+    node
+}
+
+fn logs(disk: &Disk) -> Vec<FilePath> {
+    disk.files.keys().filter(|path| path.ends_with(".log")).cloned().collect()
+}
+
+#[test]
+fn a_flipped_bit_is_never_repaired_by_truncation_unless_it_is_at_the_very_end() {
+    let node = durable_node();
+    let end = node.log.end_offset();
+    let logs = logs(&node.disk);
+    let (last, mut refused, mut cut) = (logs.last().unwrap(), 0, 0);
+    for path in &logs {
+        for at in (0..node.disk.files[path].len()).step_by(3) {
+            let mut disk = node.disk.clone();
+            disk.files.get_mut(path).unwrap()[at] ^= 1 << (at % 8);
+            let before = disk.files.clone();
+            for recovery_point in [Offset(0), end] {
+                let opening = Opening { recovery_point: Some(recovery_point), ..node.opening() };
+                match node.reopen(disk.clone(), opening) {
+                    Err(OpenError::Damaged { path: damaged, .. }) => {
+                        assert_eq!(damaged, *path, "byte {at}");
+                        refused += 1;
+                    }
+                    Err(other) => panic!("{path} byte {at}: {other}"),
+                    // Below the segment of the recovery point nothing is read; leader epochs no CRC covers.
+                    Ok(again) if recovery_point == end && path != last => {
+                        assert_eq!(again.log.end_offset(), end);
+                    }
+                    Ok(again) if again.log.end_offset() == end => {
+                        let epoch_bytes = [12, 13, 14, 15];
+                        let position = position_in_batch(&before[path], at);
+                        assert!(
+                            epoch_bytes.contains(&position),
+                            "{path} byte {at} of the file is {position}"
+                        );
+                    }
+                    Ok(again) => {
+                        assert_eq!((path, again.log.end_offset()), (last, Offset(end.0 - 1)), "byte {at}");
+                        assert_eq!(recovery_point, Offset(0));
+                        cut += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(refused > 300 && cut > 10, "{refused} refused, {cut} cut");
+}
+
+/// Where in its batch byte `at` of a file is, all batches being of the same size.
+fn position_in_batch(file: &[u8], at: usize) -> usize {
+    let size = batch_of(Producer { id: 1, epoch: 0, sequence: 1 }, &[5], 100).len();
+    assert_eq!(file.len() % size, 0);
+    at % size
+}
+
+#[test]
+fn lost_records_below_the_recovery_point_are_reported() {
+    let node = durable_node();
+    let check = |change: fn(&mut Disk), recovery_point: i64, expected: Result<i64, &str>| {
+        let mut disk = node.disk.clone();
+        change(&mut disk);
+        let opening = Opening { recovery_point: Some(Offset(recovery_point)), ..node.opening() };
+        match (node.reopen(disk, opening), expected) {
+            (Ok(again), Ok(end)) => assert_eq!(again.log.end_offset(), Offset(end)),
+            (Err(error), Err(text)) => assert!(error.to_string().contains(text), "{error}"),
+            (Ok(again), Err(text)) => panic!("ends at {}, not {text}", again.log.end_offset()),
+            (Err(error), Ok(end)) => panic!("{error}, not {end}"),
+        }
+    };
+    let cut_last: fn(&mut Disk) = |disk| {
+        let path = logs(disk).pop().unwrap();
+        disk.files.get_mut(&path).unwrap().pop();
+    };
+    let remove_last: fn(&mut Disk) = |disk| {
+        let path = logs(disk).pop().unwrap();
+        disk.files.remove(&path);
+    };
+    let cut_first: fn(&mut Disk) = |disk| {
+        let path = logs(disk).remove(0);
+        disk.files.get_mut(&path).unwrap().pop();
+    };
+    let remove_middle: fn(&mut Disk) = |disk| {
+        let path = logs(disk).remove(1);
+        disk.files.remove(&path);
+    };
+    check(|_| (), 10, Ok(10));
+    check(cut_last, 9, Ok(9));
+    check(cut_last, 10, Err("where offset 9 should be"));
+    check(remove_last, 8, Ok(8));
+    check(remove_last, 9, Err("durable up to offset 9"));
+    check(cut_first, 3, Ok(3));
+    check(cut_first, 4, Ok(10));
+    check(remove_middle, 3, Ok(4));
+    check(remove_middle, 5, Err("are missing"));
+}
+
+#[test]
+fn zeros_behind_the_end_are_cut_off() {
+    let node = durable_node();
+    let mut disk = node.disk.clone();
+    let path = logs(&disk).pop().unwrap();
+    let length = disk.files[&path].len();
+    disk.files.get_mut(&path).unwrap().resize(length + 3_000_000, 0);
+    let opening = Opening { recovery_point: Some(Offset(10)), ..node.opening() };
+    let again = node.reopen(disk, opening).unwrap();
+    assert_eq!((again.log.end_offset(), again.disk.files[&path].len()), (Offset(10), length));
+}
+
+#[test]
+fn the_epochs_are_read_from_the_batches_where_their_file_is_spoiled() {
+    let mut node = Node::new(config());
+    for epoch in [0, 0, 2, 2, 5] {
+        node.epoch = LeaderEpoch(epoch);
+        node.append(batch(&[5], 900)).unwrap();
+    }
+    node.sync();
+    for (clean, content) in [(false, None), (false, Some("")), (true, Some("0\n1\n")), (true, None)] {
+        let mut disk = node.disk.clone();
+        let path: FilePath = format!("{DIR}/leader-epoch-checkpoint").into();
+        match content {
+            Some(content) => disk.files.insert(path, content.into()),
+            None => disk.files.remove(&path),
+        };
+        let opening = Opening { clean, recovery_point: Some(Offset(5)), ..node.opening() };
+        let again = node.reopen(disk, opening).unwrap();
+        assert_eq!(again.log.epoch_end_offset(LeaderEpoch(0)), (LeaderEpoch(0), Offset(2)));
+        assert_eq!(again.log.epoch_end_offset(LeaderEpoch(2)), (LeaderEpoch(2), Offset(4)));
+    }
+}
+
+#[test]
+fn leftovers_are_tidied_away_and_completed_swaps_put_in_place() {
+    let mut node = durable_node();
+    let expected = node.read_all(Offset(0));
+    let mut disk = node.disk.clone();
+    let logs = logs(&disk);
+    for name in ["00000000000000000004.log.deleted", "x.cleaned", "00000000000000000099.index", "y.tmp"] {
+        disk.files.insert(format!("{DIR}/{name}").into(), b"leftover".to_vec());
+    }
+    // Compaction made one segment of the first two.
+    let merged = [disk.files[&logs[0]].clone(), disk.files[&logs[1]].clone()].concat();
+    disk.files.insert(format!("{}.swap", logs[0]).into(), merged);
+    let mut again = node.reopen(disk, node.opening()).unwrap();
+    assert_eq!(again.read_all(Offset(0)), expected);
+    assert_eq!(again.log.segments().count(), logs.len() - 1);
+    let names: Vec<&FilePath> = again.disk.files.keys().filter(|path| path.len() != DIR.len() + 25).collect();
+    assert!(!names.iter().any(|name| name.ends_with("tmp") || name.contains(".log.")), "{names:?}");
+}

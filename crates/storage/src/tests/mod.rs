@@ -1,0 +1,6 @@
+//! Tests of the log as a whole, on a disk in memory.
+
+mod crash;
+mod disk;
+mod log;
+mod node;
