@@ -25,9 +25,9 @@ pub struct SupportedFeature {
 pub const SUPPORTED_FEATURES: &[SupportedFeature] =
     &[SupportedFeature { name: "metadata.version", min_level: 7, max_level: 30 }];
 
-/// Whether this version serves the feature.
-pub(crate) fn is_supported_feature(name: &str) -> bool {
-    SUPPORTED_FEATURES.iter().any(|feature| feature.name == name)
+/// The feature of this name, if this version serves it.
+pub(crate) fn supported_feature(name: &str) -> Option<&'static SupportedFeature> {
+    SUPPORTED_FEATURES.iter().find(|feature| feature.name == name)
 }
 
 /// What the log lacks when a controller begins to write to it, to be appended as one atomic batch: the levels of all

@@ -11,6 +11,10 @@ use crate::image::{BrokerEndpoint, PartitionImage};
 use crate::ledger::Controller;
 use crate::record::MetadataRecord;
 
+/// `LeaderRecoveryState` in records.
+const RECOVERED: i8 = 0;
+const UNCHANGED: i8 = -1;
+
 /// What a broker tells of itself when it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerRegistration {
@@ -101,7 +105,9 @@ fn elect(partition: &PartitionImage, broker: BrokerId) -> Option<PartitionChange
     if !no_other_leads || !partition.replicas.contains(&broker) {
         return None;
     }
-    let elected = PartitionChangeRecord { leader: broker.0, ..Default::default() };
+    // Opening the log has recovered it; there is nobody else to recover from (KIP-704).
+    let leader_recovery_state = if partition.leader_is_recovering { RECOVERED } else { UNCHANGED };
+    let elected = PartitionChangeRecord { leader: broker.0, leader_recovery_state, ..Default::default() };
     if partition.isr.contains(&broker) {
         return Some(elected);
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use dohle_configs::{AlterOp, BrokerConfig, ConfigError, Target, apply_alter_op, validate_configs};
 use dohle_ledger::Outcome;
 use dohle_protocol::messages::alter_configs_response::AlterConfigsResourceResponse as ReplaceResponse;
-use dohle_protocol::messages::incremental_alter_configs_request::AlterConfigsResource;
+use dohle_protocol::messages::incremental_alter_configs_request::AlterableConfig;
 use dohle_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use dohle_protocol::messages::{
     AlterConfigsRequest, AlterConfigsResponse, ConfigRecord, IncrementalAlterConfigsRequest,
@@ -83,8 +83,11 @@ impl AlterConfigsError {
     }
 }
 
-/// One config of a resource with what to do; `None` as value deletes it.
+/// One config of a resource with its new value; `None` goes back to what is inherited.
 type Change = (Str, Option<Str>);
+
+/// A resource as the wire names it, with what came of its changes.
+type Altered = (i8, Str, Result<(), AlterConfigsError>);
 
 impl Controller {
     /// Changes single configs of topics and brokers.
@@ -94,37 +97,20 @@ impl Controller {
         config: &BrokerConfig,
         request: &IncrementalAlterConfigsRequest,
     ) -> Outcome<MetadataRecord, IncrementalAlterConfigsResponse> {
-        let resources: BTreeMap<(i8, Str), &AlterConfigsResource> = request
-            .resources
-            .iter()
-            .map(|resource| ((resource.resource_type, resource.resource_name.clone()), resource))
-            .collect();
-        let keys: Vec<_> = request
-            .resources
-            .iter()
-            .map(|resource| (resource.resource_type, resource.resource_name.clone()))
-            .collect();
-        let (mut records, results) = self.alter(config, &keys, |resource, key| {
-            let asked = resources.get(key).map(|asked| &*asked.configs).unwrap_or_default();
-            check_distinct(asked.iter().map(|change| &change.name))?;
-            let current = self.overrides(resource);
-            let changes = asked.iter().map(|change| {
-                let op = AlterOp::from_code(change.config_operation)
-                    .ok_or(AlterConfigsError::UnknownOperation(change.config_operation))?;
-                if op != AlterOp::Delete && change.value.is_none() {
-                    return Err(AlterConfigsError::NullValue(change.name.clone()));
-                }
-                let own = current.get(&*change.name).copied();
-                let value =
-                    apply_alter_op(target(resource)?, &change.name, own, op, change.value.as_deref())?;
-                Ok((change.name.clone(), value.map(Str::from)))
+        let resources = distinct(&request.resources, |asked| (asked.resource_type, &asked.resource_name))
+            .into_iter()
+            .map(|(asked, is_duplicate)| {
+                (asked.resource_type, &asked.resource_name, is_duplicate, &*asked.configs)
             });
-            changes.collect()
+        let Outcome { mut records, reply } = self.alter(config, resources, |resource, configs| {
+            let current = self.overrides(resource);
+            check_distinct(configs, |change| &change.name)?;
+            configs.iter().map(|change| altered_value(resource, &current, change)).collect()
         });
         if request.validate_only {
             records.clear();
         }
-        let responses = results.into_iter().map(|((resource_type, resource_name), result)| {
+        let responses = reply.into_iter().map(|(resource_type, resource_name, result)| {
             let (error_code, error_message) = on_wire(result);
             AlterConfigsResourceResponse { error_code, error_message, resource_type, resource_name }
         });
@@ -139,22 +125,16 @@ impl Controller {
         config: &BrokerConfig,
         request: &AlterConfigsRequest,
     ) -> Outcome<MetadataRecord, AlterConfigsResponse> {
-        let resources: BTreeMap<(i8, Str), _> = request
-            .resources
-            .iter()
-            .map(|resource| ((resource.resource_type, resource.resource_name.clone()), resource))
-            .collect();
-        let keys: Vec<_> = request
-            .resources
-            .iter()
-            .map(|resource| (resource.resource_type, resource.resource_name.clone()))
-            .collect();
-        let (mut records, results) = self.alter(config, &keys, |resource, key| {
-            let asked = resources.get(key).map(|asked| &*asked.configs).unwrap_or_default();
-            check_distinct(asked.iter().map(|config| &config.name))?;
+        let resources = distinct(&request.resources, |asked| (asked.resource_type, &asked.resource_name))
+            .into_iter()
+            .map(|(asked, is_duplicate)| {
+                (asked.resource_type, &asked.resource_name, is_duplicate, &*asked.configs)
+            });
+        let Outcome { mut records, reply } = self.alter(config, resources, |resource, configs| {
+            check_distinct(configs, |config| &config.name)?;
             let mut changes: BTreeMap<Str, Option<Str>> =
                 self.overrides(resource).into_keys().map(|name| (name.into(), None)).collect();
-            for config in asked {
+            for config in configs {
                 let null = || AlterConfigsError::NullValue(config.name.clone());
                 changes.insert(config.name.clone(), Some(config.value.clone().ok_or_else(null)?));
             }
@@ -163,7 +143,7 @@ impl Controller {
         if request.validate_only {
             records.clear();
         }
-        let responses = results.into_iter().map(|((resource_type, resource_name), result)| {
+        let responses = reply.into_iter().map(|(resource_type, resource_name, result)| {
             let (error_code, error_message) = on_wire(result);
             ReplaceResponse { error_code, error_message, resource_type, resource_name }
         });
@@ -171,38 +151,32 @@ impl Controller {
         Outcome { records, reply }
     }
 
-    /// What both APIs share: `changes` tells what the request wants of one resource.
-    #[expect(clippy::type_complexity, reason = "two values that only the callers above take apart")]
-    fn alter(
+    /// What both APIs share. `resources` are those of the request, each once, with whether it stands there more than
+    /// once and its configs; `changes` tells what these mean for a resource that is there.
+    fn alter<'a, C: 'a>(
         &self,
         config: &BrokerConfig,
-        keys: &[(i8, Str)],
-        changes: impl Fn(&ConfigResource, &(i8, Str)) -> Result<Vec<Change>, AlterConfigsError>,
-    ) -> (Vec<MetadataRecord>, Vec<((i8, Str), Result<(), AlterConfigsError>)>) {
-        let mut records = Vec::new();
-        let mut results = Vec::new();
-        for (key, is_duplicate) in distinct(keys.iter()) {
+        resources: impl Iterator<Item = (i8, &'a Str, bool, &'a [C])>,
+        changes: impl Fn(&ConfigResource, &'a [C]) -> Result<Vec<Change>, AlterConfigsError>,
+    ) -> Outcome<MetadataRecord, Vec<Altered>> {
+        let mut outcome = Outcome::reply(Vec::new());
+        for (resource_type, name, is_duplicate, configs) in resources {
             let altered = if is_duplicate {
                 Err(AlterConfigsError::DuplicateResource)
             } else {
-                self.resource(key.0, &key.1)
-                    .and_then(|resource| self.altered(config, &resource, changes(&resource, &key)?))
+                self.resource(resource_type, name)
+                    .and_then(|resource| self.altered(config, &resource, changes(&resource, configs)?))
             };
-            results.push((
-                key,
-                match altered {
-                    Ok(altered) if records.len() + altered.len() > RECORDS_PER_REQUEST_MAX => {
-                        Err(AlterConfigsError::RequestTooLarge)
-                    }
-                    Ok(altered) => {
-                        records.extend(altered);
-                        Ok(())
-                    }
-                    Err(error) => Err(error),
-                },
-            ));
+            let result = altered.and_then(|altered| {
+                if outcome.records.len() + altered.len() > RECORDS_PER_REQUEST_MAX {
+                    return Err(AlterConfigsError::RequestTooLarge);
+                }
+                outcome.records.extend(altered);
+                Ok(())
+            });
+            outcome.reply.push((resource_type, name.clone(), result));
         }
-        (records, results)
+        outcome
     }
 
     /// The resource of these names, if it is there.
@@ -271,11 +245,26 @@ const fn target(resource: &ConfigResource) -> Result<Target, AlterConfigsError> 
     }
 }
 
-fn check_distinct<'a>(names: impl Iterator<Item = &'a Str> + Clone) -> Result<(), AlterConfigsError> {
-    match distinct(names).into_iter().find(|(_, is_duplicate)| *is_duplicate) {
-        Some((name, _)) => Err(AlterConfigsError::DuplicateConfig(name)),
+fn check_distinct<'a, C>(configs: &'a [C], name: impl Fn(&'a C) -> &'a Str) -> Result<(), AlterConfigsError> {
+    match distinct(configs, &name).into_iter().find(|(_, is_duplicate)| *is_duplicate) {
+        Some((config, _)) => Err(AlterConfigsError::DuplicateConfig(name(config).clone())),
         None => Ok(()),
     }
+}
+
+fn altered_value(
+    resource: &ConfigResource,
+    current: &BTreeMap<&str, &str>,
+    change: &AlterableConfig,
+) -> Result<Change, AlterConfigsError> {
+    let op = AlterOp::from_code(change.config_operation)
+        .ok_or(AlterConfigsError::UnknownOperation(change.config_operation))?;
+    if op != AlterOp::Delete && change.value.is_none() {
+        return Err(AlterConfigsError::NullValue(change.name.clone()));
+    }
+    let own = current.get(&*change.name).copied();
+    let value = apply_alter_op(target(resource)?, &change.name, own, op, change.value.as_deref())?;
+    Ok((change.name.clone(), value.map(Str::from)))
 }
 
 fn on_wire(result: Result<(), AlterConfigsError>) -> (i16, Option<Str>) {

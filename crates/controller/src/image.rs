@@ -10,7 +10,7 @@ use std::sync::Arc;
 use dohle_types::{BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerId, Str, TopicId};
 use uuid::Uuid;
 
-use crate::bootstrap::is_supported_feature;
+use crate::bootstrap::supported_feature;
 use crate::resource::ConfigResource;
 
 /// The values that a topic or broker sets for itself, by name of the config.
@@ -192,7 +192,7 @@ impl MetadataImage {
         self.features
             .iter()
             .map(|(name, &level)| (&**name, level))
-            .filter(|(name, _)| is_supported_feature(name))
+            .filter(|(name, _)| supported_feature(name).is_some())
     }
 
     /// The first producer id that was not given to any broker yet.

@@ -45,15 +45,13 @@ impl Controller {
     }
 }
 
-/// The names of a request, each once, in order, with whether it stands there more than once.
-pub(crate) fn distinct<'a, T: Ord + Clone + 'a>(
-    names: impl Iterator<Item = &'a T> + Clone,
-) -> Vec<(T, bool)> {
-    let mut counts: BTreeMap<&T, usize> = BTreeMap::new();
-    for name in names.clone() {
-        *counts.entry(name).or_default() += 1;
+/// The first of all items with the same key, in order, with whether there are others.
+pub(crate) fn distinct<'a, T, K: Ord>(items: &'a [T], key: impl Fn(&'a T) -> K) -> Vec<(&'a T, bool)> {
+    let mut counts: BTreeMap<K, usize> = BTreeMap::new();
+    for item in items {
+        *counts.entry(key(item)).or_default() += 1;
     }
-    names.filter_map(|name| counts.remove(name).map(|count| (name.clone(), count > 1))).collect()
+    items.iter().filter_map(|item| counts.remove(&key(item)).map(|count| (item, count > 1))).collect()
 }
 
 /// An error's text for the wire, which has no longer strings than [`STRING_LEN_MAX`].

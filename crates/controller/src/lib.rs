@@ -49,7 +49,7 @@ pub use dohle_ledger::Outcome;
 pub use image::{BrokerEndpoint, BrokerImage, ConfigOverrides, MetadataImage, PartitionImage, TopicImage};
 pub use ledger::{Controller, PARTITIONS_MAX, RECORDS_PER_REQUEST_MAX};
 pub use placement::PlacementError;
-pub use producer_ids::{ProducerIdBlock, ProducerIdsError};
+pub use producer_ids::{PRODUCER_ID_BLOCK_LEN, ProducerIdBlock, ProducerIdsError};
 pub use record::{MetadataRecord, RecordError};
 pub use replay::ReplayError;
 pub use resource::{ConfigResource, ConfigResourceError};

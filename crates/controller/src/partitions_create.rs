@@ -1,7 +1,5 @@
 //! CreatePartitions (key 37, versions 0-3): more partitions for topics that exist (KIP-195).
 
-use std::collections::BTreeMap;
-
 use dohle_ledger::Outcome;
 use dohle_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use dohle_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
@@ -73,14 +71,14 @@ impl Controller {
         rng: &mut Rng,
         request: &CreatePartitionsRequest,
     ) -> Outcome<MetadataRecord, CreatePartitionsResponse> {
-        let by_name: BTreeMap<&Str, &CreatePartitionsTopic> =
-            request.topics.iter().map(|topic| (&topic.name, topic)).collect();
         let mut records = Vec::new();
         let mut results = Vec::new();
-        for (name, is_duplicate) in distinct(request.topics.iter().map(|topic| &topic.name)) {
-            let added = match by_name.get(&name) {
-                Some(topic) if !is_duplicate => self.add_partitions(rng, topic, records.len()),
-                _ => Err(CreatePartitionsError::DuplicateName(name.clone())),
+        for (topic, is_duplicate) in distinct(&request.topics, |topic| &topic.name) {
+            let name = topic.name.clone();
+            let added = if is_duplicate {
+                Err(CreatePartitionsError::DuplicateName(name.clone()))
+            } else {
+                self.add_partitions(rng, topic, records.len())
             };
             results.push(match added {
                 Ok(added) => {

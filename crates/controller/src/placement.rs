@@ -46,14 +46,14 @@ pub(crate) fn place(
     if replicas == 0 {
         return Err(PlacementError::NotPositive);
     }
-    if replicas > image.brokers().len() {
-        let brokers = image.brokers().len();
-        return Err(PlacementError::TooFewBrokers { replicas: replication_factor, brokers });
-    }
     let (mut active, inactive): (Vec<&BrokerImage>, Vec<&BrokerImage>) =
         image.brokers().map(|broker| &**broker).partition(|broker| broker.is_active());
     if active.is_empty() {
         return Err(PlacementError::NoActiveBroker(replication_factor));
+    }
+    if replicas > image.brokers().len() {
+        let brokers = image.brokers().len();
+        return Err(PlacementError::TooFewBrokers { replicas: replication_factor, brokers });
     }
     stripe_racks(&mut active);
     let count = active.len();

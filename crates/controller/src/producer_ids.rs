@@ -8,7 +8,7 @@ use crate::ledger::Controller;
 use crate::record::MetadataRecord;
 
 /// How many producer ids a broker gets at a time (Kafka's `ProducerIdsBlock`).
-const BLOCK_LEN: i64 = 1000;
+pub const PRODUCER_ID_BLOCK_LEN: i64 = 1000;
 
 /// Consecutive producer ids that belong to one broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,9 +74,9 @@ impl Controller {
             Some(_) => {}
         }
         let first = self.image.next_producer_id();
-        if first.0 > i64::MAX - BLOCK_LEN {
+        if first.0 > i64::MAX - PRODUCER_ID_BLOCK_LEN {
             return Err(ProducerIdsError::Exhausted);
         }
-        Ok(ProducerIdBlock { first, len: BLOCK_LEN })
+        Ok(ProducerIdBlock { first, len: PRODUCER_ID_BLOCK_LEN })
     }
 }

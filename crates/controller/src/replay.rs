@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dohle_protocol::messages::{
-    BrokerRegistrationChangeRecord, ClearElrRecord, ConfigRecord, PartitionChangeRecord, PartitionRecord,
-    ProducerIdsRecord, RegisterBrokerRecord, TopicRecord,
+    BrokerRegistrationChangeRecord, ClearElrRecord, ConfigRecord, FeatureLevelRecord, PartitionChangeRecord,
+    PartitionRecord, ProducerIdsRecord, RegisterBrokerRecord, TopicRecord,
 };
 use dohle_types::{BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerId, TopicId};
 use uuid::Uuid;
 
+use crate::bootstrap::{SupportedFeature, supported_feature};
 use crate::image::{BrokerEndpoint, BrokerImage, MetadataImage, PartitionImage, TopicImage};
 use crate::record::MetadataRecord;
 use crate::resource::{ConfigResource, ConfigResourceError};
@@ -56,6 +57,17 @@ pub enum ReplayError {
     /// A config of nothing known.
     #[error("a ConfigRecord is about an unknown resource: {0}")]
     UnknownConfigResource(#[from] ConfigResourceError),
+    /// The cluster is at a level of a feature that this version does not know.
+    #[error(
+        "the cluster is at {} {level}, and this version of Dohle knows levels {} to {}",
+        .feature.name, .feature.min_level, .feature.max_level
+    )]
+    UnsupportedFeatureLevel {
+        /// The feature, with the levels that are known.
+        feature: &'static SupportedFeature,
+        /// The level.
+        level: i16,
+    },
     /// Producer ids that were given away already.
     #[error("a ProducerIdsRecord goes back from {from} to {to}")]
     ProducerIdsGoBack {
@@ -110,13 +122,7 @@ impl MetadataImage {
             MetadataRecord::PartitionChange(record) => self.replay_partition_change(record)?,
             MetadataRecord::ClearElr(record) => self.replay_clear_elr(record),
             MetadataRecord::Config(record) => self.replay_config(record)?,
-            MetadataRecord::FeatureLevel(record) => {
-                let features = Arc::make_mut(&mut self.features);
-                match record.feature_level {
-                    0 => features.remove(&record.name),
-                    level => features.insert(record.name.clone(), level),
-                };
-            }
+            MetadataRecord::FeatureLevel(record) => self.replay_feature_level(record)?,
             MetadataRecord::ProducerIds(record) => self.replay_producer_ids(record)?,
             MetadataRecord::BeginTransaction(_) => {
                 if self.is_in_transaction() {
@@ -314,6 +320,21 @@ impl MetadataImage {
         if configs.is_empty() {
             all.remove(&resource);
         }
+        Ok(())
+    }
+
+    fn replay_feature_level(&mut self, record: &FeatureLevelRecord) -> Result<(), ReplayError> {
+        let (name, level) = (&record.name, record.feature_level);
+        if let Some(feature) = supported_feature(name)
+            && !(feature.min_level..=feature.max_level).contains(&level)
+        {
+            return Err(ReplayError::UnsupportedFeatureLevel { feature, level });
+        }
+        let features = Arc::make_mut(&mut self.features);
+        match level {
+            0 => features.remove(name),
+            level => features.insert(name.clone(), level),
+        };
         Ok(())
     }
 

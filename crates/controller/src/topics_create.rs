@@ -163,13 +163,12 @@ impl Controller {
         let mut creation = Creation::default();
         let is_too_large = partitions_asked_for(config, &request.topics) > RECORDS_PER_REQUEST_MAX;
         let mut topics = Vec::new();
-        let by_name: BTreeMap<&Str, &CreatableTopic> =
-            request.topics.iter().map(|topic| (&topic.name, topic)).collect();
-        for (name, is_duplicate) in distinct(request.topics.iter().map(|topic| &topic.name)) {
-            let created = match by_name.get(&name) {
-                _ if is_too_large => Err(CreateTopicError::RequestTooLarge),
-                Some(topic) if !is_duplicate => self.create_topic(config, rng, topic, &mut creation),
-                _ => Err(CreateTopicError::DuplicateName(name.clone())),
+        for (topic, is_duplicate) in distinct(&request.topics, |topic| &topic.name) {
+            let name = topic.name.clone();
+            let created = match (is_too_large, is_duplicate) {
+                (true, _) => Err(CreateTopicError::RequestTooLarge),
+                (_, true) => Err(CreateTopicError::DuplicateName(name.clone())),
+                _ => self.create_topic(config, rng, topic, &mut creation),
             };
             topics.push(created.unwrap_or_else(|error| CreatableTopicResult {
                 name,
@@ -315,8 +314,10 @@ impl Controller {
             _ => return Err(PlacementError::NotPositive.into()),
         };
         let count = usize::try_from(partition_count(config, topic)).unwrap_or(0);
-        if count == 0 {
-            return Err(CreateTopicError::InvalidPartitions(topic.num_partitions));
+        match count {
+            0 => return Err(CreateTopicError::InvalidPartitions(topic.num_partitions)),
+            1..=RECORDS_PER_REQUEST_MAX => {}
+            _ => return Err(CreateTopicError::RequestTooLarge),
         }
         Ok(placed_partitions(&self.image, rng, count, replication_factor)?)
     }

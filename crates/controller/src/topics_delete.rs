@@ -71,7 +71,8 @@ impl Controller {
         let asked: Vec<(Option<Str>, TopicId)> = by_name.chain(by_state).collect();
         let mut deleted = BTreeSet::new();
         let mut responses = Vec::new();
-        for ((name, id), is_duplicate) in distinct(asked.iter()) {
+        for (asked, is_duplicate) in distinct(&asked, |asked| asked) {
+            let (name, id) = asked.clone();
             let found = if !config.value(keys::DELETE_TOPIC_ENABLE) {
                 Err(DeleteTopicError::Disabled { old: version < 3 })
             } else {

@@ -1,0 +1,114 @@
+//! Whatever is asked, the image is what its records say, and what is counted is what there is.
+
+use dohle_protocol::messages::create_partitions_request::CreatePartitionsTopic;
+use dohle_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+use dohle_protocol::messages::{
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, IncrementalAlterConfigsRequest,
+};
+use dohle_types::{BrokerId, LeaderEpoch, Offset, Str};
+use proptest::prelude::*;
+
+use super::{Cluster, topic};
+use crate::MetadataImage;
+
+#[derive(Debug, Clone)]
+enum Request {
+    Create(Vec<String>),
+    Delete(Vec<Str>),
+    Add(Str, i32),
+    Alter(i8, Str, Str, i8, Option<Str>),
+    Restart(i32),
+    ProducerIds(i32),
+}
+
+fn topic_name() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(&["a", "b.c", "b_c", "d", "e/f", "__consumer_offsets"][..])
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let created = (topic_name(), -1..4_i32, -1..4_i32, prop::option::of("[0-9x]{1,3}")).prop_map(
+        |(name, partitions, replicas, retention)| {
+            let retention = retention.map(|value| format!(" retention.ms={value}")).unwrap_or_default();
+            format!("{name} partitions={partitions} rf={replicas}{retention}")
+        },
+    );
+    let config = prop::sample::select(&["retention.ms", "cleanup.policy", "log.cleaner.threads", "nope"][..]);
+    let value = prop::option::of(prop::sample::select(&["1", "compact", "compact,delete", "x"][..]));
+    let resource = prop_oneof![topic_name(), Just("1"), Just("")];
+    prop_oneof![
+        4 => prop::collection::vec(created, 0..4).prop_map(Request::Create),
+        2 => prop::collection::vec(topic_name().prop_map(Str::from), 0..3).prop_map(Request::Delete),
+        2 => (topic_name(), -1..8).prop_map(|(name, count)| Request::Add(name.into(), count)),
+        3 => (prop::sample::select(&[2_i8, 4, 32][..]), resource, config, 0..4_i8, value).prop_map(
+            |(kind, resource, config, op, value)| {
+                Request::Alter(kind, resource.into(), config.into(), op, value.map(Str::from))
+            }
+        ),
+        1 => (1..4).prop_map(Request::Restart),
+        1 => (1..4).prop_map(Request::ProducerIds),
+    ]
+}
+
+fn handle(cluster: &mut Cluster, request: Request) {
+    match request {
+        Request::Create(topics) => {
+            let topics = topics.iter().map(|text| topic(text)).collect();
+            let request = CreateTopicsRequest { topics, ..Default::default() };
+            let outcome =
+                cluster.controller.handle_create_topics(&cluster.config, &mut cluster.rng, &request);
+            cluster.run(outcome);
+        }
+        Request::Delete(topic_names) => {
+            let request = DeleteTopicsRequest { topic_names, ..Default::default() };
+            cluster.run(cluster.controller.handle_delete_topics(&cluster.config, 5, &request));
+        }
+        Request::Add(name, count) => {
+            let topics = vec![CreatePartitionsTopic { name, count, assignments: None }];
+            let request = CreatePartitionsRequest { topics, ..Default::default() };
+            let outcome = cluster.controller.handle_create_partitions(&mut cluster.rng, &request);
+            cluster.run(outcome);
+        }
+        Request::Alter(resource_type, resource_name, name, config_operation, value) => {
+            let configs = vec![AlterableConfig { name, config_operation, value }];
+            let resources = vec![AlterConfigsResource { resource_type, resource_name, configs }];
+            let request = IncrementalAlterConfigsRequest { resources, validate_only: false };
+            cluster.run(cluster.controller.handle_incremental_alter_configs(&cluster.config, &request));
+        }
+        Request::Restart(id) => cluster.register(id),
+        Request::ProducerIds(id) => {
+            let epoch = cluster.image().broker(BrokerId(id)).map_or(0, |broker| broker.epoch);
+            let _ = cluster.run(cluster.controller.handle_allocate_producer_ids(BrokerId(id), epoch));
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_image_is_what_the_log_says(requests in prop::collection::vec(request(), 0..40)) {
+        let mut cluster = Cluster::new();
+        for request in requests {
+            handle(&mut cluster, request);
+        }
+        let image = cluster.image();
+        let mut replayed = MetadataImage::default();
+        for (offset, record) in (0..).zip(&cluster.log) {
+            replayed.replay(record, Offset(offset), LeaderEpoch(1)).unwrap();
+        }
+        prop_assert_eq!(&replayed, image);
+
+        let partitions = image.topics().map(|topic| topic.partitions.len()).sum::<usize>();
+        prop_assert_eq!(image.partition_count(), partitions);
+        let with_dots = image.topics().filter(|topic| topic.name.contains(['.', '_'])).count();
+        prop_assert_eq!(image.topics_by_metric_name.len(), with_dots);
+        for topic in image.topics() {
+            prop_assert_eq!(image.topic_by_id(topic.id), Some(topic));
+            let numbers: Vec<i32> = topic.partitions.keys().map(|index| index.0).collect();
+            prop_assert_eq!(numbers, (0..).take(topic.partitions.len()).collect::<Vec<_>>());
+            for partition in topic.partitions.values() {
+                prop_assert!(partition.isr.contains(&partition.leader), "{:?}", partition);
+                prop_assert!(partition.isr.iter().all(|id| partition.replicas.contains(id)), "{:?}", partition);
+                prop_assert_eq!(partition.directories.len(), partition.replicas.len());
+            }
+        }
+    }
+}
