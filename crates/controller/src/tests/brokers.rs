@@ -94,7 +94,7 @@ fn fenced_brokers_follow_only_where_others_do_not_suffice() {
     cluster.run(Outcome { records: vec![FenceBrokerRecord { id: 2, epoch }.into()], reply: () });
     cluster.create(&["two partitions=2 rf=2", "three rf=3"]);
     let image = describe(cluster.image());
-    let partitions: Vec<&str> = image.lines().filter(|line| line.starts_with("  ")).collect();
+    let partitions: Vec<&str> = image.lines().filter(|line| line.starts_with("  ")).map(str::trim).collect();
     expect![[r#"
           0: leader 3 epoch 0, replicas [3, 1, 2], isr [3, 1]
           0: leader 3 epoch 0, replicas [3, 1], isr [3, 1]

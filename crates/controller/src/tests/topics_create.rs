@@ -2,7 +2,7 @@ use dohle_protocol::messages::CreateTopicsRequest;
 use expect_test::{Expect, expect};
 
 use super::{Cluster, describe, topic};
-use crate::MetadataRecord;
+use crate::{CreateTopicError, MetadataRecord};
 
 /// What one broker answers to topics that are asked for together, and what it has then.
 fn check(topics: &[&str], expected: Expect) {
@@ -248,4 +248,11 @@ fn nothing_is_created_without_a_broker() {
         t: INVALID_REPLICATION_FACTOR: Unable to replicate the partition 1 time(s): all brokers are fenced or shutting down; try again
         u: INVALID_REPLICA_ASSIGNMENT: The manual partition assignment includes broker 1, but no such broker is registered.
     "#]].assert_eq(&cluster.create(&["t", "u 0:1"]));
+}
+
+#[test]
+fn a_default_that_is_too_large_is_refused_before_anything_is_made() {
+    let mut cluster = Cluster::with("num.partitions=2000000000", 1);
+    let outcome = cluster.controller.handle_auto_create_topic(&cluster.config, &mut cluster.rng, "t");
+    assert_eq!(cluster.run(outcome), Err(CreateTopicError::RequestTooLarge));
 }
