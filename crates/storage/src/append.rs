@@ -127,7 +127,7 @@ impl Log {
         ops: &mut Vec<Op>,
     ) -> Result<Appended, AppendError> {
         let incoming = match origin {
-            Origin::Client { zstd_allowed } => self.from_client(now, records, zstd_allowed, codecs)?,
+            Origin::Client { zstd_allowed } => self.check_client_batch(now, records, zstd_allowed, codecs)?,
             Origin::Coordinator | Origin::RaftLeader => from_broker(&records, &mut codecs.decompressor)?,
         };
         if let Checked::Duplicate(batch) = self.check_producer(&incoming, origin)? {
@@ -147,7 +147,7 @@ impl Log {
         self.files.epochs_changed |= self.epochs.assign(epoch, self.end);
     }
 
-    fn from_client(
+    fn check_client_batch(
         &self,
         now: Now,
         records: Bytes,

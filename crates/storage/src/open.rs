@@ -24,6 +24,7 @@ use crate::segment::{
     Active, INDEX_SUFFIX, LOG_SUFFIX, SNAPSHOT_SUFFIX, Segment, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX, file,
     offset_in,
 };
+use crate::timestamp_lookup::is_right;
 use crate::walk::{Found, SegmentView, Walk};
 
 /// What is known of a log before its files are read.
@@ -233,7 +234,9 @@ impl Opener {
         let Some(epochs) = self.epochs(listing).await else { return Ok(false) };
         log.epochs = epochs;
         log.segments = self.sealed_segments(listing, sealed).await?;
-        if !self.believe_active(log, listing, base, length).await {
+        let is_complete = self.believe_active(log, listing, base, length).await
+            && self.opening.recovery_point.is_none_or(|durable| durable <= log.end);
+        if !is_complete {
             return Ok(false);
         }
         let from = self.load_producers(log, listing, log.end).await;
@@ -250,11 +253,22 @@ impl Opener {
         let last_entry = self.last_entry::<OffsetEntry>(base, INDEX_SUFFIX, segment.offset_entries).await;
         let last_time = self.last_entry::<TimeEntry>(base, TIME_INDEX_SUFFIX, segment.time_entries).await;
         let view = SegmentView::new(&self.opening.dir, &segment);
-        let mut first = Walk::new(&self.disk, &view);
-        let (Ok(first), Ok(mut walk)) = (first.next().await, start(&self.disk, &view, last_entry).await)
-        else {
-            return false;
+        let Ok(first) = Walk::new(&self.disk, &view).next().await else { return false };
+        let mut walk = match last_entry {
+            None => Walk::new(&self.disk, &view),
+            Some(entry) => match Walk::from_entry(&self.disk, &view, entry).await {
+                Ok(Some(walk)) => walk,
+                Ok(None) | Err(_) => return false,
+            },
         };
+        if let Some(last) = last_time {
+            let entry = view.find_offset(&self.disk, view.absolute(last.relative_offset)).await;
+            if !matches!(is_right(&self.disk, &view, entry, last).await, Ok(true)) {
+                return false;
+            }
+            segment.max_timestamp = last.timestamp;
+            segment.max_timestamp_offset = view.absolute(last.relative_offset);
+        }
         let mut end = base;
         loop {
             match walk.next().await {

@@ -7,6 +7,9 @@
 //!
 //! As in Kafka since KIP-360 a producer that the log does not know (any more) may begin with any sequence;
 //! UNKNOWN_PRODUCER_ID is never answered.
+//!
+//! Differs from Kafka: their number is bounded, so that a client that takes a new producer id for every batch
+//! cannot fill the memory within `producer.id.expiration.ms`.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -15,6 +18,8 @@ use dohle_types::{FastMap, Offset, ProducerEpoch, ProducerId, Sequence, Timestam
 
 /// Batches per producer that a repeated send is recognised by: the most that a client has in flight.
 const BATCHES_KEPT: usize = 5;
+/// Producers that a log knows at most. Beyond that it forgets those that have been silent for longest.
+const PRODUCERS_MAX: usize = 100_000;
 
 /// A batch that a producer appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -248,7 +253,7 @@ impl ProducerStates {
         if !batch.has_producer_id() {
             return;
         }
-        let state = self.producers.entry(batch.producer_id).or_insert_with(ProducerState::unknown);
+        let state = self.state_of(batch.producer_id);
         state.adopt_epoch(batch.producer_epoch);
         state.push(ProducerBatch {
             last_sequence: batch.last_sequence(),
@@ -264,7 +269,7 @@ impl ProducerStates {
 
     /// Takes note of a transaction marker that was appended: it ends the producer's open transaction.
     pub(crate) fn note_marker(&mut self, batch: &BatchHeader, coordinator_epoch: i32) {
-        let state = self.producers.entry(batch.producer_id).or_insert_with(ProducerState::unknown);
+        let state = self.state_of(batch.producer_id);
         state.adopt_epoch(batch.producer_epoch);
         state.coordinator_epoch = coordinator_epoch;
         state.last_timestamp = batch.max_timestamp;
@@ -295,9 +300,26 @@ impl ProducerStates {
         });
     }
 
+    /// What is known of a producer; where that is nothing, room is made for it.
+    fn state_of(&mut self, producer_id: ProducerId) -> &mut ProducerState {
+        if self.producers.len() >= PRODUCERS_MAX && !self.producers.contains_key(&producer_id) {
+            self.forget_silent();
+        }
+        self.producers.entry(producer_id).or_insert_with(ProducerState::unknown)
+    }
+
+    /// Forgets the tenth of the producers without an open transaction that wrote longest ago.
+    fn forget_silent(&mut self) {
+        let idle = self.iter().filter(|(_, state)| state.transaction_start.is_none());
+        let mut idle: Vec<_> = idle.map(|(producer_id, state)| (state.last_timestamp, producer_id)).collect();
+        idle.sort_unstable();
+        for (_, producer_id) in idle.iter().take(PRODUCERS_MAX / 10) {
+            self.producers.remove(producer_id);
+        }
+    }
+
     /// All producers, by id.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ProducerId, &ProducerState)> {
-        #[expect(clippy::iter_over_hash_type, reason = "what comes out is sorted")]
         let mut all: Vec<_> =
             self.producers.iter().map(|(&producer_id, state)| (producer_id, state)).collect();
         all.sort_unstable_by_key(|&(producer_id, _)| producer_id);
@@ -420,6 +442,19 @@ mod tests {
         states.note_marker(&marker(1, 121), 5);
         assert_eq!(states.check(&batch(1, 0, 1, 0), SequenceCheck::Full), Ok(Checked::New));
         assert!(states.check(&batch(1, 20, 1, 0), SequenceCheck::Full).is_err());
+    }
+
+    #[test]
+    fn the_most_silent_producers_are_forgotten_when_there_are_too_many() {
+        let mut states = ProducerStates::default();
+        for id in 0..=i64::try_from(PRODUCERS_MAX).expect("small") {
+            let mut header = batch(0, 0, 1, id);
+            header.producer_id = ProducerId(id);
+            states.note_data(&if id == 5 { transactional(header) } else { header });
+        }
+        let known: Vec<i64> = states.iter().map(|(id, _)| id.0).collect();
+        assert_eq!(known.len(), PRODUCERS_MAX / 10 * 9 + 1);
+        assert_eq!(known[..3], [5, 10_001, 10_002], "the one with an open transaction stays");
     }
 
     #[test]

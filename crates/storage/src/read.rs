@@ -123,18 +123,20 @@ impl Log {
         }
         let wanted = Wanted { from, upper_bound, max_bytes: max_bytes.min(COLD_READ_MAX), at_least_one };
         let first = self.segments.partition_point(|segment| segment.base <= from).saturating_sub(1);
-        let mut views = self.views(first);
-        if !self.config.cleanup_policy.compact {
-            // Only where compaction took the end of a segment away is the record after `from` in a later one.
-            views.truncate(1);
-        }
+        // Only where compaction took the end of a segment away is the record after `from` in a later one.
+        let views = self.views(first, if self.config.cleanup_policy.compact { usize::MAX } else { 1 });
         let hint = self.pending_entry(first, from);
         Ok(Read::Cold(ColdRead(Script::new(|disk| read_segments(disk, views, hint, wanted)))))
     }
 
-    /// The segments from index `first` on, as a job sees them.
-    pub(crate) fn views(&self, first: usize) -> Vec<SegmentView> {
-        self.segments.iter().skip(first).map(|segment| SegmentView::new(&self.dir, segment)).collect()
+    /// Up to `count` segments from index `first` on, as a job sees them.
+    pub(crate) fn views(&self, first: usize, count: usize) -> Vec<SegmentView> {
+        self.segments
+            .iter()
+            .skip(first)
+            .take(count)
+            .map(|segment| SegmentView::new(&self.dir, segment))
+            .collect()
     }
 
     /// The index entry that leads to `offset`, where it is not in the file yet.

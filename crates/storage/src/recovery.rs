@@ -16,6 +16,8 @@
 //!
 //! A batch of the last kind that holds 512 zeros of its own at the right place is taken for the one before.
 //! That takes a crash and a flipped bit at once, above the recovery point.
+//!
+//! Differs from Kafka: it cuts the log at the first batch that it cannot read, whatever follows.
 
 use bytes::Bytes;
 use dohle_records::{BatchHeader, HEADER_SIZE};

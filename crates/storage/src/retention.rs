@@ -3,6 +3,8 @@
 //! The start of the log moves at once. The files of the segments below it go later: not before the log start
 //! offset checkpoint says durably that they may (so that recovery can tell a deleted segment from a lost one),
 //! and not before `file.delete.delay.ms` has passed (so that reads that have begun can end).
+//!
+//! Differs from Kafka: files keep their names until they are removed, where Kafka renames them to `.deleted`.
 
 use std::time::Duration;
 

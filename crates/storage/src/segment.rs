@@ -29,7 +29,9 @@ pub(crate) fn file(dir: &str, offset: Offset, suffix: &str) -> FilePath {
 pub(crate) fn offset_in(name: &str, suffix: &str) -> Option<Offset> {
     let digits = name.strip_suffix(suffix)?;
     let is_offset = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    if is_offset { digits.parse().ok().map(Offset) } else { None }
+    let offset: i64 = digits.parse().ok().filter(|_| is_offset)?;
+    // So far up that the offset space could end within the segment is nothing but a strange name.
+    (offset <= i64::MAX >> 1).then_some(Offset(offset))
 }
 
 /// What is kept in memory of every segment.
@@ -192,7 +194,10 @@ impl Active {
 /// By how much this segment is rolled earlier than `segment.ms` says: drawn by lot, the log's name and the
 /// offset being the lot, so that it is the same whenever it is asked.
 fn jitter_ms(config: &TopicConfig, dir: &str, base: Offset) -> i64 {
-    let bound = config.segment_jitter_ms.min(config.segment_ms).max(0);
+    let bound = config.segment_jitter_ms.min(config.segment_ms);
+    if bound <= 0 {
+        return 0;
+    }
     let seed = dir.bytes().fold(base.0.cast_unsigned(), |seed, byte| {
         seed.rotate_left(7).wrapping_mul(0x0100_0000_01b3) ^ u64::from(byte)
     });

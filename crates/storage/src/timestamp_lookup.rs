@@ -4,7 +4,7 @@ use dohle_records::{Batch, Decompressor};
 use dohle_types::{LeaderEpoch, Offset, Timestamp};
 
 use crate::disk::{Answer, Job, Progress};
-use crate::index::TimeEntry;
+use crate::index::{OffsetEntry, TimeEntry};
 use crate::log::Log;
 use crate::read::{ReadError, start};
 use crate::script::{Disk, Script};
@@ -63,7 +63,7 @@ impl Log {
             .iter()
             .skip(first)
             .position(|segment| segment.max_timestamp >= timestamp && segment.size > 0)?;
-        let candidates = self.views(first + skipped);
+        let candidates = self.views(first + skipped, usize::MAX);
         let pending = self.active.time_index.find_pending(timestamp.0);
         let target = Target { timestamp, start: self.start, upper_bound };
         Some(FindTimestamp(Script::new(|disk| find(disk, candidates, pending, target))))
@@ -142,15 +142,25 @@ async fn start_at_time(
     let Some(hint) = hint else { return Ok(Walk::new(disk, segment)) };
     let offset = segment.absolute(hint.relative_offset);
     let entry = segment.find_offset(disk, offset).await;
-    let mut probe = start(disk, segment, entry).await?;
-    match probe.next_at(offset).await? {
-        Some(Found { header, .. })
-            if header.last_offset() == offset && header.max_timestamp == hint.timestamp =>
-        {
-            start(disk, segment, entry).await
-        }
-        _ => Ok(Walk::new(disk, segment)),
+    if is_right(disk, segment, entry, hint).await? {
+        start(disk, segment, entry).await
+    } else {
+        Ok(Walk::new(disk, segment))
     }
+}
+
+/// Whether an entry of the time index is true of the batch it names, to which `entry` leads.
+pub(crate) async fn is_right(
+    disk: &Disk,
+    segment: &SegmentView,
+    entry: Option<OffsetEntry>,
+    hint: TimeEntry,
+) -> Result<bool, ReadError> {
+    let offset = segment.absolute(hint.relative_offset);
+    let found = start(disk, segment, entry).await?.next_at(offset).await?;
+    Ok(found.is_some_and(|Found { header, .. }| {
+        header.last_offset() == offset && header.max_timestamp == hint.timestamp
+    }))
 }
 
 async fn find_in_batch(

@@ -309,6 +309,48 @@ fn lost_records_below_the_recovery_point_are_reported() {
 }
 
 #[test]
+fn whatever_the_files_hold_opening_them_ends_and_what_opens_can_be_used() {
+    let mut opened = 0;
+    for seed in 0..400 {
+        let mut rng = Rng::from_seed(seed);
+        let mut node = random_node(&mut rng);
+        if rng.chance(1, 2) {
+            node.close();
+        }
+        let mut disk = node.disk.clone();
+        let paths: Vec<FilePath> = disk.files.keys().cloned().collect();
+        for _ in 0..=rng.below(3) {
+            let path = &paths[usize::try_from(rng.below(paths.len() as u64)).unwrap()];
+            let Some(content) = disk.files.get_mut(path) else { continue };
+            let at = usize::try_from(rng.below(content.len() as u64 + 1)).unwrap();
+            match rng.below(6) {
+                0 => content.truncate(at),
+                1 => content.extend((0..rng.below(3000)).map(|_| rng.next_u64().to_be_bytes()[0])),
+                2 => content.iter_mut().skip(at).take(20).for_each(|byte| *byte = 0xff),
+                3 => content.iter_mut().skip(at).take(700).for_each(|byte| *byte = 0),
+                4 => content.iter_mut().skip(at).for_each(|byte| *byte = rng.next_u64().to_be_bytes()[0]),
+                _ => drop(disk.files.remove(path)),
+            }
+        }
+        let clean = rng.chance(1, 2);
+        let recovery_point = recovery_point(&mut rng, node.log.end_offset());
+        let Ok(mut again) = node.reopen(disk, Opening { clean, recovery_point, ..node.opening() }) else {
+            continue;
+        };
+        opened += 1;
+        for _ in 0..40 {
+            again.append(batch(&[1_000_500], 200)).unwrap();
+        }
+        let last = again.log.end_offset().plus(-1);
+        assert_eq!(again.read(last, 1).len(), 1, "seed {seed}");
+        again.close();
+        let clean = Opening { clean: true, ..again.opening() };
+        assert!(again.reopen(again.disk.clone(), clean).is_ok(), "seed {seed}");
+    }
+    assert!(opened > 100, "{opened}");
+}
+
+#[test]
 fn zeros_behind_the_end_are_cut_off() {
     let node = durable_node();
     let mut disk = node.disk.clone();

@@ -155,6 +155,33 @@ fn an_index_that_is_wrong_or_missing_costs_time_and_no_answer() {
 }
 
 #[test]
+fn an_index_that_is_partly_in_memory_is_searched_whole() {
+    let mut node = Node::new(TopicConfig { index_interval_bytes: 0, ..TopicConfig::default() });
+    for offset in 0..1000_i64 {
+        node.append(batch(&[1_000_000 + offset * 10], 10)).unwrap();
+    }
+    node.cool();
+    let mut opened: Option<Node> = None;
+    for state in ["growing", "closed", "opened again"] {
+        let node = opened.as_mut().unwrap_or(&mut node);
+        for offset in (0..1000).step_by(7) {
+            assert_eq!(node.read(Offset(offset), 1)[0].header().base_offset, Offset(offset), "{state}");
+            let job =
+                node.log.find_by_timestamp(Timestamp(1_000_000 + offset * 10 - 3), Offset(1000)).unwrap();
+            assert_eq!(
+                node.disk.run(job).unwrap().map(|found| found.offset),
+                Some(Offset(offset)),
+                "{state}"
+            );
+        }
+        node.close();
+        let opening = crate::Opening { clean: true, ..node.opening() };
+        let again = node.reopen(node.disk.clone(), opening).unwrap();
+        opened = Some(again);
+    }
+}
+
+#[test]
 fn a_segment_that_is_deleted_under_a_read_is_gone() {
     let mut node = forty_batches();
     node.cool();

@@ -164,7 +164,7 @@ pub(super) fn batch_of(producer: Producer, timestamps: &[i64], padding: usize) -
 pub(super) fn build(options: BatchOptions, timestamps: &[i64], padding: usize) -> Bytes {
     let mut builder = BatchBuilder::new(options);
     for (index, &timestamp) in timestamps.iter().enumerate() {
-        let value: Vec<u8> = (0..padding).map(|at| (at * 31 + index * 7 + 1) as u8 | 1).collect();
+        let value: Vec<u8> = (0..padding).map(|at| (at * 31 + index * 7 + 1).to_le_bytes()[0] | 1).collect();
         builder.append(Timestamp(timestamp), Some(b"key"), Some(&value), &[]).unwrap();
     }
     builder.build(&mut Compressor::default()).unwrap()
