@@ -17,7 +17,8 @@
 //! 6. Positions in a segment fit into 31 bits.
 //! 7. Recovery cuts off only what was never acknowledged as durable; damage to anything else is reported.
 //!
-//! Start reading at [`Log`], then `append.rs` and `read.rs`; how a log comes back is in `open.rs`.
+//! Start reading at [`Log`], then `append.rs` and `read.rs`; how a log comes back is in `open.rs` and
+//! `recovery.rs`.
 
 pub mod checkpoint;
 pub mod disk;
@@ -32,6 +33,7 @@ mod open;
 mod read;
 mod recovery;
 mod retention;
+mod scan;
 mod script;
 mod segment;
 mod tail;

@@ -18,7 +18,7 @@ use crate::log::Log;
 use crate::producer_snapshot;
 use crate::producer_state::ProducerStates;
 use crate::read::{ReadError, start};
-use crate::recovery::{Judgement, Scan, Scanned};
+use crate::scan::{Scan, Scanned};
 use crate::script::{Disk, Script};
 use crate::segment::{
     Active, INDEX_SUFFIX, LOG_SUFFIX, SNAPSHOT_SUFFIX, Segment, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX, file,
@@ -117,17 +117,18 @@ const LOG_LENGTH_MAX: u64 = i32::MAX as u64;
 /// More than a `partition.metadata` takes.
 const METADATA_MAX: usize = 1024;
 
-struct Opener {
-    disk: Disk,
-    opening: Opening,
+/// The job at work.
+pub(crate) struct Opener {
+    pub(crate) disk: Disk,
+    pub(crate) opening: Opening,
 }
 
 /// What the directory holds.
 #[derive(Default)]
-struct Listing {
+pub(crate) struct Listing {
     /// Base offset and length of the `.log` files, ascending.
-    logs: Vec<(Offset, u64)>,
-    snapshots: BTreeSet<Offset>,
+    pub(crate) logs: Vec<(Offset, u64)>,
+    pub(crate) snapshots: BTreeSet<Offset>,
     entries: Vec<Entry>,
 }
 
@@ -293,166 +294,9 @@ impl Opener {
         true
     }
 
-    /// Believes nothing from the segment of the recovery point on.
-    async fn recover(&self, log: &mut Log, listing: Listing) -> Result<(), OpenError> {
-        let recovery_point = self.opening.recovery_point.unwrap_or_default();
-        let first_scanned =
-            listing.logs.partition_point(|&(base, _)| base <= recovery_point).saturating_sub(1);
-        let (sealed, scanned) = listing.logs.split_at(first_scanned);
-        let scan_from = scanned.first().map_or(Offset::ZERO, |&(base, _)| base);
-
-        log.segments = self.sealed_segments(&listing, sealed).await?;
-        let epochs = self.epochs(&listing).await;
-        let has_epochs = epochs.is_some();
-        log.epochs = epochs.unwrap_or_default();
-        log.epochs.truncate_from_end(scan_from);
-        let from = self.load_producers(log, &listing, scan_from).await;
-        let first_base = listing.logs.first().map_or(scan_from, |&(base, _)| base);
-        let replay_from = if has_epochs { from } else { first_base.min(from) };
-        self.replay(log, replay_from, from, scan_from).await?;
-        for &offset in listing.snapshots.range(..=scan_from) {
-            log.snapshots.insert(offset);
-        }
-        for &offset in listing.snapshots.iter().filter(|&&offset| offset > scan_from) {
-            self.disk.apply(Op::Remove { path: file(&self.opening.dir, offset, SNAPSHOT_SUFFIX) }).await;
-        }
-        log.end = scan_from;
-        self.scan_segments(log, scanned, recovery_point).await?;
-        self.make_durable(log, scan_from).await;
-        Ok(())
-    }
-
-    /// Reads the segments from the recovery point's on, and cuts the log where it was torn.
-    async fn scan_segments(
-        &self,
-        log: &mut Log,
-        scanned: &[(Offset, u64)],
-        recovery_point: Offset,
-    ) -> Result<(), OpenError> {
-        let mut torn = false;
-        for (index, &(base, length)) in scanned.iter().enumerate() {
-            let is_first = index == 0;
-            let is_gap = base > log.end && !self.compacted();
-            if is_gap && !torn && log.end < recovery_point {
-                let path = file(&self.opening.dir, base, LOG_SUFFIX);
-                let reason = format!("the records before offset {base} are missing");
-                return Err(OpenError::Damaged { path, position: 0, offset: log.end, reason });
-            }
-            // What follows a torn end was not durable either. What begins before the end of the segment before
-            // it was cut off once already, and its removal was lost.
-            if !is_first && (torn || is_gap || base < log.end) {
-                torn |= is_gap;
-                self.remove_segment(base).await;
-                continue;
-            }
-            if !is_first {
-                self.seal(log).await;
-            }
-            let is_followed =
-                scanned.iter().skip(index + 1).any(|&(next, length)| length > 0 && next >= base);
-            torn = self.scan_segment(log, base, length, is_followed, recovery_point).await?;
-        }
-        if log.end < recovery_point {
-            let (path, position) = (log.active.log_path.clone(), u64::from(log.active_segment().size));
-            let reason = format!("the log ends there, but it was durable up to offset {recovery_point}");
-            return Err(OpenError::Damaged { path, position, offset: log.end, reason });
-        }
-        Ok(())
-    }
-
-    /// Reads one segment, which becomes the active one; whether its end was torn, and cut off.
-    async fn scan_segment(
-        &self,
-        log: &mut Log,
-        base: Offset,
-        length: u64,
-        is_followed: bool,
-        recovery_point: Offset,
-    ) -> Result<bool, OpenError> {
-        let Opening { dir, config, now, .. } = &self.opening;
-        for suffix in [INDEX_SUFFIX, TIME_INDEX_SUFFIX] {
-            self.disk.apply(Op::Remove { path: file(dir, base, suffix) }).await;
-        }
-        let path = file(dir, base, LOG_SUFFIX);
-        let mut segment = Segment::new(base, now.wall);
-        let mut active = Active::new(dir, base, now.wall);
-        active.is_file_created = true;
-        let mut scan = Scan::new(&self.disk, path.clone(), length, base.max(log.end), self.compacted());
-        let broken = loop {
-            match scan.next().await {
-                Scanned::Batch(header) => {
-                    let batch =
-                        if needs_records(&header) { scan.passed(&header).await } else { Bytes::new() };
-                    note(log, &header, &batch, Offset::ZERO);
-                    active.note(&mut segment, &header, config.index_interval_bytes);
-                    if active.index.is_write_due() || active.time_index.is_write_due() {
-                        for op in active.write_indexes(&mut segment, dir) {
-                            self.disk.apply(op).await;
-                        }
-                    }
-                }
-                Scanned::End => break None,
-                Scanned::Short(reason) => break Some((reason, true)),
-                Scanned::Invalid(reason) => break Some((reason, false)),
-            }
-        };
-        log.end = scan.expected;
-        let (position, offset) = (scan.position, scan.expected);
-        log.segments.push(segment);
-        log.active = active;
-        let Some((reason, is_short)) = broken else { return Ok(false) };
-        if offset < recovery_point || scan.judge(is_short, is_followed).await == Judgement::Damaged {
-            return Err(OpenError::Damaged { path, position, offset, reason });
-        }
-        self.disk.apply(Op::Truncate { path, length: position }).await;
-        Ok(true)
-    }
-
-    /// Closes the active segment: another follows.
-    async fn seal(&self, log: &mut Log) {
-        let mut ops = Vec::new();
-        log.finish_indexes(&mut ops);
-        log.take_snapshot(&mut ops);
-        for op in ops {
-            self.disk.apply(op).await;
-        }
-    }
-
-    /// What recovery has read must not be lost by the next crash, since it is served from now on.
-    async fn make_durable(&self, log: &mut Log, scan_from: Offset) {
-        let scanned = log.segments.iter().filter(|segment| segment.base >= scan_from);
-        for path in scanned.map(|segment| file(&self.opening.dir, segment.base, LOG_SUFFIX)) {
-            self.disk.sync(&path).await;
-        }
-        for path in std::mem::take(&mut log.files.dirty) {
-            self.disk.sync(&path).await;
-        }
-        if !log.files.exist {
-            let data = checkpoint::format_partition_metadata(self.opening.topic_id);
-            self.disk.replace(self.path(PARTITION_METADATA), data.into()).await;
-            log.files.exist = true;
-        }
-        // As the last step, since it makes the removal of files durable too.
-        let data = checkpoint::format_epochs(log.epochs.entries());
-        self.disk.replace(self.path(LEADER_EPOCH_CHECKPOINT), data.into()).await;
-        log.files.durable = log.end;
-    }
-
-    /// Gives up what there is and begins anew at `start`.
-    async fn restart_at(&self, log: Log, start: Offset) -> Log {
-        for segment in &log.segments {
-            self.remove_segment(segment.base).await;
-        }
-        for &offset in &log.snapshots {
-            self.disk.apply(Op::Remove { path: file(&self.opening.dir, offset, SNAPSHOT_SUFFIX) }).await;
-        }
-        let Opening { dir, topic_id, config, .. } = self.opening.clone();
-        Log::at(dir, topic_id, config, start)
-    }
-
     /// Loads the newest usable producer snapshot at or below `offset`; the offset it was taken at, or that of the
     /// first record there is.
-    async fn load_producers(&self, log: &mut Log, listing: &Listing, offset: Offset) -> Offset {
+    pub(crate) async fn load_producers(&self, log: &mut Log, listing: &Listing, offset: Offset) -> Offset {
         for &at in listing.snapshots.range(..=offset).rev() {
             let snapshot = self.whole_file(listing, &format!("{:020}{SNAPSHOT_SUFFIX}", at.0)).await;
             if let Some(Ok(states)) = snapshot.map(|file| producer_snapshot::decode(&file)) {
@@ -466,7 +310,7 @@ impl Opener {
 
     /// Takes note of the epochs of the batches in `from..to`, which are known to be good, and of the producers of
     /// those at or above `producers_from`: the log has the producers of the earlier ones from a snapshot.
-    async fn replay(
+    pub(crate) async fn replay(
         &self,
         log: &mut Log,
         from: Offset,
@@ -492,7 +336,7 @@ impl Opener {
         Ok(())
     }
 
-    async fn sealed_segments(
+    pub(crate) async fn sealed_segments(
         &self,
         listing: &Listing,
         logs: &[(Offset, u64)],
@@ -534,12 +378,12 @@ impl Opener {
     }
 
     /// The epochs in the checkpoint; `None` where it is missing or damaged.
-    async fn epochs(&self, listing: &Listing) -> Option<LeaderEpochs> {
+    pub(crate) async fn epochs(&self, listing: &Listing) -> Option<LeaderEpochs> {
         let file = self.whole_file(listing, LEADER_EPOCH_CHECKPOINT).await?;
         checkpoint::parse_epochs(&file).ok().map(LeaderEpochs::from_entries)
     }
 
-    async fn remove_segment(&self, base: Offset) {
+    pub(crate) async fn remove_segment(&self, base: Offset) {
         for suffix in [LOG_SUFFIX].into_iter().chain(INDEX_SUFFIXES) {
             self.disk.apply(Op::Remove { path: file(&self.opening.dir, base, suffix) }).await;
         }
@@ -555,23 +399,23 @@ impl Opener {
         self.disk.read(&self.path(name), 0, usize::try_from(length).ok()?).await
     }
 
-    fn path(&self, name: &str) -> FilePath {
+    pub(crate) fn path(&self, name: &str) -> FilePath {
         format!("{}/{name}", self.opening.dir).into()
     }
 
-    fn compacted(&self) -> bool {
+    pub(crate) fn compacted(&self) -> bool {
         self.opening.config.cleanup_policy.compact
     }
 }
 
 /// Whether a batch's records must be read to know what it means for its producer.
-fn needs_records(header: &BatchHeader) -> bool {
+pub(crate) fn needs_records(header: &BatchHeader) -> bool {
     header.attributes.is_control() && header.has_producer_id()
 }
 
 /// Takes note of a batch that is in the log. Its producer is that of a snapshot if the batch is below
 /// `producers_from`.
-fn note(log: &mut Log, header: &BatchHeader, batch: &Bytes, producers_from: Offset) {
+pub(crate) fn note(log: &mut Log, header: &BatchHeader, batch: &Bytes, producers_from: Offset) {
     if header.partition_leader_epoch > log.epochs.latest() {
         log.epochs.assign(header.partition_leader_epoch, header.base_offset);
     }

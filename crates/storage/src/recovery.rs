@@ -1,237 +1,172 @@
-//! Recovery after a crash: which of the batches in a segment's file are to be believed, and whether what
-//! follows them was torn by the crash or damaged since.
-//!
-//! Everything below the recovery point was durable when the crash came, so that it must be there: if it is not,
-//! it is damage. Above it there are batches that were durable as well (the checkpoint lags behind), perhaps
-//! acknowledged, and after them batches whose sync had not completed, of which a power loss keeps any part, in
-//! any order. The first batch that cannot be read is therefore judged by what it looks like:
-//!
-//! - The file ends before it does: it was being written. It was never durable, nor was what follows, for a sync
-//!   covers everything before. Damage does not shorten files.
-//! - Nothing readable follows it: it is the torn end.
-//! - Something readable follows, and between the two a sector (512 bytes) reads as zeros that were never
-//!   written: the sector was lost by the crash, as were the batches' acknowledgements.
-//! - Something readable follows, and no sector is missing: bytes changed after they were written. The batch may
-//!   have been acknowledged, so nothing is cut; the log is reported as damaged.
-//!
-//! A batch of the last kind that holds 512 zeros of its own at the right place is taken for the one before.
-//! That takes a crash and a flipped bit at once, above the recovery point.
-//!
-//! Differs from Kafka: it cuts the log at the first batch that it cannot read, whatever follows.
+//! Recovery after a crash: the segments from the recovery point's on are read batch by batch, the torn end is cut
+//! off, and everything that follows from the batches (indexes, producers, epochs) is made anew. What counts as
+//! torn, and what as damage, is decided in `scan.rs`.
 
 use bytes::Bytes;
-use dohle_records::{BatchHeader, HEADER_SIZE};
 use dohle_types::Offset;
 
-use crate::disk::FilePath;
-use crate::script::Disk;
+use crate::checkpoint::{self, LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA};
+use crate::disk::Op;
+use crate::log::Log;
+use crate::open::{Listing, OpenError, Opener, Opening, needs_records, note};
+use crate::scan::{Judgement, Scan, Scanned};
+use crate::segment::{Active, INDEX_SUFFIX, LOG_SUFFIX, SNAPSHOT_SUFFIX, Segment, TIME_INDEX_SUFFIX, file};
 
-/// Bytes that are read at a time.
-const CHUNK_SIZE: usize = 1 << 20;
-/// What disks write at once or not at all.
-const SECTOR_SIZE: u64 = 512;
-/// Where in a batch the part begins that the CRC covers.
-const CRC_COVERED_FROM: usize = 21;
-/// How many things that look like a header are looked at more closely behind a damaged batch. Records that hold
-/// log files of their own could look like any number.
-const CANDIDATES_MAX: usize = 64;
+impl Opener {
+    /// Believes nothing from the segment of the recovery point on.
+    pub(crate) async fn recover(&self, log: &mut Log, listing: Listing) -> Result<(), OpenError> {
+        let recovery_point = self.opening.recovery_point.unwrap_or_default();
+        let first_scanned =
+            listing.logs.partition_point(|&(base, _)| base <= recovery_point).saturating_sub(1);
+        let (sealed, scanned) = listing.logs.split_at(first_scanned);
+        let scan_from = scanned.first().map_or(Offset::ZERO, |&(base, _)| base);
 
-/// A walk over a segment's file that believes nothing.
-pub(crate) struct Scan {
-    disk: Disk,
-    pub(crate) path: FilePath,
-    pub(crate) length: u64,
-    pub(crate) position: u64,
-    /// The offset that the next batch must have,
-    pub(crate) expected: Offset,
-    /// or, in a log that was compacted, must not be below.
-    compacted: bool,
-    chunk: Bytes,
-    chunk_start: u64,
-}
-
-/// What stands at the position of a [`Scan`].
-#[derive(Debug)]
-pub(crate) enum Scanned {
-    /// A batch with a right CRC; the scan is behind it.
-    Batch(BatchHeader),
-    /// The end of the file, exactly.
-    End,
-    /// Less than a batch, and the end of the file.
-    Short(String),
-    /// Something else.
-    Invalid(String),
-}
-
-impl Scan {
-    pub(crate) fn new(disk: &Disk, path: FilePath, length: u64, expected: Offset, compacted: bool) -> Self {
-        let (chunk, disk) = (Bytes::new(), disk.clone());
-        Self { disk, path, length, position: 0, expected, compacted, chunk, chunk_start: 0 }
+        log.segments = self.sealed_segments(&listing, sealed).await?;
+        let epochs = self.epochs(&listing).await;
+        let has_epochs = epochs.is_some();
+        log.epochs = epochs.unwrap_or_default();
+        log.epochs.truncate_from_end(scan_from);
+        let from = self.load_producers(log, &listing, scan_from).await;
+        let first_base = listing.logs.first().map_or(scan_from, |&(base, _)| base);
+        let replay_from = if has_epochs { from } else { first_base.min(from) };
+        self.replay(log, replay_from, from, scan_from).await?;
+        for &offset in listing.snapshots.range(..=scan_from) {
+            log.snapshots.insert(offset);
+        }
+        for &offset in listing.snapshots.iter().filter(|&&offset| offset > scan_from) {
+            self.disk.apply(Op::Remove { path: file(&self.opening.dir, offset, SNAPSHOT_SUFFIX) }).await;
+        }
+        log.end = scan_from;
+        self.scan_segments(log, scanned, recovery_point).await?;
+        self.make_durable(log, scan_from).await;
+        Ok(())
     }
 
-    /// The next batch.
-    pub(crate) async fn next(&mut self) -> Scanned {
-        let rest = self.length - self.position;
-        if rest == 0 {
-            return Scanned::End;
-        }
-        let start = self.chunk_at(self.position, HEADER_SIZE).await;
-        let header = match BatchHeader::parse(&start) {
-            Ok(header) => header,
-            Err(dohle_records::BatchError::Truncated { .. }) => {
-                return Scanned::Short("its header is cut off".to_owned());
+    /// Reads the segments from the recovery point's on, and cuts the log where it was torn.
+    async fn scan_segments(
+        &self,
+        log: &mut Log,
+        scanned: &[(Offset, u64)],
+        recovery_point: Offset,
+    ) -> Result<(), OpenError> {
+        let mut torn = false;
+        for (index, &(base, length)) in scanned.iter().enumerate() {
+            let is_first = index == 0;
+            let is_gap = base > log.end && !self.compacted();
+            if is_gap && !torn && log.end < recovery_point {
+                let path = file(&self.opening.dir, base, LOG_SUFFIX);
+                let reason = format!("the records before offset {base} are missing");
+                return Err(OpenError::Damaged { path, position: 0, offset: log.end, reason });
             }
-            Err(error) => return Scanned::Invalid(error.to_string()),
-        };
-        if !self.is_due(&header) {
-            return Scanned::Invalid(format!("the batch there has offset {}", header.base_offset));
+            // What follows a torn end was not durable either. What begins before the end of the segment before
+            // it was cut off once already, and its removal was lost.
+            if !is_first && (torn || is_gap || base < log.end) {
+                torn |= is_gap;
+                self.remove_segment(base).await;
+                continue;
+            }
+            if !is_first {
+                self.seal(log).await;
+            }
+            let is_followed =
+                scanned.iter().skip(index + 1).any(|&(next, length)| length > 0 && next >= base);
+            torn = self.scan_segment(log, base, length, is_followed, recovery_point).await?;
         }
-        if header.size_in_bytes() as u64 > rest {
-            return Scanned::Short(format!(
-                "it takes {} bytes, of which {rest} are there",
-                header.size_in_bytes()
-            ));
+        if log.end < recovery_point {
+            let (path, position) = (log.active.log_path.clone(), u64::from(log.active_segment().size));
+            let reason = format!("the log ends there, but it was durable up to offset {recovery_point}");
+            return Err(OpenError::Damaged { path, position, offset: log.end, reason });
         }
-        if !self.has_valid_crc(self.position, &header).await {
-            return Scanned::Invalid("its CRC does not match its bytes".to_owned());
+        Ok(())
+    }
+
+    /// Reads one segment, which becomes the active one; whether its end was torn, and cut off.
+    async fn scan_segment(
+        &self,
+        log: &mut Log,
+        base: Offset,
+        length: u64,
+        is_followed: bool,
+        recovery_point: Offset,
+    ) -> Result<bool, OpenError> {
+        let Opening { dir, config, now, .. } = &self.opening;
+        for suffix in [INDEX_SUFFIX, TIME_INDEX_SUFFIX] {
+            self.disk.apply(Op::Remove { path: file(dir, base, suffix) }).await;
         }
-        self.position += header.size_in_bytes() as u64;
-        self.expected = header.next_offset();
-        Scanned::Batch(header)
-    }
-
-    /// Whether the bytes at the position, which are no batch, were torn by the crash or damaged since.
-    pub(crate) async fn judge(&mut self, is_short: bool, is_followed_by_segment: bool) -> Judgement {
-        let follower = match self.find_follower().await {
-            Some(position) => position,
-            // The length is the one field that can make a whole batch look short.
-            None if is_short && self.is_whole_but_for_length().await => return Judgement::Damaged,
-            None if is_short || !is_followed_by_segment => return Judgement::Torn,
-            None => self.length,
-        };
-        if self.misses_sector(follower).await { Judgement::Torn } else { Judgement::Damaged }
-    }
-
-    /// Whole bytes of a small batch that was just passed.
-    pub(crate) async fn passed(&self, header: &BatchHeader) -> Bytes {
-        let size = header.size_in_bytes();
-        self.read(self.position - size as u64, size).await
-    }
-
-    fn is_due(&self, header: &BatchHeader) -> bool {
-        let in_order = if self.compacted {
-            header.base_offset >= self.expected
-        } else {
-            header.base_offset == self.expected
-        };
-        in_order && header.last_offset_delta >= 0
-    }
-
-    async fn has_valid_crc(&mut self, position: u64, header: &BatchHeader) -> bool {
-        let end = position + header.size_in_bytes() as u64;
-        let mut at = position + CRC_COVERED_FROM as u64;
-        let mut crc = 0;
-        while at < end {
-            let bytes = self.chunk_at(at, 1).await;
-            let wanted = usize::try_from(end - at).unwrap_or(usize::MAX);
-            let Some(covered) = bytes.get(..wanted.min(bytes.len())).filter(|covered| !covered.is_empty())
-            else {
-                return false;
-            };
-            crc = crc32c::crc32c_append(crc, covered);
-            at += covered.len() as u64;
-        }
-        crc == header.crc
-    }
-
-    /// Whether the rest of the file is one batch whose length field is wrong; the CRC does not cover that.
-    async fn is_whole_but_for_length(&mut self) -> bool {
-        let rest = self.length - self.position;
-        let start = self.chunk_at(self.position, HEADER_SIZE).await;
-        let (Ok(header), Ok(length)) = (BatchHeader::parse(&start), i32::try_from(rest.saturating_sub(12)))
-        else {
-            return false;
-        };
-        let whole = BatchHeader { batch_length: length, ..header };
-        self.has_valid_crc(self.position, &whole).await
-    }
-
-    /// The position of the first readable batch behind the present position that belongs to this log.
-    async fn find_follower(&mut self) -> Option<u64> {
-        let mut candidates = 0;
-        let mut position = self.position + 1;
-        while position + HEADER_SIZE as u64 <= self.length {
-            let chunk = self.chunk_at(position, HEADER_SIZE).await;
-            let last_start = chunk.len().saturating_sub(HEADER_SIZE);
-            for (index, bytes) in chunk.windows(HEADER_SIZE).enumerate() {
-                let at = position + index as u64;
-                let Some(header) = self.plausible_follower(bytes, at) else { continue };
-                candidates += 1;
-                if self.has_valid_crc(at, &header).await {
-                    return Some(at);
+        let path = file(dir, base, LOG_SUFFIX);
+        let mut segment = Segment::new(base, now.wall);
+        let mut active = Active::new(dir, base, now.wall);
+        active.is_file_created = true;
+        let mut scan = Scan::new(&self.disk, path.clone(), length, base.max(log.end), self.compacted());
+        let broken = loop {
+            match scan.next().await {
+                Scanned::Batch(header) => {
+                    let batch =
+                        if needs_records(&header) { scan.passed(&header).await } else { Bytes::new() };
+                    note(log, &header, &batch, Offset::ZERO);
+                    active.note(&mut segment, &header, config.index_interval_bytes);
+                    if active.index.is_write_due() || active.time_index.is_write_due() {
+                        for op in active.write_indexes(&mut segment, dir) {
+                            self.disk.apply(op).await;
+                        }
+                    }
                 }
-                if candidates == CANDIDATES_MAX {
-                    return None;
-                }
+                Scanned::End => break None,
+                Scanned::Short(reason) => break Some((reason, true)),
+                Scanned::Invalid(reason) => break Some((reason, false)),
             }
-            position += last_start as u64 + 1;
+        };
+        log.end = scan.expected;
+        let (position, offset) = (scan.position, scan.expected);
+        log.segments.push(segment);
+        log.active = active;
+        let Some((reason, is_short)) = broken else { return Ok(false) };
+        if offset < recovery_point || scan.judge(is_short, is_followed).await == Judgement::Damaged {
+            return Err(OpenError::Damaged { path, position, offset, reason });
         }
-        None
+        self.disk.apply(Op::Truncate { path, length: position }).await;
+        Ok(true)
     }
 
-    /// The header that `bytes` at `position` are, if it may be that of a later batch of this log.
-    fn plausible_follower(&self, bytes: &[u8], position: u64) -> Option<BatchHeader> {
-        let header = BatchHeader::parse(bytes).ok()?;
-        let rest = self.length - position;
-        // A record takes more than a byte, so that offsets cannot run ahead of positions.
-        let distance = u64::try_from(header.base_offset.0.checked_sub(self.expected.0)?).ok()?;
-        let is_later = distance > 0 && (self.compacted || distance <= position - self.position);
-        (is_later && header.last_offset_delta >= 0 && header.size_in_bytes() as u64 <= rest).then_some(header)
-    }
-
-    /// Whether a sector between the present position and `end` was never written.
-    async fn misses_sector(&mut self, end: u64) -> bool {
-        let mut start = self.position;
-        while start < end {
-            let sector_end = (start / SECTOR_SIZE + 1) * SECTOR_SIZE;
-            let length = usize::try_from(sector_end.min(self.length) - start).unwrap_or(0);
-            let bytes = self.chunk_at(start, length).await;
-            let is_zero = bytes.iter().take(length).all(|&byte| byte == 0);
-            if is_zero && (start > self.position || !self.may_begin_with_zeros(length)) {
-                return true;
-            }
-            start = sector_end;
+    /// Closes the active segment: another follows.
+    async fn seal(&self, log: &mut Log) {
+        let mut ops = Vec::new();
+        log.finish_indexes(&mut ops);
+        log.take_snapshot(&mut ops);
+        for op in ops {
+            self.disk.apply(op).await;
         }
-        false
     }
 
-    /// Whether the first `count` bytes of the batch that is due may be zeros: the offset's may, the length's may not.
-    fn may_begin_with_zeros(&self, count: usize) -> bool {
-        count < 12 && self.expected.0.to_be_bytes().iter().take(count).all(|&byte| byte == 0)
-    }
-
-    /// Bytes from `position`: at least `needed`, unless the file ends before.
-    async fn chunk_at(&mut self, position: u64, needed: usize) -> Bytes {
-        let rest = usize::try_from(self.length - position).unwrap_or(usize::MAX);
-        let from = position.checked_sub(self.chunk_start).and_then(|from| usize::try_from(from).ok());
-        if let Some(from) = from.filter(|&from| from + needed.min(rest) <= self.chunk.len()) {
-            return self.chunk.slice(from..);
+    /// What recovery has read must not be lost by the next crash, since it is served from now on.
+    async fn make_durable(&self, log: &mut Log, scan_from: Offset) {
+        let scanned = log.segments.iter().filter(|segment| segment.base >= scan_from);
+        for path in scanned.map(|segment| file(&self.opening.dir, segment.base, LOG_SUFFIX)) {
+            self.disk.sync(&path).await;
         }
-        self.chunk = self.read(position, rest.min(CHUNK_SIZE)).await;
-        self.chunk_start = position;
-        self.chunk.clone()
+        for path in std::mem::take(&mut log.files.dirty) {
+            self.disk.sync(&path).await;
+        }
+        if !log.files.exist {
+            let data = checkpoint::format_partition_metadata(self.opening.topic_id);
+            self.disk.replace(self.path(PARTITION_METADATA), data.into()).await;
+            log.files.exist = true;
+        }
+        // As the last step, since it makes the removal of files durable too.
+        let data = checkpoint::format_epochs(log.epochs.entries());
+        self.disk.replace(self.path(LEADER_EPOCH_CHECKPOINT), data.into()).await;
+        log.files.durable = log.end;
     }
 
-    async fn read(&self, position: u64, length: usize) -> Bytes {
-        self.disk.read(&self.path, position, length).await.unwrap_or_default()
+    /// Gives up what there is and begins anew at `start`.
+    pub(crate) async fn restart_at(&self, log: Log, start: Offset) -> Log {
+        for segment in &log.segments {
+            self.remove_segment(segment.base).await;
+        }
+        for &offset in &log.snapshots {
+            self.disk.apply(Op::Remove { path: file(&self.opening.dir, offset, SNAPSHOT_SUFFIX) }).await;
+        }
+        let Opening { dir, topic_id, config, .. } = self.opening.clone();
+        Log::at(dir, topic_id, config, start)
     }
-}
-
-/// Why bytes are no batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Judgement {
-    /// The crash came before they were durable.
-    Torn,
-    /// They changed after they were written.
-    Damaged,
 }
