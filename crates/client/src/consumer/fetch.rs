@@ -10,7 +10,7 @@ use dohle_types::{BrokerId, ErrorCode, Now, Offset, PartitionIndex, TopicId, Top
 
 use super::position::{Partition, Position};
 use super::session::Wanted;
-use super::{Consumer, ConsumerError, ConsumerEvent, Fetched, IsolationLevel, Token};
+use super::{Consumer, ConsumerError, ConsumerEvent, Fetched, IsolationLevel, StartAt, Token};
 use crate::cluster::{Reply, Route};
 use crate::metadata::{check, error_of};
 use crate::{Effects, Failure};
@@ -140,7 +140,10 @@ impl Consumer {
     }
 
     fn on_out_of_range(&mut self, partition: &TopicPartition, offset: Offset) {
-        match (self.config.reset, self.partitions.get_mut(partition)) {
+        // Another offset might be out of range again, and again.
+        let reset =
+            self.config.reset.filter(|reset| !matches!(reset, StartAt::Offset(_) | StartAt::Committed));
+        match (reset, self.partitions.get_mut(partition)) {
             (Some(reset), Some(state)) => *state = Partition::new(reset),
             (None, _) => self.fail(partition, ConsumerError::OutOfRange(offset)),
             (_, None) => {}

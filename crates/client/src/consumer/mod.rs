@@ -265,6 +265,13 @@ impl Consumer {
         self.partitions.get(partition)?.consumed
     }
 
+    /// Takes back that records from `offset` on were consumed. They are not given again, but not committed either.
+    pub fn unconsume(&mut self, partition: &TopicPartition, offset: Offset) {
+        if let Some(state) = self.partitions.get_mut(partition) {
+            state.consumed = state.consumed.map(|consumed| consumed.min(offset));
+        }
+    }
+
     /// Commits the positions for the group; answered by [`ConsumerEvent::Committed`] if there is anything new.
     pub fn commit(&mut self, now: Now, effects: &mut Effects) {
         let offsets: BTreeMap<TopicPartition, Offset> = self
@@ -279,11 +286,8 @@ impl Consumer {
         }
     }
 
-    /// Commits if that is automatic, leaves the group, and reads nothing any more.
+    /// Leaves the group and reads nothing any more. What is to be committed is to be committed before.
     pub fn close(&mut self, now: Now, effects: &mut Effects) {
-        if self.config.auto_commit.is_some() {
-            self.commit(now, effects);
-        }
         if let Some(membership) = &mut self.membership {
             membership.leave(now, &mut self.cluster, effects);
         }

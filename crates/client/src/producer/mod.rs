@@ -343,6 +343,12 @@ impl Producer {
         topic.error.is_none().then_some(topic.partitions.len())
     }
 
+    /// What is wrong with a topic that was sent to, as far as is known.
+    #[must_use]
+    pub fn topic_error(&self, topic: &str) -> Option<ErrorCode> {
+        self.cluster.metadata().topic(topic).map(|topic| topic.error).filter(|error| !error.is_none())
+    }
+
     /// Which of [`Self::partitions`] a record goes to.
     fn partition_of(
         &mut self,

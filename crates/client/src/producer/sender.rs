@@ -51,6 +51,7 @@ impl Producer {
         }
         let Some(route) = self.cluster.any_route(now, effects) else { return };
         let request = InitProducerIdRequest {
+            transactional_id: None,
             transaction_timeout_ms: i32::MAX,
             producer_id: ProducerId::NONE.0,
             producer_epoch: ProducerEpoch::NONE.0,

@@ -1,0 +1,374 @@
+//! `dohle group`: list, describe, reset offsets, delete.
+
+use std::collections::BTreeMap;
+
+use dohle_client::Metadata;
+use dohle_client::Target;
+use dohle_client::group::offsets::{Committer, commit_request, fetch_request, parse_fetch};
+use dohle_client::group::protocol::decode_assignment;
+use dohle_client::metadata::{check, error_of};
+use dohle_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
+use dohle_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use dohle_protocol::messages::{
+    DeleteGroupsRequest, DescribeGroupsRequest, ListGroupsRequest, ListOffsetsRequest,
+};
+use dohle_types::{BrokerId, ErrorCode, Offset, PartitionIndex, Str, Timestamp, TopicPartition};
+use serde_json::{Value, json};
+
+use crate::input::{Place, parse_topic_partition};
+use crate::output::Table;
+use crate::session::Session;
+use crate::topic::refused;
+use crate::{CliError, Connection};
+
+/// `dohle group ...`
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum GroupCommand {
+    /// List groups
+    List {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show groups' members, offsets and lag
+    Describe {
+        /// The groups' names
+        #[arg(required = true, value_name = "GROUP")]
+        groups: Vec<Str>,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Set the offsets from which a group without members goes on
+    ResetOffsets {
+        /// The group's name
+        #[arg(value_name = "GROUP")]
+        group: Str,
+        /// Which topics, or partitions as TOPIC:PARTITION; may be repeated. Without it all that the group has offsets of
+        #[arg(short, long = "topic", value_name = "TOPIC[:PARTITION]")]
+        topics: Vec<String>,
+        /// earliest, latest, OFFSET, a time such as 2026-11-22T10:00:00Z, or +N or -N to go on from where it is
+        #[arg(long, value_name = "PLACE", allow_hyphen_values = true)]
+        to: Place,
+        /// Do it; without this only what would be done is shown
+        #[arg(long, conflicts_with = "dry_run")]
+        execute: bool,
+        /// Only show what would be done, which is the default
+        #[arg(long)]
+        dry_run: bool,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Delete groups without members, with their offsets
+    Delete {
+        /// The groups' names
+        #[arg(required = true, value_name = "GROUP")]
+        groups: Vec<Str>,
+    },
+}
+
+/// An offset in each partition.
+type Offsets = BTreeMap<TopicPartition, Offset>;
+
+pub(crate) fn run(connection: &Connection, command: GroupCommand) -> Result<(), CliError> {
+    let session = &mut Session::new(connection)?;
+    match command {
+        GroupCommand::List { json } => list(session, json),
+        GroupCommand::Describe { groups, json } => {
+            groups.into_iter().try_for_each(|group| describe(session, &group, json))
+        }
+        GroupCommand::ResetOffsets { group, topics, to, execute, dry_run: _, json } => {
+            reset_offsets(session, &group, &topics, &to, execute, json)
+        }
+        GroupCommand::Delete { groups } => groups.into_iter().try_for_each(|group| delete(session, &group)),
+    }
+}
+
+fn list(session: &mut Session, json: bool) -> Result<(), CliError> {
+    let mut table = Table::new(["group", "state", "protocol type", "type"]);
+    let metadata = session.metadata(Some(&[]))?;
+    let brokers: Vec<BrokerId> = metadata.brokers().map(|(id, _)| id).collect();
+    let mut groups = BTreeMap::new();
+    // Each broker knows the groups that it coordinates.
+    for broker in brokers {
+        let request = ListGroupsRequest { states_filter: Vec::new(), types_filter: Vec::new() };
+        let response =
+            session.call(Target::Broker(broker), request, |response| error_of(response.error_code))?;
+        refused("groups", check(response.error_code), None)?;
+        groups.extend(response.groups.into_iter().map(|group| (group.group_id.clone(), group)));
+    }
+    for (name, group) in groups {
+        let text = |text: &Str| if text.is_empty() { Value::Null } else { json!(text.as_str()) };
+        table.row([
+            json!(name.as_str()),
+            text(&group.group_state),
+            text(&group.protocol_type),
+            text(&group.group_type),
+        ]);
+    }
+    Ok(table.print(json)?)
+}
+
+fn describe(session: &mut Session, group: &Str, json: bool) -> Result<(), CliError> {
+    let metadata = session.metadata(None)?;
+    let described = describe_group(session, group)?;
+    let committed = committed(session, &metadata, group)?;
+    let mut owners: BTreeMap<TopicPartition, &DescribedGroupMember> = BTreeMap::new();
+    for member in &described.members {
+        let owned = decode_assignment(&member.member_assignment).unwrap_or_default();
+        owners.extend(owned.into_iter().map(|partition| (partition, member)));
+    }
+    let partitions: Vec<TopicPartition> = committed
+        .keys()
+        .chain(owners.keys())
+        .cloned()
+        .collect::<std::collections::BTreeSet<_>>()
+        .into_iter()
+        .collect();
+    let ends = list_offsets(session, &metadata, &partitions, LATEST)?;
+    let mut table = Table::new([
+        "group",
+        "state",
+        "topic",
+        "partition",
+        "current offset",
+        "log end offset",
+        "lag",
+        "consumer id",
+        "host",
+        "client id",
+    ]);
+    for partition in partitions {
+        let offset = committed.get(&partition).map(|offset| offset.0);
+        let end = ends.get(&partition).map(|end| end.0);
+        let lag = offset.zip(end).map(|(offset, end)| (end - offset).max(0));
+        let owner = owners.get(&partition);
+        table.row([
+            json!(group.as_str()),
+            json!(described.group_state.as_str()),
+            json!(partition.topic.as_str()),
+            json!(partition.partition.0),
+            json!(offset),
+            json!(end),
+            json!(lag),
+            json!(owner.map(|member| member.member_id.as_str())),
+            json!(owner.map(|member| member.client_host.as_str())),
+            json!(owner.map(|member| member.client_id.as_str())),
+        ]);
+    }
+    for member in
+        described.members.iter().filter(|member| !owners.values().any(|it| it.member_id == member.member_id))
+    {
+        table.row([
+            json!(group.as_str()),
+            json!(described.group_state.as_str()),
+            Value::Null,
+            Value::Null,
+            Value::Null,
+            Value::Null,
+            Value::Null,
+            json!(member.member_id.as_str()),
+            json!(member.client_host.as_str()),
+            json!(member.client_id.as_str()),
+        ]);
+    }
+    Ok(table.print(json)?)
+}
+
+fn describe_group(session: &mut Session, group: &Str) -> Result<DescribedGroup, CliError> {
+    let request = DescribeGroupsRequest { groups: vec![group.clone()], include_authorized_operations: false };
+    let response = session.call(Target::Coordinator(group.clone()), request, |response| {
+        response.groups.first().map_or(ErrorCode::None, |group| error_of(group.error_code))
+    })?;
+    let described = response.groups.into_iter().next().unwrap_or_default();
+    let dead = described.error_code == 0 && described.group_state == "Dead";
+    let result = if dead { Err(ErrorCode::GroupIdNotFound) } else { check(described.error_code) };
+    refused(&format!("group {group}"), result, described.error_message.clone())?;
+    Ok(described)
+}
+
+fn committed(session: &mut Session, metadata: &Metadata, group: &Str) -> Result<Offsets, CliError> {
+    let request = fetch_request(metadata, group, None);
+    let response = session.call(Target::Coordinator(group.clone()), request, |response| {
+        let newer = response.groups.first().map_or(0, |group| group.error_code);
+        error_of(if newer == 0 { response.error_code } else { newer })
+    })?;
+    parse_fetch(metadata, response).map_err(|error| CliError::Refused {
+        what: format!("offsets of group {group}"),
+        error,
+        message: None,
+    })
+}
+
+/// What ListOffsets takes for the first offset and for the end.
+const EARLIEST: Timestamp = Timestamp(-2);
+const LATEST: Timestamp = Timestamp(-1);
+
+/// The offset in each partition at a time; those without such an offset, or without a leader, are left out.
+fn list_offsets(
+    session: &mut Session,
+    metadata: &Metadata,
+    partitions: &[TopicPartition],
+    timestamp: Timestamp,
+) -> Result<Offsets, CliError> {
+    let mut by_leader: BTreeMap<BrokerId, Vec<ListOffsetsTopic>> = BTreeMap::new();
+    for partition in partitions {
+        let described = metadata.partition(&partition.topic, partition.partition);
+        let Some(leader) = described.and_then(|it| it.leader) else { continue };
+        let item = ListOffsetsPartition {
+            partition_index: partition.partition.0,
+            timestamp: timestamp.0,
+            ..ListOffsetsPartition::default()
+        };
+        let topics = by_leader.entry(leader).or_default();
+        match topics.last_mut().filter(|last| last.name == partition.topic) {
+            Some(last) => last.partitions.push(item),
+            None => topics.push(ListOffsetsTopic { name: partition.topic.clone(), partitions: vec![item] }),
+        }
+    }
+    let mut offsets = BTreeMap::new();
+    for (leader, topics) in by_leader {
+        let request = ListOffsetsRequest {
+            replica_id: BrokerId::NONE.0,
+            isolation_level: 0,
+            topics,
+            timeout_ms: 20_000,
+        };
+        let response = session.call(Target::Broker(leader), request, |response| {
+            let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
+            crate::topic::first_error(partitions.map(|partition| partition.error_code))
+        })?;
+        for topic in response.topics {
+            for partition in topic.partitions {
+                let name = TopicPartition::new(topic.name.clone(), PartitionIndex(partition.partition_index));
+                refused(&format!("partition {name}"), check(partition.error_code), None)?;
+                if partition.offset >= 0 {
+                    offsets.insert(name, Offset(partition.offset));
+                }
+            }
+        }
+    }
+    Ok(offsets)
+}
+
+/// The first offset and the end of each of a topic's partitions.
+pub(crate) fn log_bounds(
+    session: &mut Session,
+    topic: &Str,
+    partitions: &[TopicPartition],
+) -> Result<(Offsets, Offsets), CliError> {
+    let metadata = session.metadata(Some(std::slice::from_ref(topic)))?;
+    Ok((
+        list_offsets(session, &metadata, partitions, EARLIEST)?,
+        list_offsets(session, &metadata, partitions, LATEST)?,
+    ))
+}
+
+fn reset_offsets(
+    session: &mut Session,
+    group: &Str,
+    topics: &[String],
+    to: &Place,
+    execute: bool,
+    json: bool,
+) -> Result<(), CliError> {
+    let metadata = session.metadata(None)?;
+    let committed = committed(session, &metadata, group)?;
+    let partitions = chosen(&metadata, topics, &committed)?;
+    if partitions.is_empty() {
+        return Err(CliError::Usage(format!("group {group} has no offsets: name topics with --topic")));
+    }
+    let first = list_offsets(session, &metadata, &partitions, EARLIEST)?;
+    let end = list_offsets(session, &metadata, &partitions, LATEST)?;
+    let at_time = match to {
+        Place::Timestamp(timestamp) => list_offsets(session, &metadata, &partitions, *timestamp)?,
+        Place::Beginning | Place::End | Place::Offset(_) | Place::Shift(_) => BTreeMap::new(),
+    };
+    let mut table = Table::new(["group", "topic", "partition", "current offset", "new offset"]);
+    let mut offsets = BTreeMap::new();
+    for partition in partitions {
+        let (Some(&first), Some(&end)) = (first.get(&partition), end.get(&partition)) else { continue };
+        let current = committed.get(&partition).copied();
+        let wanted = match to {
+            Place::Beginning => first,
+            Place::End => end,
+            Place::Offset(offset) => *offset,
+            Place::Timestamp(_) => at_time.get(&partition).copied().unwrap_or(end),
+            Place::Shift(by) => current.unwrap_or(end).plus(*by),
+        };
+        // Beyond the log there is nothing to go on from.
+        let new = wanted.clamp(first, end.max(first));
+        table.row([
+            json!(group.as_str()),
+            json!(partition.topic.as_str()),
+            json!(partition.partition.0),
+            json!(current.map(|offset| offset.0)),
+            json!(new.0),
+        ]);
+        offsets.insert(partition, new);
+    }
+    if execute {
+        commit(session, &metadata, group, &offsets)?;
+    }
+    table.print(json)?;
+    if !execute {
+        eprintln!("nothing was changed; --execute does it");
+    }
+    Ok(())
+}
+
+/// The partitions that the arguments name.
+fn chosen(
+    metadata: &Metadata,
+    topics: &[String],
+    committed: &Offsets,
+) -> Result<Vec<TopicPartition>, CliError> {
+    if topics.is_empty() {
+        return Ok(committed.keys().cloned().collect());
+    }
+    let mut partitions = Vec::new();
+    for text in topics {
+        let (name, partition) = parse_topic_partition(text);
+        let topic = metadata.topic(&name).ok_or_else(|| CliError::Refused {
+            what: format!("topic {name}"),
+            error: ErrorCode::UnknownTopicOrPartition,
+            message: None,
+        })?;
+        let all = topic.partitions.iter().map(|it| it.index);
+        let wanted = all.filter(|index| partition.is_none_or(|partition| partition == *index));
+        partitions.extend(wanted.map(|index| TopicPartition::new(name.clone(), index)));
+    }
+    Ok(partitions)
+}
+
+fn commit(
+    session: &mut Session,
+    metadata: &Metadata,
+    group: &Str,
+    offsets: &Offsets,
+) -> Result<(), CliError> {
+    let request = commit_request(metadata, group, Committer::default(), offsets);
+    let response = session.call(Target::Coordinator(group.clone()), request, |response| {
+        let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
+        crate::topic::first_error(partitions.map(|partition| partition.error_code))
+    })?;
+    for partition in response.topics.into_iter().flat_map(|topic| topic.partitions) {
+        // A group with members answers that the commit is from no member of it.
+        let result = check(partition.error_code).map_err(|error| match error == ErrorCode::UnknownMemberId {
+            true => ErrorCode::NonEmptyGroup,
+            false => error,
+        });
+        refused(&format!("offsets of group {group}"), result, None)?;
+    }
+    Ok(())
+}
+
+fn delete(session: &mut Session, group: &Str) -> Result<(), CliError> {
+    let request = DeleteGroupsRequest { groups_names: vec![group.clone()] };
+    let response = session.call(Target::Coordinator(group.clone()), request, |response| {
+        response.results.first().map_or(ErrorCode::None, |result| error_of(result.error_code))
+    })?;
+    let result = response.results.first().map_or(Ok(()), |result| check(result.error_code));
+    refused(&format!("group {group}"), result, None)
+}
