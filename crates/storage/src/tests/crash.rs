@@ -402,3 +402,45 @@ fn leftovers_are_tidied_away_and_completed_swaps_put_in_place() {
     let names: Vec<&FilePath> = again.disk.files.keys().filter(|path| path.len() != DIR.len() + 25).collect();
     assert!(!names.iter().any(|name| name.ends_with("tmp") || name.contains(".log.")), "{names:?}");
 }
+
+#[test]
+fn a_compacted_log_has_gaps_and_is_read_across_them() {
+    let node = durable_node();
+    let mut disk = node.disk.clone();
+    let logs = logs(&disk);
+    let size = batch_of(Producer { id: 1, epoch: 0, sequence: 1 }, &[5], 100).len();
+    // Compaction has removed the second batch of the first segment, and the last of the second.
+    disk.files.get_mut(&logs[0]).unwrap().drain(size..2 * size);
+    let second = disk.files.get_mut(&logs[1]).unwrap();
+    second.truncate(second.len() - size);
+    let opening = Opening { recovery_point: Some(Offset(10)), ..node.opening() };
+    let mut kept = disk.clone();
+    let mut config = TopicConfig::clone(&opening.config);
+    config.cleanup_policy.compact = true;
+    let config = std::sync::Arc::new(config);
+    for recovery_point in [Some(Offset(0)), Some(Offset(10))] {
+        let opening = Opening { config: config.clone(), recovery_point, ..opening.clone() };
+        let mut again = node.reopen(kept.clone(), opening).unwrap();
+        assert_eq!(again.log.end_offset(), Offset(10));
+        for (offset, found) in [(0, 0), (1, 2), (2, 2), (6, 6), (7, 8), (9, 9)] {
+            assert_eq!(again.read(Offset(offset), 1)[0].header().base_offset, Offset(found), "at {offset}");
+        }
+        again.close();
+        kept = again.disk.clone();
+    }
+    // In a log that is not compacted that is damage.
+    let opening = Opening { recovery_point: Some(Offset(3)), ..opening };
+    assert!(matches!(node.reopen(disk, opening), Err(OpenError::Damaged { offset: Offset(1), .. })));
+}
+
+#[test]
+fn offsets_that_were_deleted_and_then_lost_are_not_given_out_again() {
+    let node = durable_node();
+    let opening = Opening { start_offset: Some(Offset(25)), ..node.opening() };
+    let mut again = node.reopen(node.disk.clone(), opening).unwrap();
+    assert_eq!((again.log.start_offset(), again.log.end_offset()), (Offset(25), Offset(25)));
+    assert_eq!(again.append(batch(&[5], 10)).unwrap().first_offset, Offset(25));
+    again.sync();
+    let again = again.reopen(again.disk.clone(), again.opening()).unwrap();
+    assert_eq!((again.log.start_offset(), again.log.end_offset()), (Offset(25), Offset(26)));
+}
