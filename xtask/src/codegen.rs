@@ -12,6 +12,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::repository::{at, entries, read, root};
+
 /// `codegen` writes, `codegen --check` compares.
 pub(crate) fn run(arguments: &[&str]) -> Result<(), String> {
     match arguments {
@@ -22,7 +24,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), String> {
 }
 
 /// Writes what is not current and removes what no schema stands for any more.
-fn write() -> Result<(), String> {
+pub(crate) fn write() -> Result<(), String> {
     let directory = generated_directory();
     let wanted = generate()?;
     for path in stale(&directory, &wanted)? {
@@ -37,16 +39,12 @@ fn write() -> Result<(), String> {
 }
 
 /// Fails if anything would be written or removed.
-fn check() -> Result<(), String> {
+pub(crate) fn check() -> Result<(), String> {
     let stale = stale(&generated_directory(), &generate()?)?;
     if stale.is_empty() {
         return Ok(());
     }
     Err(format!("not current: {}; run `cargo xtask codegen` and commit the result", stale.join(", ")))
-}
-
-fn root() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
 fn generated_directory() -> PathBuf {
@@ -115,23 +113,6 @@ fn rustfmt(text: &str) -> Result<String, String> {
         return Err(format!("rustfmt refuses the generated text:\n{text}"));
     }
     String::from_utf8(output.stdout).map_err(|e| format!("rustfmt: {e}"))
-}
-
-/// The entries of a directory in the order of their names.
-fn entries(directory: &Path) -> Result<Vec<PathBuf>, String> {
-    let mut paths: Vec<PathBuf> = fs::read_dir(directory)
-        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
-        .map_err(|e| at(directory, &e))?;
-    paths.sort();
-    Ok(paths)
-}
-
-fn read(path: &Path) -> Result<String, String> {
-    fs::read_to_string(path).map_err(|e| at(path, &e))
-}
-
-fn at(path: &Path, error: &dyn std::fmt::Display) -> String {
-    format!("{}: {error}", path.display())
 }
 
 #[cfg(test)]

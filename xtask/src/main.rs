@@ -1,7 +1,12 @@
 //! Developer commands: `cargo xtask COMMAND`. Each command has a module of its own.
 
 mod codegen;
+mod docs;
 mod interop;
+mod layers;
+mod repository;
+mod tidy;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -11,11 +16,18 @@ fn main() -> ExitCode {
     let (command, rest) = arguments.split_first().map_or(("", &[][..]), |(command, rest)| (*command, rest));
     let done = match command {
         "codegen" => codegen::run(rest),
+        "docs" => docs::run(rest),
+        "fix" => verify::fix(rest),
         "interop" => interop::run(rest),
+        "layers" => layers::run(rest),
         "oracle" => interop::oracle::oracle(rest),
         "pipe" => interop::pipe(rest),
+        "tidy" => tidy::run(rest),
         "tool" => interop::oracle::tool(rest),
-        _ => Err("usage: cargo xtask codegen|interop|oracle|pipe|tool".to_owned()),
+        "verify" => verify::verify(rest),
+        _ => {
+            Err("usage: cargo xtask codegen|docs|fix|interop|layers|oracle|pipe|tidy|tool|verify".to_owned())
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
