@@ -1,6 +1,7 @@
 //! SyncGroup (key 14, versions 0-5): the leader gives the assignment, the others ask for theirs.
 //!
-//! Version 3: static members (KIP-345). Version 5: protocol type and name, which must be the group's.
+//! Version 3: static members (KIP-345). Version 5: protocol type and name, which must be there and be the
+//! group's (KIP-559).
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use dohle_types::{ErrorCode, Now, Str};
 
 use crate::effects::Context;
 use crate::group::{Group, MemberError, Phase, sync_error};
-use crate::{Effects, GroupLedger, Token};
+use crate::{Caller, Effects, GroupLedger, Token};
 
 /// Why a SyncGroup is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,8 +42,18 @@ impl SyncError {
 
 impl GroupLedger {
     /// A member asks for its assignment; followers are answered once the leader has given it.
-    pub fn sync(&mut self, now: Now, token: Token, request: &SyncGroupRequest, effects: &mut Effects) {
-        let result = if request.group_id.is_empty() {
+    pub fn sync(
+        &mut self,
+        now: Now,
+        token: Token,
+        caller: &Caller,
+        request: &SyncGroupRequest,
+        effects: &mut Effects,
+    ) {
+        let names_protocol = request.protocol_type.is_some() && request.protocol_name.is_some();
+        let result = if caller.api_version >= 5 && !names_protocol {
+            Err(SyncError::InconsistentProtocol)
+        } else if request.group_id.is_empty() {
             Err(SyncError::InvalidGroupId)
         } else {
             self.with_group(now, &request.group_id, effects, |group, context| {

@@ -15,8 +15,11 @@ pub(super) const VERSIONS: RangeInclusive<i16> = 0..=5;
 pub(super) fn handle(node: &mut Node, call: Call, request: SyncGroupRequest) {
     match node.coordinator_of(&request.group_id) {
         Ok(index) => {
+            let caller = node.caller(&call);
             let token = node.group_token(call);
-            node.run_groups(index, |ledger, now, _, effects| ledger.sync(now, token, &request, effects));
+            node.run_groups(index, |ledger, now, _, effects| {
+                ledger.sync(now, token, &caller, &request, effects);
+            });
         }
         Err(error) => {
             let response = SyncGroupResponse { error_code: error.code(), ..SyncGroupResponse::default() };

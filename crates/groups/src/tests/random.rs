@@ -260,7 +260,7 @@ impl World {
             assignments: assignments.collect(),
         };
         let mut effects = Effects::default();
-        self.host.ledger.sync(self.host.now, token, &request, &mut effects);
+        self.host.ledger.sync(self.host.now, token, &caller(4), &request, &mut effects);
         self.take(effects, None);
     }
 

@@ -4,7 +4,7 @@
 //!
 //! - `A joins [protocols=range,sticky] [topics=t,u] [static=NAME] [session=45s] [rebalance=60s] [v=9] [id=ID]
 //!   [type=consumer] [group=g]`; what a client said once it says again
-//! - `A syncs [A=x B=y]` with what the leader assigns, `A heartbeats`, `A leaves`
+//! - `A syncs [A=x B=y] [v=5] [protocol=range]` with what the leader assigns, `A heartbeats`, `A leaves`
 //! - `A commits t-0@5 ...`, `tool commits t-0@5 ...` (no member), with `[generation=N] [metadata=TEXT] [topic-id=N]`
 //! - `A forgets its id`: its process was restarted
 //! - `operator removes NAME ...` by instance ids
@@ -118,6 +118,8 @@ struct Client {
     generation: i32,
     protocol_type: Str,
     protocols: Vec<Str>,
+    /// The one that was chosen for its generation.
+    protocol: Option<Str>,
     topics: Vec<Str>,
     session_ms: i32,
     rebalance_ms: i32,
@@ -317,6 +319,7 @@ impl World {
             generation: -1,
             protocol_type: Str::from("consumer"),
             protocols: vec![Str::from("range")],
+            protocol: None,
             topics: vec![Str::from("t")],
             session_ms: 45_000,
             rebalance_ms: 60_000,
@@ -388,11 +391,11 @@ impl World {
             member_id: client.member_id,
             group_instance_id: client.instance_id,
             protocol_type: Some(client.protocol_type),
-            protocol_name: line.setting("protocol").map(Str::from),
+            protocol_name: line.setting("protocol").map(Str::from).or(client.protocol),
             assignments: assignments.collect(),
         };
-        let token = self.token(name);
-        self.host.ledger.sync(self.host.now, token, &request, effects);
+        let (token, caller) = (self.token(name), caller(name, line.number("v").unwrap_or(5)));
+        self.host.ledger.sync(self.host.now, token, &caller, &request, effects);
     }
 
     fn leave(&mut self, name: &str, line: &Line<'_>, effects: &mut Effects) -> String {
@@ -562,6 +565,7 @@ impl World {
                 }
                 if response.error_code == 0 {
                     client.generation = response.generation_id;
+                    client.protocol = response.protocol_name.clone();
                     let leader = self.show_id(&response.leader);
                     let protocol = response.protocol_name.as_deref().unwrap_or("null");
                     write!(out, " generation={} protocol={protocol} leader={leader}", response.generation_id)
