@@ -131,6 +131,18 @@ fn create(session: &mut Session, topics: Vec<CreatableTopic>, if_not_exists: boo
     Ok(())
 }
 
+/// Makes a topic unless there is one of this name.
+pub(crate) fn ensure(session: &mut Session, name: &Str, partitions: i32) -> Result<(), CliError> {
+    let topic = CreatableTopic {
+        name: name.clone(),
+        num_partitions: partitions,
+        replication_factor: -1,
+        assignments: Vec::new(),
+        configs: Vec::new(),
+    };
+    create(session, vec![topic], true)
+}
+
 fn list(session: &mut Session, internal: bool, json: bool) -> Result<(), CliError> {
     let metadata = session.metadata(None)?;
     let mut table = Table::new(["topic", "partitions", "replication factor"]);

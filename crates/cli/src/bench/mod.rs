@@ -1,6 +1,143 @@
-//! bench
+//! `dohle bench`: throughput and latency, measured from outside over real sockets.
+//!
+//! Load is open-loop: with `--rate` every record has a time at which it is to be sent, and its latency counts
+//! from that time, whether or not the client or the server was ready for it. A closed loop would leave out
+//! exactly the waiting that a stall causes ("coordinated omission").
+
+mod load;
+mod read;
+mod report;
+
+use std::time::Duration;
+
+use dohle_client::Acks;
+use dohle_records::Compression;
+use dohle_types::Str;
+
+use crate::produce::{parse_acks, parse_compression};
+use crate::session::Session;
+use crate::{CliError, Connection, topic};
+
+/// `dohle bench ...`
 #[derive(Clone, Debug, clap::Subcommand)]
-pub enum BenchCommand {}
-pub(crate) fn run(_: &crate::Connection, _: BenchCommand) -> Result<(), crate::CliError> {
-    Ok(())
+pub enum BenchCommand {
+    /// Write records as fast as possible, or at a rate
+    Produce(ProduceBench),
+    /// Read a topic from its beginning as fast as possible
+    Consume(ConsumeBench),
+    /// Write single records at a rate, each in a request of its own
+    Latency(LatencyBench),
+}
+
+/// What all benchmarks take.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Common {
+    /// The topic; it is made if there is none
+    #[arg(long, default_value = "dohle-bench")]
+    topic: Str,
+    /// How many partitions the topic is made with
+    #[arg(long, default_value_t = 1)]
+    partitions: i32,
+    /// Over how many connections, each a client of its own
+    #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    connections: u16,
+    /// The server's process on this machine, of which the CPU time is reported too
+    #[arg(long, value_name = "PID")]
+    server_pid: Option<u32>,
+    /// The result as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// `dohle bench produce`
+#[derive(Clone, Debug, clap::Args)]
+pub struct ProduceBench {
+    #[command(flatten)]
+    common: Common,
+    /// For how many seconds
+    #[arg(short, long, default_value_t = 10.0, value_name = "SECONDS")]
+    duration: f64,
+    /// How many records at the most
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    records: Option<u64>,
+    /// Records a second; without it as many as go
+    #[arg(short, long)]
+    rate: Option<f64>,
+    /// Bytes in a record's value
+    #[arg(short, long, default_value_t = 100, value_name = "BYTES")]
+    size: usize,
+    /// Bytes in a batch
+    #[arg(short, long, default_value_t = 128 << 10, value_name = "BYTES")]
+    batch_size: usize,
+    /// How many milliseconds a record waits for others
+    #[arg(long, default_value_t = 5, value_name = "MS")]
+    linger: u64,
+    /// none, gzip, snappy, lz4 or zstd
+    #[arg(short = 'z', long, default_value = "none", value_parser = parse_compression)]
+    compression: Compression,
+    /// all, 1 or 0
+    #[arg(short, long, default_value = "all", value_parser = parse_acks)]
+    acks: Acks,
+    /// Send what a producer without idempotence sends
+    #[arg(long)]
+    no_idempotence: bool,
+}
+
+/// `dohle bench latency`
+#[derive(Clone, Debug, clap::Args)]
+pub struct LatencyBench {
+    #[command(flatten)]
+    common: Common,
+    /// For how many seconds
+    #[arg(short, long, default_value_t = 10.0, value_name = "SECONDS")]
+    duration: f64,
+    /// Requests a second, over all connections
+    #[arg(short, long, default_value_t = 1000.0)]
+    rate: f64,
+    /// Bytes in a record's value
+    #[arg(short, long, default_value_t = 100, value_name = "BYTES")]
+    size: usize,
+    /// all, 1 or 0
+    #[arg(short, long, default_value = "all", value_parser = parse_acks)]
+    acks: Acks,
+    /// Measure until a consumer has the record, not until it is acknowledged
+    #[arg(short, long)]
+    end_to_end: bool,
+}
+
+/// `dohle bench consume`
+#[derive(Clone, Debug, clap::Args)]
+pub struct ConsumeBench {
+    #[command(flatten)]
+    common: Common,
+    /// How many records at the most; without it all there are
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    records: Option<u64>,
+    /// Bytes of a partition in a response at the most
+    #[arg(long, default_value_t = 1 << 20, value_name = "BYTES")]
+    fetch_size: i32,
+}
+
+pub(crate) fn run(connection: &Connection, command: BenchCommand) -> Result<(), CliError> {
+    match command {
+        BenchCommand::Produce(bench) => {
+            ensure_topic(connection, &bench.common)?;
+            load::run(connection, &bench.common, &load::Load::produce(&bench)?)
+        }
+        BenchCommand::Latency(bench) => {
+            ensure_topic(connection, &bench.common)?;
+            load::run(connection, &bench.common, &load::Load::latency(&bench)?)
+        }
+        BenchCommand::Consume(bench) => read::run(connection, &bench),
+    }
+}
+
+fn ensure_topic(connection: &Connection, common: &Common) -> Result<(), CliError> {
+    topic::ensure(&mut Session::new(connection)?, &common.topic, common.partitions)
+}
+
+/// Seconds as given by a user.
+fn seconds(value: f64) -> Result<Duration, CliError> {
+    Duration::try_from_secs_f64(value)
+        .map_err(|_| CliError::Usage(format!("{value} is no duration in seconds")))
 }

@@ -221,6 +221,12 @@ impl Consumer {
             .watch_topics(now, self.partitions.keys().map(|partition| partition.topic.clone()).collect());
     }
 
+    /// Whether there is anything to read.
+    #[must_use]
+    pub fn is_assigned(&self) -> bool {
+        !self.partitions.is_empty()
+    }
+
     /// Reads what the group gives this consumer of these topics. [`ConsumerConfig::group`] must be set.
     pub fn subscribe(&mut self, now: Now, topics: BTreeSet<Str>) {
         let Some(group) = self.config.group.clone() else { return };
