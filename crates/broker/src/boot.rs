@@ -248,6 +248,7 @@ impl Node {
             ));
         }
         self.metadata.set_identity(meta);
+        self.maintenance.set_recovery_points(facts.recovery_points.clone());
         if let Phase::Booting(boot) = &mut self.phase {
             boot.facts = facts;
         }
@@ -285,7 +286,11 @@ impl Node {
                 self.start_job(JobPurpose::OpenPartition(key), job);
             }
             None => {
-                let log = Log::create(path, partition.topic_id, config);
+                let (name, topic_id) = (partition.name.clone(), partition.topic_id);
+                if self.waits_for_checkpoint(key, &name) {
+                    return;
+                }
+                let log = Log::create(path, topic_id, config);
                 self.on_log_opened(key, Ok(log));
             }
         }

@@ -16,6 +16,7 @@ use crate::boot::clean_shutdown_marker;
 use crate::host::{DiskJob, Effect};
 use crate::jobs::WriteCheckpoints;
 use crate::node::{JobPurpose, Node, Phase};
+use crate::partition::{Partition, PartitionKey};
 
 /// When the periodic work is due next.
 #[derive(Debug, Default)]
@@ -25,6 +26,12 @@ pub struct Maintenance {
     offsets: Recurring,
     /// Whether a checkpoint is being written.
     checkpointing: bool,
+    /// The recovery points that the checkpoint on disk has.
+    recovery_points: BTreeMap<TopicPartition, Offset>,
+    /// Partitions whose names another partition had that the checkpoint still knows; they open when it does not.
+    waiting_to_open: Vec<PartitionKey>,
+    /// Those of the checkpoint that is being written.
+    recovery_points_being_written: BTreeMap<TopicPartition, Offset>,
     /// The log start offsets that the checkpoint durably has.
     checkpointed_starts: BTreeMap<TopicPartition, Offset>,
     /// Those of the checkpoint that is being written.
@@ -59,6 +66,11 @@ impl Maintenance {
         let checkpoint_ms = config.value(broker::LOG_FLUSH_OFFSET_CHECKPOINT_INTERVAL_MS);
         self.checkpoint.start(now, i64::from(checkpoint_ms));
         self.offsets.start(now, config.value(broker::OFFSETS_RETENTION_CHECK_INTERVAL_MS));
+    }
+
+    /// Takes over what the checkpoint on disk has.
+    pub fn set_recovery_points(&mut self, offsets: BTreeMap<TopicPartition, Offset>) {
+        self.recovery_points = offsets;
     }
 
     /// When something is due.
@@ -97,8 +109,7 @@ impl Node {
 
     fn write_checkpoints(&mut self, purpose: JobPurpose, also: Vec<(FilePath, Bytes)>) {
         let logs = || self.partitions.iter().filter_map(|partition| Some((partition, partition.log()?)));
-        let recovery_points: Vec<_> =
-            logs().map(|(partition, log)| (&partition.name, log.durable_offset())).collect();
+        let recovery_points = self.recovery_points();
         let starts: BTreeMap<TopicPartition, Offset> = logs()
             .filter_map(|(partition, log)| Some((partition.name.clone(), log.start_offset_to_checkpoint()?)))
             .collect();
@@ -106,7 +117,10 @@ impl Node {
             logs().map(|(partition, _)| (&partition.name, partition.high_watermark())).collect();
         let file = |name: &str, text: String| (FilePath::from(name), Bytes::from(text));
         let mut files = vec![
-            file(checkpoint::RECOVERY_POINT_CHECKPOINT, checkpoint::format_offsets(recovery_points)),
+            file(
+                checkpoint::RECOVERY_POINT_CHECKPOINT,
+                checkpoint::format_offsets(recovery_points.iter().map(|(name, &at)| (name, at))),
+            ),
             file(
                 checkpoint::LOG_START_OFFSET_CHECKPOINT,
                 checkpoint::format_offsets(starts.iter().map(|(name, &start)| (name, start))),
@@ -115,13 +129,48 @@ impl Node {
         ];
         files.extend(also);
         self.maintenance.checkpointing = true;
+        self.maintenance.recovery_points_being_written = recovery_points;
         self.maintenance.starts_being_written = starts;
         self.start_job(purpose, DiskJob::Checkpoint(Box::new(WriteCheckpoints::new(files))));
     }
 
+    /// What each log is known to have on disk. One that is not open keeps what the last checkpoint says of it.
+    fn recovery_points(&self) -> BTreeMap<TopicPartition, Offset> {
+        let point = |partition: &Partition| match partition.log() {
+            Some(log) => Some(log.durable_offset()),
+            None if self.maintenance.waiting_to_open.contains(&partition.key) => None,
+            None => self.maintenance.recovery_points.get(&partition.name).copied(),
+        };
+        self.partitions
+            .iter()
+            .filter_map(|partition| Some((partition.name.clone(), point(partition)?)))
+            .filter(|&(_, offset)| offset > Offset::ZERO)
+            .collect()
+    }
+
+    /// A checkpoint is durable.
     pub(crate) fn on_checkpoint_written(&mut self) {
         self.maintenance.checkpointing = false;
         self.maintenance.checkpointed_starts = std::mem::take(&mut self.maintenance.starts_being_written);
+        self.maintenance.recovery_points =
+            std::mem::take(&mut self.maintenance.recovery_points_being_written);
+        for key in std::mem::take(&mut self.maintenance.waiting_to_open) {
+            self.open_log(key);
+        }
+    }
+
+    /// Whether a new partition must wait for a checkpoint: the one on disk has a recovery point of an earlier
+    /// partition of its name, by which the new log, which is shorter, would be taken for a damaged one.
+    pub(crate) fn waits_for_checkpoint(&mut self, key: PartitionKey, name: &TopicPartition) -> bool {
+        let stale = self.maintenance.recovery_points.contains_key(name)
+            || self.maintenance.recovery_points_being_written.contains_key(name);
+        if stale {
+            self.maintenance.waiting_to_open.push(key);
+            if !self.maintenance.checkpointing {
+                self.write_checkpoints(JobPurpose::Checkpoint, Vec::new());
+            }
+        }
+        stale
     }
 
     /// The operator asks the node to stop: what is in the page cache is made durable, and the checkpoints say

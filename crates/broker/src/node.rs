@@ -29,6 +29,8 @@ use crate::purgatory::{Parked, ParkedId, Purgatory};
 /// One node.
 pub struct Node {
     pub(crate) config: Arc<BrokerConfig>,
+    /// `fetch.max.bytes`, read once: it is asked for with each fetch.
+    pub(crate) fetch_max_bytes: usize,
     pub(crate) phase: Phase,
     pub(crate) now: Now,
     pub(crate) rng: Rng,
@@ -93,8 +95,10 @@ impl Node {
     pub fn new(config: BrokerConfig, seed: u64) -> Self {
         let tail_bytes = usize::try_from(config.value(broker::DOHLE_TAIL_CACHE_BYTES)).unwrap_or(usize::MAX);
         let session_slots = config.value(broker::MAX_INCREMENTAL_FETCH_SESSION_CACHE_SLOTS);
+        let fetch_max_bytes = usize::try_from(config.value(broker::FETCH_MAX_BYTES)).unwrap_or_default();
         let config = Arc::new(config);
         Self {
+            fetch_max_bytes,
             phase: Phase::Booting(Box::default()),
             now: Now { instant: Instant::ZERO, wall: dohle_types::Timestamp::NONE },
             rng: Rng::from_seed(seed),

@@ -15,7 +15,6 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dohle_configs::broker;
 use dohle_protocol::Records;
 use dohle_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
 use dohle_protocol::messages::{FetchRequest, FetchResponse};
@@ -56,12 +55,11 @@ pub(super) fn handle(node: &mut Node, call: Call, request: FetchRequest) {
         Ok(context) => context,
         Err(error) => return answer_error(node, &call, error),
     };
-    let limit = node.config.value(broker::FETCH_MAX_BYTES);
     let fetch = ParkedFetch {
         call,
         context,
         min_bytes: usize::try_from(request.min_bytes).unwrap_or_default(),
-        max_bytes: usize::try_from(request.max_bytes.min(limit)).unwrap_or_default(),
+        max_bytes: usize::try_from(request.max_bytes).unwrap_or_default().min(node.fetch_max_bytes),
         read_committed: request.isolation_level == 1,
         cold: BTreeMap::new(),
         watched: Vec::new(),
