@@ -170,6 +170,15 @@ impl History {
         self.fetched.push(fetched);
     }
 
+    /// A member of a group goes on at `position`. At 0 the group may as well have committed nothing.
+    pub fn resumed(&mut self, begun: Moment, group: &str, partition: &TopicPartition, position: Offset) {
+        let is_commit = |commit: &CommitAttempt| {
+            commit.offset == position && commit.group == group && commit.partition == *partition
+        };
+        let committed = position > Offset::ZERO || self.commits.iter().any(is_commit);
+        self.fetched(begun, group, partition, committed.then_some(position));
+    }
+
     /// How many records were acknowledged.
     #[must_use]
     pub fn acknowledged(&self) -> usize {

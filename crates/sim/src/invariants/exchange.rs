@@ -1,0 +1,137 @@
+//! A request is answered once, and the answers of a connection leave in the order of its requests (invariant 1 of
+//! `dohle-broker`).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use dohle_broker::host::ConnectionId;
+use dohle_protocol::messages::{FetchResponse, ProduceRequest, ProduceResponse, ResponseHeader};
+use dohle_protocol::{ApiKey, Message, Reader, decode_request_header};
+use dohle_records::BatchHeader;
+use dohle_types::TopicId;
+use dohle_types::time::Instant;
+
+use crate::marks::{Mark, Marks};
+
+/// A request that was not answered yet.
+#[derive(Debug)]
+struct Asked {
+    at: Instant,
+    key: ApiKey,
+    version: i16,
+    correlation_id: i32,
+    produce: Option<AskedProduce>,
+}
+
+/// What a produce request asked for.
+#[derive(Debug)]
+pub(super) struct AskedProduce {
+    pub(super) acks: i16,
+    /// The header of each partition's first batch.
+    pub(super) batches: BTreeMap<(TopicId, i32), BatchHeader>,
+}
+
+/// An answer that some invariant is about.
+pub(super) enum Answer {
+    Produce(AskedProduce, ProduceResponse),
+    Fetch(FetchResponse),
+    Other,
+}
+
+/// The requests of each connection that wait, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Exchanges {
+    waiting: BTreeMap<ConnectionId, VecDeque<Asked>>,
+    /// Batches of idempotent producers that were acknowledged.
+    acknowledged: BTreeSet<(TopicId, i32, i64, i16, i32)>,
+}
+
+impl Exchanges {
+    pub(super) fn on_request(&mut self, at: Instant, connection: ConnectionId, frame: &Bytes) {
+        let mut reader = Reader::new(frame);
+        let Ok(header) = decode_request_header(&mut reader) else { return };
+        let Some(key) = ApiKey::from_code(header.request_api_key) else { return };
+        let version = header.request_api_version;
+        let mut produce = None;
+        if key == ApiKey::Produce
+            && let Ok(request) = ProduceRequest::decode(&mut reader, version)
+        {
+            if request.acks == 0 {
+                return;
+            }
+            produce = Some(asked_produce(request));
+        }
+        let asked = Asked { at, key, version, correlation_id: header.correlation_id, produce };
+        self.waiting.entry(connection).or_default().push_back(asked);
+    }
+
+    pub(super) fn on_response(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        frame: &Bytes,
+        marks: &mut Marks,
+    ) -> Result<Answer, String> {
+        let asked = self.waiting.get_mut(&connection).and_then(VecDeque::pop_front);
+        let asked = asked.ok_or_else(|| format!("{connection:?} was answered and had asked nothing"))?;
+        let Asked { at, key, version, correlation_id, produce } = asked;
+        let body = frame.slice(size_of::<i32>()..);
+        let mut reader = Reader::new(&body);
+        let header_version = key.response_header_version(version);
+        let unreadable =
+            |error| format!("{} version {version}: the response cannot be read: {error}", key.name());
+        let header = ResponseHeader::decode(&mut reader, header_version).map_err(unreadable)?;
+        if header.correlation_id != correlation_id {
+            return Err(format!(
+                "{connection:?}: {} with correlation id {correlation_id} is next, and the answer has {}",
+                key.name(),
+                header.correlation_id
+            ));
+        }
+        match (key, produce) {
+            (ApiKey::Produce, Some(asked)) => {
+                let response = ProduceResponse::decode(&mut reader, version).map_err(unreadable)?;
+                self.note_duplicates(&asked, &response, marks);
+                Ok(Answer::Produce(asked, response))
+            }
+            (ApiKey::Fetch, _) => {
+                let response = FetchResponse::decode(&mut reader, version).map_err(unreadable)?;
+                let has_records =
+                    response.responses.iter().flat_map(|topic| &topic.partitions).any(|partition| {
+                        partition.records.as_ref().is_some_and(|records| !records.is_empty())
+                    });
+                marks.sometimes(Mark::FetchWoken, has_records && now > at + Duration::from_millis(30));
+                Ok(Answer::Fetch(response))
+            }
+            _ => Ok(Answer::Other),
+        }
+    }
+
+    fn note_duplicates(&mut self, asked: &AskedProduce, response: &ProduceResponse, marks: &mut Marks) {
+        for topic in &response.responses {
+            for partition in topic.partition_responses.iter().filter(|partition| partition.error_code == 0) {
+                let place = (TopicId(topic.topic_id), partition.index);
+                let Some(batch) = asked.batches.get(&place).filter(|batch| batch.producer_id.0 >= 0) else {
+                    continue;
+                };
+                let (producer, epoch) = (batch.producer_id.0, batch.producer_epoch.0);
+                let batch = (place.0, place.1, producer, epoch, batch.base_sequence.0);
+                marks.sometimes(Mark::DuplicateAnswered, !self.acknowledged.insert(batch));
+            }
+        }
+    }
+}
+
+fn asked_produce(request: ProduceRequest) -> AskedProduce {
+    let mut batches = BTreeMap::new();
+    for topic in request.topic_data {
+        for partition in topic.partition_data {
+            let records = partition.records.unwrap_or_default().into_bytes();
+            if let Ok(header) = BatchHeader::parse(&records) {
+                batches.insert((TopicId(topic.topic_id), partition.index), header);
+            }
+        }
+    }
+    AskedProduce { acks: request.acks, batches }
+}

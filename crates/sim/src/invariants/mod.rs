@@ -1,0 +1,101 @@
+//! What must hold at every step, as far as it can be seen at the border between the node and its host. One file
+//! for each; `exchange.rs` decodes what they have in common.
+
+mod acknowledged_is_synced;
+mod below_high_watermark;
+mod exchange;
+mod high_watermark_stays;
+mod opens_after_crash;
+mod wakes_for_work;
+
+use bytes::Bytes;
+use dohle_broker::Node;
+use dohle_broker::host::{ConnectionId, JobOutput};
+use dohle_broker::partition::PartitionKey;
+use dohle_storage::disk::FilePath;
+use dohle_types::Offset;
+use dohle_types::time::Instant;
+
+use crate::marks::Marks;
+use exchange::{Answer, Exchanges};
+
+/// All invariants, and what they remember.
+#[derive(Debug, Default)]
+pub struct Invariants {
+    exchanges: Exchanges,
+    acknowledged_is_synced: acknowledged_is_synced::AcknowledgedIsSynced,
+    high_watermark_stays: high_watermark_stays::HighWatermarkStays,
+    wakes_for_work: wakes_for_work::WakesForWork,
+    violations: Vec<String>,
+}
+
+impl Invariants {
+    /// The node starts anew; `durable` says whether its acknowledgements outlive power loss.
+    pub fn on_start(&mut self, durable: bool) {
+        self.exchanges = Exchanges::default();
+        self.acknowledged_is_synced.on_start(durable);
+        self.wakes_for_work = wakes_for_work::WakesForWork::default();
+    }
+
+    /// The node receives a request.
+    pub fn on_received(&mut self, now: Instant, connection: ConnectionId, frame: &Bytes) {
+        self.exchanges.on_request(now, connection, frame);
+    }
+
+    /// The node sends a response.
+    pub fn on_sent(
+        &mut self,
+        now: Instant,
+        node: &Node,
+        connection: ConnectionId,
+        frame: &Bytes,
+        marks: &mut Marks,
+    ) {
+        let answer = match self.exchanges.on_response(now, connection, frame, marks) {
+            Ok(answer) => answer,
+            Err(violation) => return self.violations.push(violation),
+        };
+        let result = match &answer {
+            Answer::Produce(asked, response) => self.acknowledged_is_synced.check(node, asked, response),
+            Answer::Fetch(response) => {
+                below_high_watermark::check(response).and_then(|()| self.high_watermark_stays.check(response))
+            }
+            Answer::Other => Ok(()),
+        };
+        self.violations.extend(result.err());
+    }
+
+    /// The node asks for a sync.
+    pub fn on_sync(&mut self, partition: PartitionKey, paths: &[FilePath]) {
+        self.acknowledged_is_synced.on_sync(partition, paths);
+    }
+
+    /// A sync is done.
+    pub fn on_synced(&mut self, partition: PartitionKey, up_to: Offset) {
+        self.acknowledged_is_synced.on_synced(partition, up_to);
+    }
+
+    /// A job is done.
+    pub fn on_job_done(&mut self, output: &JobOutput) {
+        if let JobOutput::Open(opened) = output {
+            self.acknowledged_is_synced.on_opened(opened);
+            self.violations.extend(opens_after_crash::check(opened).err());
+        }
+    }
+
+    /// The node was woken, and says when it wants to be woken next.
+    pub fn on_tick(&mut self, now: Instant, next: Option<Instant>) {
+        self.violations.extend(self.wakes_for_work.check(now, next).err());
+    }
+
+    /// Adds what was noticed elsewhere.
+    pub fn violate(&mut self, violation: String) {
+        self.violations.push(violation);
+    }
+
+    /// What did not hold, so far.
+    #[must_use]
+    pub fn violations(&self) -> &[String] {
+        &self.violations
+    }
+}

@@ -1,0 +1,84 @@
+//! What must happen sometimes: a simulation that never gets there proves nothing about it.
+
+/// Defines the marks and the list of all.
+macro_rules! marks {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Something that some seed must bring about.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        pub enum Mark {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Mark {
+            /// All marks.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+        }
+    };
+}
+
+marks! {
+    /// The process was killed and the page cache stayed.
+    ProcessKilled,
+    /// The process was killed in the middle of a write, of which a part is in the file.
+    KilledInAWrite,
+    /// The power went, and something that was not synced went with it.
+    UnsyncedLost,
+    /// The power went, and of a file's dirty sectors some survived and some did not.
+    FileTorn,
+    /// The power went, and with it the name of a file.
+    NameLost,
+    /// Recovery cut a torn end off a log.
+    TornEndCut,
+    /// The node stopped in good order, and what it left survived power loss.
+    StoppedInGoodOrder,
+    /// A sync failed, and the node stopped.
+    SyncFailed,
+    /// A log went on in another segment.
+    SegmentRolled,
+    /// One group commit served several partitions.
+    CommittedTogether,
+    /// A fetch was answered from files.
+    ColdRead,
+    /// A fetch waited, and was answered when there was something.
+    FetchWoken,
+    /// A produce request that had been carried out before was answered like the first time.
+    DuplicateAnswered,
+    /// A record was refused for good.
+    RecordRefused,
+    /// A connection broke with bytes under way.
+    ConnectionBroken,
+    /// A request arrived whose client had given its connection up.
+    LateRequest,
+    /// A client was killed and another took its place.
+    ClientKilled,
+    /// A group gave a member partitions for a second time.
+    Rebalanced,
+    /// A member went on where its group had left off.
+    Resumed,
+}
+
+/// The marks that were reached.
+#[derive(Debug, Clone, Default)]
+pub struct Marks {
+    reached: std::collections::BTreeSet<Mark>,
+}
+
+impl Marks {
+    /// The simulation was here, if `condition` holds.
+    pub fn sometimes(&mut self, mark: Mark, condition: bool) {
+        if condition {
+            self.reached.insert(mark);
+        }
+    }
+
+    /// Takes over those of another run.
+    pub fn extend(&mut self, other: &Self) {
+        self.reached.extend(&other.reached);
+    }
+
+    /// Those that were not reached.
+    #[must_use]
+    pub fn missing(&self) -> Vec<Mark> {
+        Mark::ALL.iter().copied().filter(|mark| !self.reached.contains(mark)).collect()
+    }
+}

@@ -1,0 +1,444 @@
+//! The node under its host: effects carried out in the order and the groups in which `dohle-io` does it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use dohle_broker::Node;
+use dohle_broker::host::{ConnectionId, DiskJob, Effect, Input, JobOutput, JobToken};
+use dohle_broker::partition::PartitionKey;
+use dohle_protocol::FrameDecoder;
+use dohle_storage::disk::{DiskError, FilePath, Job, Op, Progress, Step};
+use dohle_types::time::Instant;
+use dohle_types::{Now, Offset, Timestamp};
+
+use crate::disk::{SyncUnderWay, replacement, temporary};
+use crate::marks::Mark;
+use crate::network::End as LinkEnd;
+use crate::plan::End;
+use crate::world::{Event, World};
+
+/// Jobs that run at the same time.
+const JOBS_AT_ONCE: usize = 2;
+
+/// The longest frame that either side takes.
+const FRAME_BYTES_MAX: usize = 100 << 20;
+
+/// A running process.
+pub(crate) struct Process {
+    pub(crate) node: Node,
+    /// Which of the node's lives this is: what an earlier one began is not this one's.
+    pub(crate) life: u32,
+    /// It listens.
+    pub(crate) is_ready: bool,
+    effects: Vec<Effect>,
+    /// By how much its wall clock is ahead, in milliseconds.
+    skew: i64,
+    sync_under_way: Option<(Vec<SyncRequest>, Vec<SyncUnderWay>)>,
+    syncs: Vec<SyncRequest>,
+    jobs: VecDeque<(JobToken, DiskJob)>,
+    running: BTreeMap<JobToken, (DiskJob, Progress<JobOutput>)>,
+    tick_at: Option<Instant>,
+}
+
+struct SyncRequest {
+    partition: PartitionKey,
+    up_to: Offset,
+    paths: Vec<FilePath>,
+}
+
+/// What leaves when all disk effects of a round are carried out.
+enum Outgoing {
+    Frame(ConnectionId, Bytes),
+    Close(ConnectionId),
+}
+
+/// The process ended in the middle of something.
+struct Ended;
+
+impl World {
+    /// The process starts, with whatever the disk holds.
+    pub(crate) fn start_node(&mut self) {
+        if self.process.is_some() {
+            return;
+        }
+        self.life += 1;
+        let node = Node::new(self.plan.config(), self.rng.next_u64());
+        let skew = i64::try_from(self.rng.below(4000)).unwrap_or(0) - 2000;
+        self.process = Some(Process {
+            node,
+            life: self.life,
+            is_ready: false,
+            effects: Vec::new(),
+            skew,
+            sync_under_way: None,
+            syncs: Vec::new(),
+            jobs: VecDeque::new(),
+            running: BTreeMap::new(),
+            tick_at: None,
+        });
+        self.invariants.on_start(self.plan.durable);
+        self.trace.note(self.now, "start", u64::from(self.life), 0, || format!("life {}", self.life));
+        self.handle(Input::Boot);
+        self.finish_round();
+    }
+
+    /// The node takes in what happened. Its effects are carried out by [`World::finish_round`].
+    pub(crate) fn handle(&mut self, input: Input) {
+        let now = self.now;
+        let Some(process) = &mut self.process else { return };
+        let now = Now { instant: now, wall: wall(now, process.skew) };
+        process.node.handle(now, input, &mut process.effects);
+    }
+
+    /// Bytes arrive at the node.
+    pub(crate) fn on_bytes_at_node(&mut self, id: ConnectionId, bytes: &Bytes) {
+        let Some(link) = self.network.link(id).filter(|link| link.node_open) else { return };
+        let is_late = !link.client_open;
+        link.node_buffer.extend_from_slice(bytes);
+        self.shared.marks.sometimes(Mark::LateRequest, is_late);
+        self.take_frames(id);
+    }
+
+    /// Hands the whole frames of a connection to the node, as long as it wants them.
+    fn take_frames(&mut self, id: ConnectionId) {
+        loop {
+            let Some(link) = self.network.link(id).filter(|link| link.node_open && !link.paused) else {
+                return;
+            };
+            let frame = match FrameDecoder::new(FRAME_BYTES_MAX).next(&mut link.node_buffer) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return,
+                Err(error) => return self.invariants.violate(format!("a client sent no frame: {error}")),
+            };
+            // A request's memory is its own, as it is with a real socket's buffer that was handed over.
+            let frame = BytesMut::from(&*frame).freeze();
+            self.trace.note(self.now, "request", id.0, frame.len() as u64, || {
+                let header = dohle_protocol::decode_request_header(&mut dohle_protocol::Reader::new(&frame));
+                format!("{id:?} {header:?}")
+            });
+            self.invariants.on_received(self.now, id, &frame);
+            self.handle(Input::Received { connection: id, frame });
+            self.apply_flow();
+        }
+    }
+
+    fn apply_flow(&mut self) {
+        for effect in self.process.iter().flat_map(|process| &process.effects) {
+            if let Effect::Pause { connection } = effect
+                && let Some(link) = self.network.link(*connection)
+            {
+                link.paused = true;
+            }
+        }
+    }
+
+    /// Carries out the node's effects, and what follows from them, until there are none.
+    pub(crate) fn finish_round(&mut self) {
+        let mut outgoing = Vec::new();
+        let mut resumed = Vec::new();
+        loop {
+            let effects = match &mut self.process {
+                Some(process) if !process.effects.is_empty() => std::mem::take(&mut process.effects),
+                _ => break,
+            };
+            if self.carry_out(effects, &mut outgoing, &mut resumed).is_err() {
+                return;
+            }
+        }
+        for outgoing in outgoing {
+            match outgoing {
+                Outgoing::Frame(id, bytes) => self.send(id, LinkEnd::Client, bytes),
+                Outgoing::Close(id) => self.close_by_node(id),
+            }
+        }
+        self.schedule_tick();
+        for id in resumed {
+            if let Some(link) = self.network.link(id) {
+                link.paused = false;
+            }
+            self.take_frames(id);
+        }
+        if self.process.as_ref().is_some_and(|process| !process.effects.is_empty()) {
+            self.finish_round();
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        effects: Vec<Effect>,
+        outgoing: &mut Vec<Outgoing>,
+        resumed: &mut Vec<ConnectionId>,
+    ) -> Result<(), Ended> {
+        let mut written = Vec::new();
+        let mut started = Vec::new();
+        let mut stopped = None;
+        for effect in effects {
+            match effect {
+                Effect::Send { connection, frame } => {
+                    let bytes = frame.into_bytes();
+                    if let Some(process) = &self.process {
+                        let marks = &mut self.shared.marks;
+                        self.invariants.on_sent(self.now, &process.node, connection, &bytes, marks);
+                    }
+                    outgoing.push(Outgoing::Frame(connection, bytes));
+                }
+                Effect::Close { connection } => outgoing.push(Outgoing::Close(connection)),
+                Effect::Pause { connection } => {
+                    if let Some(link) = self.network.link(connection) {
+                        link.paused = true;
+                    }
+                }
+                Effect::Resume { connection } => resumed.push(connection),
+                Effect::Disk(op) => {
+                    if let Err(error) = self.change_disk(&op)? {
+                        self.handle(Input::DiskFailed { error });
+                    }
+                }
+                Effect::Written { partition, end } => written.push(Input::Written { partition, end }),
+                Effect::Sync { partition, up_to, paths } => {
+                    self.invariants.on_sync(partition, &paths);
+                    if let Some(process) = &mut self.process {
+                        process.syncs.push(SyncRequest { partition, up_to, paths });
+                    }
+                }
+                Effect::Start { token, job } => started.push((token, job)),
+                Effect::Ready => {
+                    if let Some(process) = &mut self.process {
+                        process.is_ready = true;
+                    }
+                }
+                Effect::Stopped { error } => stopped = Some(error),
+            }
+        }
+        if let Some(error) = stopped {
+            self.on_stopped(error);
+            return Err(Ended);
+        }
+        written.into_iter().for_each(|input| self.handle(input));
+        self.begin_sync();
+        if let Some(process) = &mut self.process {
+            process.jobs.extend(started);
+        }
+        self.start_jobs();
+        Ok(())
+    }
+
+    /// Changes files, unless the process ends before, or in the middle of, that.
+    fn change_disk(&mut self, op: &Op) -> Result<Result<(), DiskError>, Ended> {
+        if let Op::Write { path, .. } = op {
+            let is_later_segment = path.ends_with(".log") && !path.ends_with("/00000000000000000000.log");
+            self.shared.marks.sometimes(Mark::SegmentRolled, is_later_segment);
+        }
+        match &mut self.end_after {
+            Some((0, end)) => {
+                let end = *end;
+                if let Op::Write { path, position, data } = op {
+                    let kept = usize::try_from(self.rng.below(data.len() as u64 + 1)).unwrap_or(0);
+                    let written = data.get(..kept).unwrap_or_default();
+                    let _ = self.disk.write(path, *position, written);
+                    self.shared.marks.sometimes(Mark::KilledInAWrite, kept > 0 && kept < data.len());
+                }
+                self.end_after = None;
+                self.end_node(end);
+                return Err(Ended);
+            }
+            Some((left, _)) => *left -= 1,
+            None => {}
+        }
+        Ok(self.disk.apply(op))
+    }
+
+    /// Begins the next group commit, where none is under way.
+    fn begin_sync(&mut self) {
+        let Some(process) = &mut self.process else { return };
+        if process.sync_under_way.is_some() || process.syncs.is_empty() {
+            return;
+        }
+        let group = std::mem::take(&mut process.syncs);
+        self.shared.marks.sometimes(Mark::CommittedTogether, group.len() > 1);
+        let paths: std::collections::BTreeSet<&FilePath> =
+            group.iter().flat_map(|request| &request.paths).collect();
+        let syncs = paths.into_iter().filter_map(|path| self.disk.begin_sync(path)).collect();
+        process.sync_under_way = Some((group, syncs));
+        let (at, life) = (self.now + self.sync_duration(), self.life);
+        self.schedule(at, Event::SyncDone(life));
+    }
+
+    /// The group commit is done.
+    pub(crate) fn on_sync_done(&mut self) {
+        let Some((group, syncs)) = self.process.as_mut().and_then(|process| process.sync_under_way.take())
+        else {
+            return;
+        };
+        if std::mem::take(&mut self.fail_next_sync) {
+            let path = group.first().and_then(|request| request.paths.first()).cloned().unwrap_or_default();
+            let error = DiskError { operation: "sync", path, reason: "input/output error".to_owned() };
+            self.shared.marks.sometimes(Mark::SyncFailed, true);
+            self.disk_failed = true;
+            self.handle(Input::DiskFailed { error });
+            return self.finish_round();
+        }
+        syncs.into_iter().for_each(|sync| self.disk.finish_sync(sync));
+        for SyncRequest { partition, up_to, .. } in group {
+            self.invariants.on_synced(partition, up_to);
+            self.handle(Input::Synced { partition, up_to });
+        }
+        self.finish_round();
+        self.begin_sync();
+    }
+
+    fn start_jobs(&mut self) {
+        loop {
+            let Some(process) = &mut self.process else { return };
+            if process.running.len() >= JOBS_AT_ONCE {
+                return;
+            }
+            let Some((token, mut job)) = process.jobs.pop_front() else { return };
+            let progress = job.start();
+            process.running.insert(token, (job, progress));
+            let (at, life) = (self.now + self.step_duration(), self.life);
+            self.schedule(at, Event::JobStep(life, token));
+        }
+    }
+
+    /// A job does its next step.
+    pub(crate) fn on_job_step(&mut self, token: JobToken) {
+        let running = self.process.as_mut().and_then(|process| process.running.remove(&token));
+        let Some((mut job, progress)) = running else { return };
+        let input = match progress {
+            Progress::Done(output) => {
+                let is_cold_read = matches!(&output, JobOutput::ColdRead(read) if read.is_ok());
+                self.shared.marks.sometimes(Mark::ColdRead, is_cold_read);
+                self.invariants.on_job_done(&output);
+                Input::JobDone { token, output }
+            }
+            Progress::Next(step) => {
+                if matches!(job, DiskJob::Open(_))
+                    && let Step::Apply(Op::Truncate { path, length }) = &step
+                {
+                    let is_cut = self.disk.length(path).is_some_and(|before| (before as u64) > *length);
+                    self.shared.marks.sometimes(Mark::TornEndCut, is_cut);
+                }
+                match self.perform(&step) {
+                    Err(Ended) => return,
+                    Ok(Err(error)) => Input::DiskFailed { error },
+                    Ok(Ok(answer)) => {
+                        let progress = job.resume(answer);
+                        if let Some(process) = &mut self.process {
+                            process.running.insert(token, (job, progress));
+                        }
+                        let (at, life) = (self.now + self.step_duration(), self.life);
+                        return self.schedule(at, Event::JobStep(life, token));
+                    }
+                }
+            }
+        };
+        self.handle(input);
+        self.finish_round();
+        self.start_jobs();
+    }
+
+    fn perform(&mut self, step: &Step) -> Result<Result<dohle_storage::disk::Answer, DiskError>, Ended> {
+        match step {
+            Step::Apply(op) => {
+                return Ok(self.change_disk(op)?.map(|()| dohle_storage::disk::Answer::Done));
+            }
+            Step::Replace { path, data } => {
+                for op in replacement(path, data) {
+                    if let Err(error) = self.change_disk(&op)? {
+                        return Ok(Err(error));
+                    }
+                    self.disk.sync(&temporary(path));
+                }
+                self.disk.sync(path);
+            }
+            Step::Sync { path } => self.disk.sync(path),
+            Step::List { .. } | Step::Read { .. } => return Ok(Ok(self.disk.perform(step))),
+        }
+        Ok(Ok(dohle_storage::disk::Answer::Done))
+    }
+
+    fn schedule_tick(&mut self) {
+        let Some(process) = &mut self.process else { return };
+        let Some(due) = process.node.next_timeout() else { return };
+        let due = due.max(self.now);
+        if process.tick_at.is_none_or(|at| at > due) {
+            process.tick_at = Some(due);
+            // A loop is never exactly in time.
+            let late = Duration::from_micros(self.rng.below(999));
+            let life = process.life;
+            self.schedule(due + late, Event::Tick(life));
+        }
+    }
+
+    /// The node's timeout has come.
+    pub(crate) fn on_tick(&mut self) {
+        let Some(process) = &mut self.process else { return };
+        process.tick_at = None;
+        if process.node.next_timeout().is_some_and(|due| due <= self.now) {
+            self.handle(Input::Tick);
+            self.finish_round();
+            if let Some(process) = &self.process {
+                self.invariants.on_tick(self.now, process.node.next_timeout());
+            }
+        }
+        self.schedule_tick();
+    }
+
+    /// The node says that it is finished.
+    fn on_stopped(&mut self, error: Option<String>) {
+        match error {
+            Some(_) if self.disk_failed => self.end_node(End::PowerLoss),
+            Some(error) => {
+                self.invariants.violate(format!("the node stopped of its own accord: {error}"));
+                self.end_node(End::Kill);
+            }
+            None => {
+                self.shared.marks.sometimes(Mark::StoppedInGoodOrder, true);
+                self.end_node(End::PowerLoss);
+            }
+        }
+    }
+
+    /// The process is gone from one moment to the next.
+    pub(crate) fn end_node(&mut self, end: End) {
+        if self.process.take().is_none() {
+            return;
+        }
+        self.end_after = None;
+        self.disk_failed = false;
+        let lost = if end == End::Kill || !self.plan.durable {
+            self.shared.marks.sometimes(Mark::ProcessKilled, self.disk.is_dirty());
+            None
+        } else {
+            let loss = self.disk.lose_power(&mut self.rng);
+            self.shared.marks.sometimes(Mark::UnsyncedLost, loss.files_changed > 0);
+            self.shared.marks.sometimes(Mark::FileTorn, loss.files_torn > 0);
+            self.shared.marks.sometimes(Mark::NameLost, loss.names_lost > 0);
+            Some(loss)
+        };
+        self.trace.note(self.now, "end", u64::from(lost.is_some()), 0, || format!("{end:?} {lost:?}"));
+        self.drop_connections_of_node(end == End::Kill);
+        let down = Duration::from_millis(1 + self.rng.below(3000));
+        self.schedule(self.now + down, Event::StartNode);
+    }
+
+    fn sync_duration(&mut self) -> Duration {
+        let usual = self.plan.disk.sync_max.mul_f64((1 + self.rng.below(1000)) as f64 / 1000.0);
+        if self.stage.is_healed() || !self.rng.chance(self.plan.disk.slow_syncs, 100) {
+            return usual;
+        }
+        usual + Duration::from_millis(self.rng.below(2000))
+    }
+
+    fn step_duration(&mut self) -> Duration {
+        self.plan.disk.step_max.mul_f64((1 + self.rng.below(1000)) as f64 / 1000.0)
+    }
+}
+
+/// The wall clock's time of an instant: it begins on 2026-11-22.
+pub(crate) fn wall(now: Instant, skew: i64) -> Timestamp {
+    const BEGIN_MS: i64 = 1_795_305_600_000;
+    Timestamp(BEGIN_MS + skew + i64::try_from(now.as_millis()).unwrap_or(0))
+}
