@@ -86,7 +86,9 @@ impl<'a> Options<'a> {
                 ("--target", "kafka") => options.kafka = true,
                 ("--target", "dohle") => options.kafka = false,
                 ("--bin", path) => options.bin = Some(Path::new(path)),
-                ("--only", name) => options.only.push(name),
+                ("--only", name) if name == "tools" || CLIENTS.iter().any(|client| client.name == name) => {
+                    options.only.push(name);
+                }
                 _ => return Err(USAGE.to_owned()),
             }
         }

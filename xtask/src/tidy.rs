@@ -111,7 +111,9 @@ fn machine_paths() -> Result<Vec<String>, String> {
 /// The files that git has or would take.
 fn files() -> Result<Vec<PathBuf>, String> {
     let mut command = Command::new("git");
-    command.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).current_dir(root());
+    command
+        .args(["-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .current_dir(root());
     let output = command.output().map_err(|e| format!("git: {e}"))?;
     if !output.status.success() {
         return Err(format!("git ls-files: {}", String::from_utf8_lossy(&output.stderr).trim_end()));

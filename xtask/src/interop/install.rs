@@ -34,9 +34,9 @@ pub(crate) fn once(name: &str, inputs: &[PathBuf], install: impl FnOnce() -> Res
     fs::write(&stamp, key).map_err(|error| format!("cannot write {}: {error}", stamp.display()))
 }
 
-/// One step of an installation.
+/// One step of an installation; a registry may fail once.
 pub(crate) fn step(command: &mut Command, patience: Duration) -> Result<()> {
-    process::run(command, patience).map(drop)
+    process::run(command, patience).or_else(|_| process::run(command, patience)).map(drop)
 }
 
 /// Whether a program of this name is on the `PATH`.

@@ -118,3 +118,45 @@ impl Reading {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::client::CLIENTS;
+    use super::*;
+
+    const FIRST: &str = "0\t0\t1000\tkey-0\tvalue-0-\tcodec=gzip,client=java";
+    const SECOND: &str = "0\t1\t1001\tkey-1\tvalue-1-x\tcodec=gzip,client=java";
+
+    fn read(lines: &[&str]) -> Result<Reading> {
+        let java = CLIENTS.iter().find(|client| client.tag == "java").unwrap();
+        let mut topic = Topic::new(java, 1000);
+        topic.runs.push((0..2, "gzip".to_owned()));
+        let mut reading = Reading::default();
+        lines.iter().try_for_each(|line| reading.take(&topic, line))?;
+        if reading.complete(&topic) { Ok(reading) } else { Err(reading.missing(&topic)) }
+    }
+
+    #[test]
+    fn what_was_produced_is_accepted() {
+        assert!(read(&[FIRST, SECOND]).is_ok());
+    }
+
+    #[test]
+    fn every_other_reading_is_refused() {
+        let cases: &[(&[&str], &str)] = &[
+            (&[FIRST], "1 of 2 records were not read"),
+            (&[FIRST, FIRST], "read a second time"),
+            (&[&SECOND.replacen("\t1\t", "\t0\t", 1), &FIRST.replacen("\t0\t", "\t1\t", 1)], "out of order"),
+            (&[FIRST, &SECOND.replacen("\t1\t", "\t2\t", 1)], "the offset does not follow"),
+            (&[&FIRST.replace("key-0", "NULL")], "the key is another"),
+            (&[&SECOND.replace("-x", "-y")], "the value is another"),
+            (&[&FIRST.replace("gzip", "zstd")], "the headers are others"),
+            (&[&FIRST.replace("1000", "1001")], "the timestamp is another"),
+            (&[&FIRST.replace("value-0", "value-7")], "a number that was not produced"),
+        ];
+        for (lines, expected) in cases {
+            let error = read(lines).err().unwrap_or_default();
+            assert!(error.contains(expected), "{lines:?}: {error}");
+        }
+    }
+}

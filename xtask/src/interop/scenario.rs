@@ -53,9 +53,15 @@ pub(crate) fn run(report: &Report, broker: &mut Broker, clients: &[&Client], epo
     }
     phase(report, broker, &mut travellers, "go on where it was after the restart", go_on);
     // kcat commits every 5 seconds.
-    thread::sleep(Duration::from_millis(5500));
+    let commit = || thread::sleep(Duration::from_millis(5500));
+    commit();
+    if !report.step("broker", "restart after SIGTERM with live members", || restart(broker)) {
+        return;
+    }
+    phase(report, broker, &mut travellers, "go on through the restart as a live member", stay);
+    commit();
     broker.kill();
-    if !report.step("broker", "restart after kill -9", || broker.resume().map(drop)) {
+    if !report.step("broker", "restart after kill -9 with live members", || broker.resume().map(drop)) {
         return;
     }
     phase(report, broker, &mut travellers, "go on through kill -9 as a live member", stay);

@@ -59,6 +59,7 @@ type Step = (&'static str, &'static str, fn(&Kit<'_>) -> Result<()>);
 
 const STEPS: &[Step] = &[
     ("kafka-*-perf-test", "produce and consume 100000 records", perf),
+    ("kafka-*-perf-test", "acks 0 and 1; records of 3 MB, and one that is too large", sizes),
     ("kafka-topics", "create, list, describe, add partitions, delete", topics),
     ("kafka-configs", "describe, alter and delete configs of topics and brokers", configs),
     ("kafka-console-*", "records with keys and headers, zstd; a group goes on", console),
@@ -129,6 +130,28 @@ fn perf(kit: &Kit<'_>) -> Result<()> {
     let consumed =
         kit.tool("kafka-consumer-perf-test", &format!("--topic perf --num-records {PERF_RECORDS}"))?;
     says(&consumed, &[&format!(", {PERF_RECORDS}, ")])
+}
+
+fn sizes(kit: &Kit<'_>) -> Result<()> {
+    let produce = |topic: &str, records: u64, size: u64, acks: &str| {
+        let words = format!("--topic {topic} --num-records {records} --record-size {size} --throughput -1");
+        let configs = format!("--command-property acks={acks} max.request.size=4000000");
+        kit.tool("kafka-producer-perf-test", &format!("{words} {configs}"))
+    };
+    let consume = |topic: &str, records: u64| {
+        let text =
+            kit.tool("kafka-consumer-perf-test", &format!("--topic {topic} --num-records {records}"))?;
+        says(&text, &[&format!(", {records}, ")])
+    };
+    kit.tool("kafka-topics", "--create --topic small --partitions 1")?;
+    produce("small", 1000, 100, "0")?;
+    produce("small", 1000, 100, "1")?;
+    consume("small", 2000)?;
+    says(&produce("small", 1, 3_000_000, "all")?, &["RecordTooLargeException"])?;
+    // Larger than what a fetch asks for at most: one batch must come all the same.
+    kit.tool("kafka-topics", "--create --topic large --partitions 1 --config max.message.bytes=4000000")?;
+    produce("large", 5, 3_000_000, "all")?;
+    consume("large", 5)
 }
 
 fn topics(kit: &Kit<'_>) -> Result<()> {
