@@ -12,6 +12,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+pub(crate) use api_keys::Api;
+
 use crate::repository::{at, entries, read, root};
 
 /// `codegen` writes, `codegen --check` compares.
@@ -47,6 +49,12 @@ pub(crate) fn check() -> Result<(), String> {
     Err(format!("not current: {}; run `cargo xtask codegen` and commit the result", stale.join(", ")))
 }
 
+/// Every API that Apache Kafka 4.3.1 knows, in the order of the keys.
+pub(crate) fn apis() -> Result<Vec<Api>, String> {
+    let path = root().join("crates/protocol/schemas/apis.tsv");
+    api_keys::parse(&read(&path)?).map_err(|e| at(&path, &e))
+}
+
 fn generated_directory() -> PathBuf {
     root().join("crates/protocol/src/generated")
 }
@@ -78,8 +86,7 @@ fn generate() -> Result<BTreeMap<String, String>, String> {
             messages.insert(message.name.clone(), message);
         }
     }
-    let apis_path = schemas.join("apis.tsv");
-    let apis = api_keys::parse(&read(&apis_path)?).map_err(|e| at(&apis_path, &e))?;
+    let apis = apis()?;
 
     let mut files = BTreeMap::new();
     for message in messages.values() {

@@ -41,7 +41,7 @@ fn stale() -> Result<Vec<(&'static str, String)>, String> {
     let pages = [
         ("docs/configs.md", dohle_configs::docs_page()),
         ("docs/differences.md", differences::page()?),
-        ("docs/protocol.md", protocol::page()),
+        ("docs/protocol.md", protocol::page()?),
     ];
     let is_stale =
         |(name, page): &(&str, String)| fs::read_to_string(root().join(name)).ok().as_ref() != Some(page);

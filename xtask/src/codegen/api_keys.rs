@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use super::schema::{Kind, Message};
 
 /// One line of the table.
-pub(super) struct Api {
-    key: i16,
-    name: String,
-    oldest: i16,
-    latest: i16,
+pub(crate) struct Api {
+    pub(crate) key: i16,
+    pub(crate) name: String,
+    pub(crate) oldest: i16,
+    pub(crate) latest: i16,
     /// The first version with tagged fields.
     flexible: Option<i16>,
 }

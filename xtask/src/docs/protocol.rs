@@ -1,10 +1,15 @@
 //! `docs/protocol.md`: the table of handlers, and the head of each handler's file.
+//!
+//! It is read from the sources and not from the compiled table, so that `cargo xtask codegen` can be built while the
+//! code that it generates cannot.
 
 use std::fmt::Write as _;
-use std::ops::RangeInclusive;
+use std::path::Path;
 
-use dohle_broker::handlers::{APIS, api};
-use dohle_protocol::ApiKey;
+use crate::codegen::{Api, apis};
+use crate::repository::{at, read, root, shown};
+
+const HANDLERS: &str = "crates/broker/src/handlers";
 
 const INTRODUCTION: &str = "\
 # The protocol
@@ -15,56 +20,70 @@ Dohle speaks Apache Kafka's wire protocol as of version 4.3.1. What is not serve
 `dohle api-versions` prints what a running broker answers.
 ";
 
+/// What is served of one API.
+struct Served {
+    key: i16,
+    name: String,
+    versions: String,
+    file: String,
+    head: String,
+}
+
 /// The page.
-pub(super) fn page() -> String {
+pub(super) fn page() -> Result<String, String> {
+    let served = served()?;
     // Writing to a string cannot fail.
     let mut page = INTRODUCTION.to_owned();
-    let _ = write!(page, "\n## Served\n\n| Key | API | Versions | Handler |\n| --- | --- | --- | --- |\n");
-    for served in APIS {
-        let (code, name) = (served.key.code(), served.key.name());
-        let versions = versions(&served.versions);
-        let advertised = match served.advertised_from {
-            from if from == *served.versions.start() => String::new(),
-            from => format!(" (advertised from {from})"),
-        };
-        let anchor = name.to_lowercase();
-        let _ = writeln!(
-            page,
-            "| {code} | [{name}](#{anchor}) | {versions}{advertised} | `{}` |",
-            file(served.key)
-        );
+    page += "\n## Served\n\n| Key | API | Versions | Handler |\n| --- | --- | --- | --- |\n";
+    for Served { key, name, versions, file, .. } in &served {
+        let _ = writeln!(page, "| {key} | [{name}](#{}) | {versions} | `{file}` |", name.to_lowercase());
     }
-    let _ = write!(
-        page,
-        "\n## Not served yet\n\n| Key | API | Versions of Apache Kafka 4.3.1 |\n| --- | --- | --- |\n"
-    );
-    for key in ApiKey::ALL.iter().filter(|key| !key.versions().is_empty() && api(**key).is_none()) {
-        let _ = writeln!(page, "| {} | {} | {} |", key.code(), key.name(), versions(&key.versions()));
-    }
-    for served in APIS {
-        let _ = write!(page, "\n## {}\n\n{}", served.key.name(), head(served.file));
-    }
-    page
-}
-
-fn versions(range: &RangeInclusive<i16>) -> String {
-    if range.start() == range.end() {
-        range.start().to_string()
-    } else {
-        format!("{}-{}", range.start(), range.end())
-    }
-}
-
-/// Where the handler of an API stands: its key, and its name in Rust's spelling.
-fn file(key: ApiKey) -> String {
-    let mut name = String::new();
-    for letter in key.name().chars() {
-        if letter.is_uppercase() {
-            name.push('_');
+    page += "\n## Not served yet\n\n| Key | API | Versions of Apache Kafka 4.3.1 |\n| --- | --- | --- |\n";
+    for Api { key, name, oldest, latest, .. } in apis()? {
+        // Those without versions are gone from Kafka too.
+        if oldest <= latest && served.iter().all(|served| served.key != key) {
+            let _ = writeln!(page, "| {key} | {name} | {} |", versions(oldest, latest));
         }
-        name.extend(letter.to_lowercase());
     }
-    format!("crates/broker/src/handlers/k{:02}{name}.rs", key.code())
+    for Served { name, head, .. } in &served {
+        let _ = write!(page, "\n## {name}\n\n{head}");
+    }
+    Ok(page)
+}
+
+/// The table of handlers: the lines of `apis!`, each a module and a request.
+fn served() -> Result<Vec<Served>, String> {
+    let table = root().join(HANDLERS).join("mod.rs");
+    let text = read(&table)?;
+    let rows = text.lines().skip_while(|line| *line != "apis! {").skip(1).take_while(|line| *line != "}");
+    rows.map(|row| {
+        row.trim()
+            .strip_suffix("Request,")
+            .and_then(|row| row.split_once(": "))
+            .ok_or_else(|| at(&table, &format!("`{row}` is not understood")))
+            .and_then(|(module, name)| handler(&root().join(HANDLERS).join(format!("{module}.rs")), name))
+    })
+    .collect()
+}
+
+/// What the file of a handler says of itself.
+fn handler(path: &Path, name: &str) -> Result<Served, String> {
+    let text = read(path)?;
+    let head = head(&text);
+    let key = head.strip_prefix(name).and_then(|rest| rest.strip_prefix(" (key ")?.split_once(", version"));
+    let key = key.and_then(|(key, _)| key.parse().ok());
+    let key =
+        key.ok_or_else(|| at(path, &format!("the head does not begin with `{name} (key N, versions ...`")))?;
+    let range =
+        text.lines().find_map(|line| line.strip_prefix("pub(super) const VERSIONS: RangeInclusive<i16> = "));
+    let range = range.and_then(|range| range.strip_suffix(';')?.split_once("..="));
+    let range = range.and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
+    let (first, last) = range.ok_or_else(|| at(path, &"there is no constant VERSIONS"))?;
+    Ok(Served { key, name: name.to_owned(), versions: versions(first, last), file: shown(path), head })
+}
+
+fn versions(first: i16, last: i16) -> String {
+    if first == last { first.to_string() } else { format!("{first}-{last}") }
 }
 
 /// The head of a file as Markdown: its `//!` lines, with links to Rust items as plain code.
@@ -77,14 +96,14 @@ fn head(source: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::repository::root;
+    use crate::repository::entries;
 
     #[test]
-    fn each_handler_stands_where_the_page_says_and_tells_what_it_does() {
-        for served in APIS {
-            assert!(root().join(file(served.key)).is_file(), "{}", file(served.key));
-            let first = format!("{} (key {}, version", served.key.name(), served.key.code());
-            assert!(head(served.file).starts_with(&first), "{}", head(served.file));
-        }
+    fn every_handler_is_in_the_table() {
+        let files =
+            entries(&root().join(HANDLERS)).unwrap().iter().map(|path| shown(path)).collect::<Vec<_>>();
+        let files = files.into_iter().filter(|file| file.starts_with(&format!("{HANDLERS}/k")));
+        let served = served().unwrap().into_iter().map(|served| served.file);
+        assert_eq!(files.collect::<Vec<_>>(), served.collect::<Vec<_>>());
     }
 }
