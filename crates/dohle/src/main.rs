@@ -1,5 +1,8 @@
 //! The `dohle` binary: the command line, and behind `server` the broker.
 
+#[cfg(test)]
+mod cli_page;
+
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
