@@ -28,6 +28,8 @@ use crate::{Caller, Effects, Reply, Token};
 /// The protocol type of consumers, the only one whose subscriptions the coordinator can read.
 pub(crate) const CONSUMER_PROTOCOL_TYPE: &str = "consumer";
 
+const REBALANCE_TIMEOUT_MIN: Duration = Duration::from_millis(100);
+
 /// Where a group stands; see the table above.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -282,9 +284,11 @@ impl Group {
         self.joined == self.members.len() && self.pending.is_empty()
     }
 
-    /// The longest that any member asks the group to wait for it.
+    /// The longest that any member asks the group to wait for it, but long enough for the wait to end later
+    /// than it began, whatever a client or the log says.
     pub(crate) fn rebalance_timeout(&self) -> Duration {
-        millis(self.members.values().map(|member| member.rebalance_timeout_ms).max().unwrap_or(0))
+        let longest = self.members.values().map(|member| millis(member.rebalance_timeout_ms)).max();
+        longest.unwrap_or_default().max(REBALANCE_TIMEOUT_MIN)
     }
 
     /// The member a request speaks for, unless it is fenced or unknown.

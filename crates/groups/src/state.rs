@@ -1,6 +1,6 @@
 //! What survives a restart: group metadata and committed offsets, as the records of the log say.
 //!
-//! Only [`crate::replay`] changes it (invariant 1).
+//! Only `replay.rs` changes it (invariant 1).
 
 use std::collections::BTreeMap;
 

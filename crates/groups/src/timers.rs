@@ -119,7 +119,7 @@ impl Group {
                     }
                     Due::Session(member_id) => self.on_session_timeout(&member_id, at, context),
                     Due::Rebalance if self.rebalance_deadline() == Some(at) => {
-                        self.on_rebalance_timeout(context)
+                        self.on_rebalance_timeout(context);
                     }
                     Due::Sync if self.sync_deadline == Some(at) => self.on_sync_timeout(context),
                     Due::Pending(_) | Due::Rebalance | Due::Sync => {}
@@ -174,6 +174,59 @@ impl Group {
         match self.phase {
             Phase::PreparingRebalance { deadline, .. } => Some(deadline),
             Phase::Empty | Phase::CompletingRebalance | Phase::Stable => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use bytes::Bytes;
+    use dohle_types::Timestamp;
+
+    use super::*;
+    use crate::state::{GroupMetadata, MemberMetadata};
+    use crate::{GroupsConfig, records};
+
+    /// Timeouts that no client can ask for, but a log could tell of.
+    #[test]
+    fn timeouts_come_to_an_end_whatever_the_log_says() {
+        for timeout_ms in [i32::MIN, 0, 1, i32::MAX] {
+            let member = |instance_id: &str, session_timeout_ms| MemberMetadata {
+                instance_id: Some(Str::from(instance_id)),
+                client_id: Str::default(),
+                client_host: Str::default(),
+                rebalance_timeout_ms: timeout_ms,
+                session_timeout_ms,
+                subscription: Bytes::new(),
+                assignment: Bytes::new(),
+            };
+            let metadata = GroupMetadata {
+                protocol_type: Some(Str::from("consumer")),
+                generation: i32::MAX,
+                protocol: Some(Str::from("range")),
+                leader: None,
+                state_timestamp: None,
+                members: BTreeMap::from([
+                    (Str::from("A"), member("a", timeout_ms)),
+                    (Str::from("B"), member("b", 10_000)),
+                ]),
+            };
+            let record = records::group_metadata(&Str::from("g"), &metadata).unwrap();
+            let mut ledger = GroupLedger::new(GroupsConfig::default());
+            ledger.replay(&record.key, record.value.as_ref()).unwrap();
+            let mut now = Now { instant: Instant::ZERO, wall: Timestamp(0) };
+            let mut effects = Effects::default();
+            ledger.on_loaded(now, &mut effects);
+            let mut calls = 0;
+            while let Some(at) = ledger.next_timeout() {
+                now.instant = now.instant.max(at);
+                ledger.on_timeout(now, &mut effects);
+                calls += 1;
+            }
+            assert!(calls < 1_000, "{calls} calls for {timeout_ms} ms");
+            assert_eq!(effects.records.len(), 1, "the group is empty in the end");
         }
     }
 }
