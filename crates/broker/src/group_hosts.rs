@@ -104,8 +104,11 @@ impl Node {
             }
         }
         for held in host.held.abandon().collect::<Vec<_>>() {
-            if let Held::Answer(call, _) = held {
-                self.close(&call, "the group coordinator is gone");
+            match held {
+                Held::Answer(call, _) => self.close(&call, "the group coordinator is gone"),
+                Held::Part(_) | Held::Metadata(..) | Held::FindCoordinator(..) | Held::InitProducerId(..) => {
+                    self.let_go(held);
+                }
             }
         }
     }

@@ -16,7 +16,7 @@ use crate::boot::clean_shutdown_marker;
 use crate::host::{DiskJob, Effect};
 use crate::jobs::WriteCheckpoints;
 use crate::node::{JobPurpose, Node, Phase};
-use crate::partition::{Partition, PartitionKey};
+use crate::partition::{Partition, PartitionKey, Tenant};
 
 /// When the periodic work is due next.
 #[derive(Debug, Default)]
@@ -97,7 +97,8 @@ impl Node {
     fn retain(&mut self) {
         let expiration_ms = i64::from(self.config.value(broker::PRODUCER_ID_EXPIRATION_MS));
         let mut ops = Vec::new();
-        for partition in self.partitions.iter_mut() {
+        // The metadata log is the cluster's memory: nothing but a snapshot may replace what it says.
+        for partition in self.partitions.iter_mut().filter(|partition| partition.tenant != Tenant::Metadata) {
             let (name, high_watermark) = (partition.name.clone(), partition.high_watermark());
             let Some(log) = partition.log_mut() else { continue };
             let start = self.maintenance.checkpointed_starts.get(&name).copied().unwrap_or(Offset::ZERO);

@@ -207,6 +207,10 @@ impl Node {
     }
 
     fn on_request(&mut self, connection: ConnectionId, frame: &Bytes) {
+        // Before it serves nobody can call, and once it stops nothing may be appended: clients look elsewhere.
+        if !matches!(self.phase, Phase::Serving) {
+            return self.refuse(connection, "the node is not serving");
+        }
         let mut reader = Reader::new(frame);
         let header = match decode_request_header(&mut reader) {
             Ok(header) => header,

@@ -24,7 +24,7 @@ use dohle_types::{ErrorCode, Str, TopicId};
 
 use crate::connection::Call;
 use crate::node::Node;
-use crate::partition::{PartitionKey, Waiter};
+use crate::partition::{PartitionKey, Tenant, Waiter};
 use crate::purgatory::Parked;
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 3..=13;
@@ -165,6 +165,10 @@ fn append(
 ) -> Result<(PartitionKey, Appended), Refusal> {
     let key = node.partitions.key(topic_id, index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let partition = node.partitions.by_key_mut(key).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    // The logs of ledgers are written by their coordinators alone.
+    if partition.tenant != Tenant::None {
+        return Err(ErrorCode::InvalidTopicException.into());
+    }
     let records = records.map(Records::into_bytes).unwrap_or_default();
     let origin = Origin::Client { zstd_allowed: call.version >= 7 };
     let appended = match partition.append(node.now, records, origin, &mut node.codecs, &mut node.effects) {

@@ -274,8 +274,9 @@ impl EventLoop {
             match stream.read(&mut self.shared_buffer) {
                 ReadOutcome::Frame(frame) => {
                     stream.last_active = now.instant;
+                    let before = self.effects.len();
                     self.handle(now, Input::Received { connection, frame });
-                    self.apply_flow();
+                    self.apply_pauses(before);
                 }
                 ReadOutcome::Empty => return,
                 ReadOutcome::Closed(reason) => {
@@ -289,9 +290,9 @@ impl EventLoop {
         }
     }
 
-    /// Carries out pauses at once, so that they hold for the very next frame.
-    fn apply_flow(&mut self) {
-        for effect in &self.effects {
+    /// Carries out pauses at once, so that they hold for the very next frame; those from `new` on are not yet.
+    fn apply_pauses(&mut self, new: usize) {
+        for effect in self.effects.iter().skip(new) {
             if let Effect::Pause { connection } = effect
                 && let Some(stream) = self.streams.get_mut(&connection.0)
             {
