@@ -59,11 +59,9 @@ pub(crate) fn run(connection: &Connection, args: &ConsumeArgs) -> Result<(), Cli
     let driver = Driver::new()?;
     let config = ConsumerConfig {
         cluster: cluster_config(),
-        reset: match args.from {
-            // An offset that is not there is an error, but for a group that has to begin somewhere.
-            Place::Offset(_) | Place::Shift(_) if args.group.is_none() => None,
-            place => Some(start(&place)),
-        },
+        // An offset that is not there is an error, but for a group that has to begin somewhere.
+        reset: (args.group.is_some() || !matches!(args.from, Place::Offset(_) | Place::Shift(_)))
+            .then(|| start(&args.from)),
         isolation: match args.read_committed {
             true => IsolationLevel::ReadCommitted,
             false => IsolationLevel::ReadUncommitted,
@@ -164,9 +162,10 @@ impl Run<'_> {
             .into_iter()
             .map(|index| TopicPartition::new(self.args.topic.clone(), PartitionIndex(index)))
             .collect();
-        let starts = match self.args.from {
-            Place::Shift(by) => self.relative(&partitions, by)?,
-            place => partitions.iter().map(|partition| (partition.clone(), start(&place))).collect(),
+        let starts = if let Place::Shift(by) = self.args.from {
+            self.relative(&partitions, by)?
+        } else {
+            partitions.iter().map(|partition| (partition.clone(), start(&self.args.from))).collect()
         };
         self.consumer.assign(now, starts);
         self.reading = Some(partitions.into_iter().collect());

@@ -15,7 +15,7 @@
 //! Start reading at [`run`], then [`driver`], then [`topic`], the simplest command.
 
 mod api_versions;
-mod bench;
+pub mod bench;
 mod consume;
 pub mod driver;
 mod error;

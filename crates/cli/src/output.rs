@@ -82,7 +82,7 @@ mod tests {
         expect![[r#"
             TOPIC   HIGH WATERMARK  REPLICAS
             orders  12345           1,2
-            p       -
+            p       -               -
         "#]]
         .assert_eq(&sample().to_text(false));
     }
@@ -90,8 +90,8 @@ mod tests {
     #[test]
     fn a_table_as_json_has_an_object_a_line() {
         expect![[r#"
-            {"topic":"orders","high_watermark":12345,"replicas":[1,2]}
-            {"topic":"p","high_watermark":null,"replicas":[]}
+            {"high_watermark":12345,"replicas":[1,2],"topic":"orders"}
+            {"high_watermark":null,"replicas":[],"topic":"p"}
         "#]]
         .assert_eq(&sample().to_json());
     }

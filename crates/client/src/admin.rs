@@ -304,3 +304,142 @@ impl Machine for Admin {
         calls.chain(self.cluster.next_timeout()).min()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use dohle_protocol::messages::{DeleteGroupsRequest, ListOffsetsRequest, MetadataRequest};
+    use expect_test::{Expect, expect};
+
+    use super::*;
+    use crate::fake::World;
+
+    fn world(bootstrap: &[&str]) -> World<Admin> {
+        let bootstrap = bootstrap.iter().map(|text| text.parse().unwrap()).collect();
+        let admin =
+            Admin::new(ClusterConfig::default(), Duration::from_secs(60), bootstrap, Rng::from_seed(1));
+        World::new(admin, 1, 1)
+    }
+
+    /// Begins a call for anyone and goes on until it has a result.
+    fn call(world: &mut World<Admin>) -> Result<(), Failure> {
+        let request = MetadataRequest { topics: Some(Vec::new()), ..MetadataRequest::default() };
+        let id = world.machine.call(world.now(), Target::Any, request, |_| ErrorCode::None);
+        loop {
+            if let Some(result) = world.machine.take::<MetadataRequest>(id) {
+                return result.map(|_| ());
+            }
+            assert!(world.step());
+        }
+    }
+
+    fn check(world: &mut World<Admin>, expected: Expect) {
+        let result = call(world);
+        expected.assert_eq(&format!("{}{result:?}", std::mem::take(&mut world.trace)));
+    }
+
+    #[test]
+    fn a_connection_begins_with_the_versions_and_the_metadata() {
+        let mut world = world(&["broker:9092"]);
+        check(
+            &mut world,
+            expect![[r#"
+            connect broker:9092
+            ApiVersions v4
+            Metadata v13
+            Metadata v13
+            Ok(())"#]],
+        );
+        // The bootstrap connection has become the broker's.
+        check(
+            &mut world,
+            expect![[r#"
+            Metadata v13
+            Ok(())"#]],
+        );
+    }
+
+    #[test]
+    fn an_older_broker_is_asked_again_in_a_version_that_it_knows() {
+        let mut world = world(&["broker:9092"]);
+        world.api_versions_refused_from = 3;
+        check(
+            &mut world,
+            expect![[r#"
+            connect broker:9092
+            ApiVersions v4
+            ApiVersions v2
+            Metadata v13
+            Metadata v13
+            Ok(())"#]],
+        );
+    }
+
+    #[test]
+    fn the_next_bootstrap_endpoint_is_tried_when_one_fails() {
+        let mut world = world(&["gone:1", "broker:9092"]);
+        while world.machine.metadata().controller.is_none() {
+            assert!(world.step());
+        }
+        assert!(world.machine.unreachable().is_none());
+        assert!(
+            world.trace.ends_with("connect broker:9092\nApiVersions v4\nMetadata v13\n"),
+            "{}",
+            world.trace
+        );
+    }
+
+    #[test]
+    fn when_nobody_answers_it_says_so() {
+        let mut world = world(&["gone:1"]);
+        while world.machine.unreachable().is_none() {
+            assert!(world.step());
+        }
+        let unreachable = world.machine.unreachable().unwrap();
+        assert_eq!(unreachable.to_string(), "no broker answers at gone:1 (connection refused)");
+        assert_eq!(call(&mut world), Err(Failure::TimedOut));
+        assert!((40..200).contains(&world.trace.matches("connect").count()), "tries go on, with backoff");
+    }
+
+    #[test]
+    fn a_call_is_sent_again_when_its_connection_breaks() {
+        let mut world = world(&["broker:9092"]);
+        call(&mut world).unwrap();
+        world.faults.break_connection = 50;
+        for _ in 0..20 {
+            call(&mut world).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_retriable_error_is_the_result_when_time_is_up() {
+        let mut world = world(&["broker:9092"]);
+        let id = world.machine.call(world.now(), Target::Controller, ListOffsetsRequest::default(), |_| {
+            ErrorCode::LeaderNotAvailable
+        });
+        let begun = world.now().instant;
+        let mut woken = begun;
+        let result = loop {
+            if let Some(result) = world.machine.take::<ListOffsetsRequest>(id) {
+                break result;
+            }
+            woken = world.now().instant;
+            assert!(world.step());
+        };
+        assert!(result.is_ok(), "the last response is better than none");
+        assert_eq!(woken - begun, Duration::from_secs(60));
+    }
+
+    #[test]
+    fn what_the_broker_does_not_serve_is_said() {
+        let mut world = world(&["broker:9092"]);
+        let request = DeleteGroupsRequest::default();
+        let id = world.machine.call(world.now(), Target::Any, request, |_| ErrorCode::None);
+        let result = loop {
+            if let Some(result) = world.machine.take::<DeleteGroupsRequest>(id) {
+                break result;
+            }
+            assert!(world.step());
+        };
+        assert_eq!(result.unwrap_err(), Failure::Unsupported { api: "DeleteGroups" });
+    }
+}

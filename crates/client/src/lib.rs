@@ -28,6 +28,8 @@ pub mod cluster;
 mod connection;
 pub mod consumer;
 mod error;
+#[cfg(test)]
+mod fake;
 pub mod group;
 mod machine;
 pub mod metadata;

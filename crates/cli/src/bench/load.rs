@@ -136,8 +136,9 @@ pub(super) fn run(connection: &Connection, common: &Common, load: &Load) -> Resu
     bench.warm_up()?;
     bench.report = Report::begin(common.server_pid)?;
     bench.measure()?;
+    let unit = if load.producer.batch_size == 1 { "requests" } else { "batches" };
     let batches = bench.batches;
-    bench.report.conclude(common.json, Some(batches))
+    bench.report.conclude(common.json, (batches, unit))
 }
 
 /// A benchmark under way.

@@ -74,5 +74,5 @@ pub(super) fn run(connection: &Connection, bench: &ConsumeBench) -> Result<(), C
         }
         driver.turn(&mut consumers, None)?;
     }
-    report.conclude(common.json, Some(fetched_batches))
+    report.conclude(common.json, (fetched_batches, "batches"))
 }

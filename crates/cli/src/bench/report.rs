@@ -89,8 +89,8 @@ impl Report {
         self.drawn_records = self.records;
     }
 
-    /// Prints the numbers; an error if anything failed.
-    pub(super) fn conclude(self, json: bool, requests: Option<u64>) -> Result<(), CliError> {
+    /// Prints the numbers; an error if anything failed. `count` of `unit` is what the server's CPU time is reckoned by.
+    pub(super) fn conclude(self, json: bool, (count, unit): (u64, &str)) -> Result<(), CliError> {
         self.line.finish_and_clear();
         let elapsed = self.started.elapsed().as_secs_f64();
         let mut table = Table::new(["measure", "value", "unit"]);
@@ -110,9 +110,7 @@ impl Report {
             row("server CPU", used, "s");
             row("server CPU per GB", used / (as_f64(self.bytes) / 1e9), "s");
             row("server CPU per million records", used / (as_f64(self.records) / 1e6), "s");
-            if let Some(requests) = requests {
-                row("server CPU per million batches", used / (as_f64(requests) / 1e6), "s");
-            }
+            row(&format!("server CPU per million {unit}"), used / (as_f64(count) / 1e6), "s");
         }
         row("failed", as_f64(self.failed), "records");
         table.print(json)?;

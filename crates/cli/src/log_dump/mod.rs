@@ -340,7 +340,11 @@ mod tests {
         let mut out = batch_line(&batch, 300).into_bytes();
         out.push(b'\n');
         dump_records(&mut out, &batch, Owner::Topic, &mut Decompressor::default()).unwrap();
-        expect![[r#""#]].assert_eq(&String::from_utf8(out).unwrap());
+        expect![[r#"
+            offsets=7..9 records=2 position=300 size=82 create_time=1001 compression=none leader_epoch=-1 crc=0xac4ca9a2 producer_id=1000 producer_epoch=0 sequence=5
+              offset=7 timestamp=1000 key="k" value="v\n" header.h=null
+              offset=8 timestamp=1001 key=null value=b"\xff"
+        "#]].assert_eq(&String::from_utf8(out).unwrap());
 
         let mut torn = &bytes[..70];
         assert!(next_batch(&mut torn, 70).unwrap().is_err());

@@ -1,1 +1,153 @@
+//! The consumer against a broker in memory.
 
+use dohle_records::{BatchBuilder, BatchOptions, Compression, Compressor, Decompressor};
+use dohle_types::PartitionIndex;
+use dohle_types::Rng;
+use proptest::prelude::{ProptestConfig, prop_assert_eq, proptest};
+
+use super::*;
+use crate::fake::{Faults, TOPIC, World, endpoint};
+
+fn partition(index: i32) -> TopicPartition {
+    TopicPartition::new(TOPIC, PartitionIndex(index))
+}
+
+/// A world whose logs hold `counts` records each, in batches of three, of values `partition/offset`.
+fn world(config: ConsumerConfig, counts: &[i64], seed: u64) -> World<Consumer> {
+    let consumer = Consumer::new(config, vec![endpoint()], Rng::from_seed(seed));
+    let mut world = World::new(consumer, counts.len(), seed);
+    for (index, &count) in counts.iter().enumerate() {
+        for base in (0..count).step_by(3) {
+            let base_offset = Offset(base);
+            let mut batch = BatchBuilder::new(BatchOptions {
+                base_offset,
+                compression: Compression::ALL[usize::try_from(base / 3 % 5).unwrap()].into(),
+                ..BatchOptions::default()
+            });
+            for offset in base..count.min(base + 3) {
+                batch
+                    .append(Timestamp(offset), None, Some(format!("{index}/{offset}").as_bytes()), &[])
+                    .unwrap();
+            }
+            world.logs[index].batches.push(batch.build(&mut Compressor::default()).unwrap());
+        }
+        world.logs[index].end = count;
+    }
+    world
+}
+
+/// Reads until each of `partitions` reported its end, or failed; the values in the order they came.
+fn read(world: &mut World<Consumer>, partitions: usize) -> Vec<String> {
+    let mut decompressor = Decompressor::default();
+    let mut values = Vec::new();
+    let mut done = 0;
+    for step in 0.. {
+        assert!(step < 100_000, "the consumer does not come to an end");
+        assert!(world.step());
+        while let Some(event) = world.machine.next_event() {
+            match event {
+                ConsumerEvent::Records(fetched) => {
+                    for record in fetched.records(&mut decompressor).unwrap() {
+                        let record = record.unwrap();
+                        values.push(String::from_utf8(record.value.unwrap().to_vec()).unwrap());
+                    }
+                }
+                ConsumerEvent::End { partition, offset } => {
+                    assert_eq!(world.machine.position(&partition), Some(offset));
+                    done += 1;
+                }
+                ConsumerEvent::PartitionFailed { partition, error } => {
+                    values.push(format!("{partition}: {error}"));
+                    done += 1;
+                }
+                ConsumerEvent::Assigned(_)
+                | ConsumerEvent::Revoked(_)
+                | ConsumerEvent::Committed(_)
+                | ConsumerEvent::GroupFailed(_) => panic!("there is no group"),
+            }
+        }
+        if done == partitions {
+            return values;
+        }
+    }
+    values
+}
+
+#[test]
+fn reading_begins_where_it_is_said() {
+    for (start, first) in
+        [(StartAt::Earliest, Some("0/0")), (StartAt::Offset(Offset(4)), Some("0/4")), (StartAt::Latest, None)]
+    {
+        let mut world = world(ConsumerConfig::default(), &[10], 1);
+        world.machine.assign(world.now(), [(partition(0), start)]);
+        assert_eq!(read(&mut world, 1).first().map(String::as_str), first, "{start:?}");
+    }
+}
+
+#[test]
+fn an_offset_that_is_not_there_is_reported_or_reset() {
+    let start = StartAt::Offset(Offset(99));
+    let mut strict = world(ConsumerConfig { reset: None, ..ConsumerConfig::default() }, &[2], 1);
+    strict.machine.assign(strict.now(), [(partition(0), start)]);
+    assert_eq!(read(&mut strict, 1), ["orders-0: offset 99 is not in the log"]);
+
+    let reset = Some(StartAt::Earliest);
+    let mut lenient = world(ConsumerConfig { reset, ..ConsumerConfig::default() }, &[2], 1);
+    lenient.machine.assign(lenient.now(), [(partition(0), start)]);
+    assert_eq!(read(&mut lenient, 1), ["0/0", "0/1"]);
+}
+
+#[test]
+fn a_partition_that_there_is_not_is_reported() {
+    let mut world = world(ConsumerConfig::default(), &[1], 1);
+    world.machine.assign(world.now(), [(partition(5), StartAt::Earliest)]);
+    assert_eq!(read(&mut world, 1), ["orders-5: there is no such partition"]);
+}
+
+#[test]
+fn nothing_more_is_fetched_than_the_buffer_holds() {
+    let config = ConsumerConfig { buffer_max: 1, partition_max_bytes: 1, ..ConsumerConfig::default() };
+    let mut world = world(config, &[30], 1);
+    world.machine.assign(world.now(), [(partition(0), StartAt::Earliest)]);
+    for _ in 0..100 {
+        world.step();
+    }
+    assert_eq!(world.trace.matches("Fetch").count(), 1, "a second fetch waits until the first was consumed");
+    assert_eq!(read(&mut world, 1).len(), 30);
+}
+
+#[test]
+fn what_is_taken_back_is_not_committed() {
+    let mut world = world(ConsumerConfig::default(), &[3], 1);
+    world.machine.assign(world.now(), [(partition(0), StartAt::Earliest)]);
+    read(&mut world, 1);
+    assert_eq!(world.machine.position(&partition(0)), Some(Offset(3)));
+    world.machine.unconsume(&partition(0), Offset(1));
+    assert_eq!(world.machine.position(&partition(0)), Some(Offset(1)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    /// Invariant 4: whatever fails, each partition's records come in order, each once.
+    #[test]
+    fn records_come_in_order_each_once(seed: u64, max_bytes in 1_i32..500) {
+        let mut draw = Rng::from_seed(seed);
+        let config = ConsumerConfig { partition_max_bytes: max_bytes, ..ConsumerConfig::default() };
+        let mut world = world(config, &[40, 0, 25], seed);
+        world.faults = Faults {
+            refuse_connection: draw.below(30),
+            break_connection: draw.below(15),
+            retriable_error: draw.below(30),
+            slow_answer: draw.below(50),
+        };
+        world.machine.assign(world.now(), (0..3).map(|index| (partition(index), StartAt::Earliest)));
+        let values = read(&mut world, 3);
+        for (index, count) in [(0, 40), (1, 0), (2, 25)] {
+            let prefix = format!("{index}/");
+            let own: Vec<&String> = values.iter().filter(|value| value.starts_with(&prefix)).collect();
+            let there: Vec<String> = (0..count).map(|offset| format!("{index}/{offset}")).collect();
+            prop_assert_eq!(own, there.iter().collect::<Vec<_>>());
+        }
+    }
+}

@@ -52,11 +52,18 @@ mod tests {
     }
 
     #[test]
-    fn a_key_has_its_place() {
-        for (key, partitions, place) in [("foobar", 1, 0), ("foobar", 3, 2), ("21", 10, 0)] {
-            let expected = ((murmur2(key.as_bytes()) & 0x7fff_ffff) % partitions) as usize;
-            assert_eq!(partition_for_key(key.as_bytes(), partitions as usize), expected);
-            assert!(place < partitions as usize);
+    fn keys_have_the_places_that_java_gives_them() {
+        // What `BuiltInPartitioner.partitionForKey` of Apache Kafka 4.3.1 gives for 3 and for 10 partitions.
+        for (key, of_3, of_10) in [
+            ("", 0, 1),
+            ("a", 1, 4),
+            ("user-7", 2, 4),
+            ("foobar", 0, 6),
+            ("a-little-bit-longer-string", 2, 9),
+            ("äöü", 2, 2),
+        ] {
+            assert_eq!(partition_for_key(key.as_bytes(), 3), of_3, "{key}");
+            assert_eq!(partition_for_key(key.as_bytes(), 10), of_10, "{key}");
         }
     }
 }
