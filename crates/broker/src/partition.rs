@@ -211,7 +211,12 @@ impl Partition {
         release(&mut self.until_written, self.written, &mut progress.acknowledged);
         match self.durability {
             Durability::Durable => self.begin_sync(effects),
-            Durability::Relaxed => self.commit(self.written, &mut progress),
+            Durability::Relaxed => {
+                self.commit(self.written, &mut progress);
+                if self.log().is_some_and(is_flush_due) {
+                    self.begin_sync(effects);
+                }
+            }
         }
         progress
     }
@@ -261,6 +266,11 @@ impl Partition {
         }
         release(&mut self.until_committed, self.high_watermark, &mut progress.acknowledged);
     }
+}
+
+/// Whether `flush.messages` records are not on the disk yet.
+fn is_flush_due(log: &Log) -> bool {
+    log.end_offset().0 - log.durable_offset().0 >= log.config().flush_messages
 }
 
 fn release(waiting: &mut VecDeque<Waiter>, end: Offset, released: &mut Vec<Waiter>) {

@@ -47,7 +47,10 @@ macro_rules! error_codes {
     };
 }
 
-#[expect(clippy::derivable_impls, reason = "a macro's repeated variants cannot carry #[default] on one of them")]
+#[expect(
+    clippy::derivable_impls,
+    reason = "a macro's repeated variants cannot carry #[default] on one of them"
+)]
 impl Default for ErrorCode {
     fn default() -> Self {
         Self::None

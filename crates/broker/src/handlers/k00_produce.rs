@@ -78,7 +78,7 @@ pub(super) fn handle(node: &mut Node, call: Call, request: ProduceRequest) {
                 (_, Some(_)) => Err(ErrorCode::InvalidTxnState.into()),
                 (-1..=1, None) => topic_id
                     .map_err(Refusal::from)
-                    .and_then(|topic_id| append(node, &call, topic_id, data.index, data.records)),
+                    .and_then(|topic_id| append(node, &call, acks, topic_id, data.index, data.records)),
             };
             partition_responses.push(match appended {
                 Ok((key, appended)) => {
@@ -159,6 +159,7 @@ pub(crate) fn on_expired(node: &mut Node, mut parked: ParkedProduce) {
 fn append(
     node: &mut Node,
     call: &Call,
+    acks: i16,
     topic_id: TopicId,
     index: i32,
     records: Option<Records>,
@@ -168,6 +169,10 @@ fn append(
     // The logs of ledgers are written by their coordinators alone.
     if partition.tenant != Tenant::None {
         return Err(ErrorCode::InvalidTopicException.into());
+    }
+    // This node is the only replica in sync.
+    if acks == -1 && partition.log().is_some_and(|log| log.config().min_insync_replicas > 1) {
+        return Err(ErrorCode::NotEnoughReplicas.into());
     }
     let records = records.map(Records::into_bytes).unwrap_or_default();
     let origin = Origin::Client { zstd_allowed: call.version >= 7 };

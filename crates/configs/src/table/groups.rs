@@ -3,7 +3,7 @@
 use crate::row::Effect::{InForce, WithoutEffect};
 use crate::row::Update::{ClusterWide, ReadOnly};
 use crate::row::configs;
-use crate::table::reasons::{CONSUMER, JVM};
+use crate::table::reasons::{CONSUMER, JVM, LEDGERS};
 use crate::valid::Valid::{Any, AtLeast, Between, Subset};
 use crate::value::{Int, List, Long, Short};
 
@@ -42,10 +42,10 @@ configs! {
     OFFSET_METADATA_MAX_BYTES "offset.metadata.max.bytes": Int = 4096, Any, ReadOnly, InForce,
         "The longest metadata text of a committed offset.";
 
-    OFFSETS_COMMIT_TIMEOUT_MS "offsets.commit.timeout.ms": Int = 5000, AtLeast(1), ReadOnly, InForce,
+    OFFSETS_COMMIT_TIMEOUT_MS "offsets.commit.timeout.ms": Int = 5000, AtLeast(1), ReadOnly, WithoutEffect(LEDGERS),
         "How long an offset commit waits for the replicas.";
 
-    OFFSETS_LOAD_BUFFER_SIZE "offsets.load.buffer.size": Int = 5242880, AtLeast(1), ReadOnly, InForce,
+    OFFSETS_LOAD_BUFFER_SIZE "offsets.load.buffer.size": Int = 5242880, AtLeast(1), ReadOnly, WithoutEffect(LEDGERS),
         "How many bytes at a time are read when offsets are loaded.";
 
     OFFSETS_RETENTION_MINUTES "offsets.retention.minutes": Int = 10080, AtLeast(1), ReadOnly, InForce,
@@ -56,7 +56,7 @@ configs! {
         "How often expired offsets are looked for.";
 
     OFFSETS_TOPIC_COMPRESSION_CODEC "offsets.topic.compression.codec": Int = 0,
-        Between(0, 4), ReadOnly, InForce,
+        Between(0, 4), ReadOnly, WithoutEffect(LEDGERS),
         "The compression of `__consumer_offsets`: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd.";
 
     OFFSETS_TOPIC_NUM_PARTITIONS "offsets.topic.num.partitions": Int = 50, AtLeast(1), ReadOnly, InForce,

@@ -3,7 +3,7 @@
 use crate::row::Effect::{InForce, WithoutEffect};
 use crate::row::Update::{ClusterWide, PerBroker, ReadOnly};
 use crate::row::configs;
-use crate::table::reasons::{CLUSTER, COMPACTION};
+use crate::table::reasons::{CHECKPOINTS, CLUSTER, COMPACTION, FLUSH, PREALLOCATION};
 use crate::valid::Valid::{Any, AtLeast, Fraction, NotZero, OneOf, Subset};
 use crate::value::{Boolean, Double, Int, List, Long};
 
@@ -85,12 +85,12 @@ configs! {
         AtLeast(1), ClusterWide, InForce,
         "After how many records a partition is written to the disk, whether or not anyone waits for it.";
 
-    LOG_FLUSH_INTERVAL_MS "log.flush.interval.ms": Option<Long>, Any, ClusterWide, InForce,
+    LOG_FLUSH_INTERVAL_MS "log.flush.interval.ms": Option<Long>, Any, ClusterWide, WithoutEffect(FLUSH),
         "After how long a record is written to the disk at the latest; not set, \
          `log.flush.scheduler.interval.ms` counts.";
 
     LOG_FLUSH_SCHEDULER_INTERVAL_MS "log.flush.scheduler.interval.ms": Long = 9223372036854775807,
-        Any, ReadOnly, InForce,
+        Any, ReadOnly, WithoutEffect(FLUSH),
         "How often the log is searched for records to write to the disk.";
 
     LOG_FLUSH_OFFSET_CHECKPOINT_INTERVAL_MS "log.flush.offset.checkpoint.interval.ms": Int = 60000,
@@ -98,10 +98,10 @@ configs! {
         "How often the recovery points are written; recovery after a crash begins there.";
 
     LOG_FLUSH_START_OFFSET_CHECKPOINT_INTERVAL_MS "log.flush.start.offset.checkpoint.interval.ms": Int = 60000,
-        AtLeast(0), ReadOnly, InForce,
+        AtLeast(0), ReadOnly, WithoutEffect(CHECKPOINTS),
         "How often the log start offsets are written.";
 
-    LOG_PREALLOCATE "log.preallocate": Boolean = false, Any, ClusterWide, InForce,
+    LOG_PREALLOCATE "log.preallocate": Boolean = false, Any, ClusterWide, WithoutEffect(PREALLOCATION),
         "Whether a new segment's file gets its full size at once.";
 
     PRODUCER_ID_EXPIRATION_MS "producer.id.expiration.ms": Int = 86400000, AtLeast(1), ClusterWide, InForce,

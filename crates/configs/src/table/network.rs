@@ -3,7 +3,7 @@
 use crate::row::Effect::{InForce, WithoutEffect};
 use crate::row::Update::{ClusterWide, PerBroker, ReadOnly};
 use crate::row::configs;
-use crate::table::reasons::{CLUSTER, PURGATORY, QUOTAS, SECURITY};
+use crate::table::reasons::{BUFFERS, CLUSTER, LIMITS, PURGATORY, QUOTAS, SECURITY};
 use crate::valid::Valid::{Any, AtLeast, OneOf};
 use crate::value::{Int, List, Long};
 
@@ -30,10 +30,10 @@ configs! {
     EARLY_START_LISTENERS "early.start.listeners": Option<List>, Any, ReadOnly, WithoutEffect(CLUSTER),
         "Listeners that answer before the broker has loaded its metadata.";
 
-    SOCKET_SEND_BUFFER_BYTES "socket.send.buffer.bytes": Int = 102400, Any, ReadOnly, InForce,
+    SOCKET_SEND_BUFFER_BYTES "socket.send.buffer.bytes": Int = 102400, Any, ReadOnly, WithoutEffect(BUFFERS),
         "The size of a socket's send buffer; -1 leaves it to the operating system.";
 
-    SOCKET_RECEIVE_BUFFER_BYTES "socket.receive.buffer.bytes": Int = 102400, Any, ReadOnly, InForce,
+    SOCKET_RECEIVE_BUFFER_BYTES "socket.receive.buffer.bytes": Int = 102400, Any, ReadOnly, WithoutEffect(BUFFERS),
         "The size of a socket's receive buffer; -1 leaves it to the operating system.";
 
     SOCKET_REQUEST_MAX_BYTES "socket.request.max.bytes": Int = 104857600, AtLeast(1), ReadOnly, InForce,
@@ -58,7 +58,7 @@ configs! {
         "How many connections one address may have open.";
 
     MAX_CONNECTIONS_PER_IP_OVERRIDES "max.connections.per.ip.overrides": String = "",
-        Any, ClusterWide, InForce,
+        Any, ClusterWide, WithoutEffect(LIMITS),
         "Limits for single addresses that differ from `max.connections.per.ip`, as `address:count` pairs.";
 
     MAX_CONNECTION_CREATION_RATE "max.connection.creation.rate": Int = 2147483647,

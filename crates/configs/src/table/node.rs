@@ -3,7 +3,7 @@
 use crate::row::Effect::{InForce, WithoutEffect};
 use crate::row::Update::{ClusterWide, ReadOnly};
 use crate::row::configs;
-use crate::table::reasons::{CLUSTER, JVM, PLUGINS};
+use crate::table::reasons::{CLUSTER, IN_FLIGHT, JVM, PLUGINS};
 use crate::valid::Valid::{Any, AtLeast, OneOf, Subset};
 use crate::value::{Boolean, Class, Int, List, Long};
 
@@ -38,10 +38,10 @@ configs! {
         Any, ReadOnly, WithoutEffect(JVM),
         "How many threads move replicas between log directories.";
 
-    QUEUED_MAX_REQUESTS "queued.max.requests": Int = 500, AtLeast(1), ReadOnly, InForce,
+    QUEUED_MAX_REQUESTS "queued.max.requests": Int = 500, AtLeast(1), ReadOnly, WithoutEffect(IN_FLIGHT),
         "How many requests may wait to be handled before no more are read from the network.";
 
-    QUEUED_MAX_REQUEST_BYTES "queued.max.request.bytes": Long = -1, Any, ReadOnly, InForce,
+    QUEUED_MAX_REQUEST_BYTES "queued.max.request.bytes": Long = -1, Any, ReadOnly, WithoutEffect(IN_FLIGHT),
         "How many bytes of requests may wait to be handled before no more are read; zero or less means no \
          limit.";
 

@@ -1,9 +1,9 @@
 //! Replication.
 
-use crate::row::Effect::{InForce, WithoutEffect};
+use crate::row::Effect::WithoutEffect;
 use crate::row::Update::{ClusterWide, ReadOnly};
 use crate::row::configs;
-use crate::table::reasons::{CLUSTER, PLUGINS};
+use crate::table::reasons::{CHECKPOINTS, CLUSTER, PLUGINS};
 use crate::valid::Valid::{Any, AtLeast};
 use crate::value::{Boolean, Int, Long};
 
@@ -37,7 +37,7 @@ configs! {
         "The receive buffer of a follower's connection.";
 
     REPLICA_HIGH_WATERMARK_CHECKPOINT_INTERVAL_MS "replica.high.watermark.checkpoint.interval.ms": Long = 5000,
-        Any, ReadOnly, InForce,
+        Any, ReadOnly, WithoutEffect(CHECKPOINTS),
         "How often the high watermarks are written.";
 
     REPLICA_SELECTOR_CLASS "replica.selector.class": Option<String>, Any, ReadOnly, WithoutEffect(PLUGINS),

@@ -3,7 +3,7 @@
 use crate::row::Effect::{InForce, WithoutEffect};
 use crate::row::Update::PerTopic;
 use crate::row::configs;
-use crate::table::reasons::{CLUSTER, COMPACTION, TIERED};
+use crate::table::reasons::{CLUSTER, COMPACTION, FLUSH, PREALLOCATION, TIERED};
 use crate::valid::Valid::{
     Any, AtLeast, Between, BetweenOrMinusOne, Fraction, OneOf, Subset, ThrottledReplicas,
 };
@@ -42,7 +42,7 @@ configs! {
     FLUSH_MESSAGES "flush.messages": Long = 9223372036854775807, AtLeast(1), PerTopic, InForce,
         "After how many records a partition is written to the disk, whether or not anyone waits for it.";
 
-    FLUSH_MS "flush.ms": Long = 9223372036854775807, AtLeast(0), PerTopic, InForce,
+    FLUSH_MS "flush.ms": Long = 9223372036854775807, AtLeast(0), PerTopic, WithoutEffect(FLUSH),
         "After how long a record is written to the disk at the latest.";
 
     FOLLOWER_REPLICATION_THROTTLED_REPLICAS "follower.replication.throttled.replicas": List = "",
@@ -91,7 +91,7 @@ configs! {
     MIN_INSYNC_REPLICAS "min.insync.replicas": Int = 1, AtLeast(1), PerTopic, InForce,
         "How many replicas must have a record before acks=all is answered.";
 
-    PREALLOCATE "preallocate": Boolean = false, Any, PerTopic, InForce,
+    PREALLOCATE "preallocate": Boolean = false, Any, PerTopic, WithoutEffect(PREALLOCATION),
         "Whether a new segment's file gets its full size at once.";
 
     REMOTE_LOG_COPY_DISABLE "remote.log.copy.disable": Boolean = false, Any, PerTopic, WithoutEffect(TIERED),
