@@ -17,6 +17,8 @@ use dohle_types::{FastMap, Now, Timestamp};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use crate::timer::Timer;
+
 /// The largest response taken: more than a fetch of any sensible size.
 const FRAME_SIZE_MAX: usize = 256 << 20;
 /// Bytes of room for a read.
@@ -27,12 +29,15 @@ const WRITE_SLICES: usize = 64;
 const WAIT_MAX: Duration = Duration::from_millis(500);
 /// The token of [`Driver::waker`].
 const WAKER: Token = Token(usize::MAX);
+/// The token of the [`Timer`].
+const TIMER: Token = Token(usize::MAX - 1);
 
 /// Drives client machines over real sockets; see the module.
 pub struct Driver {
     poll: Poll,
     events: Events,
     waker: Arc<Waker>,
+    timer: Timer,
     sockets: FastMap<Token, Socket>,
     tokens: FastMap<(usize, Peer), Token>,
     next_token: usize,
@@ -62,6 +67,7 @@ impl Driver {
     pub fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let timer = Timer::new(poll.registry(), TIMER)?;
         let interrupted = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&interrupted))?;
@@ -71,6 +77,7 @@ impl Driver {
             poll,
             events: Events::with_capacity(256),
             waker,
+            timer,
             sockets: FastMap::default(),
             tokens: FastMap::default(),
             next_token: 0,
@@ -111,6 +118,7 @@ impl Driver {
         }
         self.hand_in_all(machines);
         let wait = self.wait(machines, patience);
+        let wait = self.timer.arm(wait)?;
         match self.poll.poll(&mut self.events, Some(wait)) {
             Ok(()) => {}
             // A signal.
@@ -140,7 +148,6 @@ impl Driver {
         let now = self.started.elapsed();
         let next = machines.iter().filter_map(Machine::next_timeout).min();
         let until_next = next.map_or(WAIT_MAX, |at| at.saturating_sub(now));
-        // The system counts milliseconds and rounds down, which would have it look a few times in vain.
         until_next.min(patience.unwrap_or(WAIT_MAX)).min(WAIT_MAX)
     }
 

@@ -26,6 +26,7 @@ mod log_dump;
 mod output;
 mod produce;
 mod session;
+mod timer;
 mod topic;
 
 use std::process::ExitCode;

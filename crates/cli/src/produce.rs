@@ -119,16 +119,16 @@ impl Run<'_> {
                 true => HandedOver::All,
                 false => self.hand_over(driver)?,
             };
+            self.take_deliveries();
+            if handed_over == HandedOver::All && self.producer.is_idle() {
+                return self.conclude(interrupted);
+            }
             if handed_over == HandedOver::All {
                 self.producer.flush();
             }
             // There is more to hand over at once only if the buffer did not fill up.
             let patience = (handed_over == HandedOver::Some).then_some(Duration::ZERO);
             driver.turn(std::slice::from_mut(&mut self.producer), patience)?;
-            self.take_deliveries();
-            if handed_over == HandedOver::All && self.producer.is_idle() {
-                return self.conclude(interrupted);
-            }
             if self.taken == 0
                 && let Some(unreachable) = self.producer.unreachable()
             {
