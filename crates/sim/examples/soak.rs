@@ -11,6 +11,11 @@ fn main() -> ExitCode {
         arguments.get(place + 1)?.parse::<u64>().ok()
     };
     if let Some(seed) = number("--seed") {
+        // The node's own log lines, without the time of this world.
+        tracing_subscriber::fmt()
+            .without_time()
+            .with_max_level(tracing_subscriber::filter::LevelFilter::INFO)
+            .init();
         let report = replay(seed);
         println!("{report}");
         return if report.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };

@@ -13,6 +13,7 @@ use dohle_types::time::Instant;
 use dohle_types::{Now, Offset, Timestamp};
 
 use crate::disk::{SyncUnderWay, replacement, temporary};
+use crate::invariants::describe;
 use crate::marks::Mark;
 use crate::network::End as LinkEnd;
 use crate::plan::End;
@@ -114,8 +115,7 @@ impl World {
             // A request's memory is its own, as it is with a real socket's buffer that was handed over.
             let frame = BytesMut::from(&*frame).freeze();
             self.trace.note(self.now, "request", id.0, frame.len() as u64, || {
-                let header = dohle_protocol::decode_request_header(&mut dohle_protocol::Reader::new(&frame));
-                format!("{id:?} {header:?}")
+                format!("{id:?} {}", describe::request(&frame))
             });
             self.invariants.on_received(self.now, id, &frame);
             self.handle(Input::Received { connection: id, frame });
@@ -179,7 +179,12 @@ impl World {
                     let bytes = frame.into_bytes();
                     if let Some(process) = &self.process {
                         let marks = &mut self.shared.marks;
-                        self.invariants.on_sent(self.now, &process.node, connection, &bytes, marks);
+                        let text =
+                            self.invariants.on_sent(self.now, &process.node, connection, &bytes, marks);
+                        let length = bytes.len() as u64;
+                        self.trace.note(self.now, "response", connection.0, length, || {
+                            format!("{connection:?} {}", text())
+                        });
                     }
                     outgoing.push(Outgoing::Frame(connection, bytes));
                 }

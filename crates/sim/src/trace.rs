@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 /// How many of the last events are kept as text.
-const LINES_MAX: usize = 60000;
+const LINES_MAX: usize = 200;
 
 /// The trace of a run.
 #[derive(Debug, Default)]

@@ -310,7 +310,7 @@ impl World {
                 self.stage = Stage::LastLook;
                 match self.plan.last_end {
                     End::Stop => self.stop_node(),
-                    end => self.end_node(end),
+                    end @ (End::Kill | End::PowerLoss) => self.end_node(end),
                 }
                 let reader = self.reader(Record::AsLog);
                 self.add(reader);

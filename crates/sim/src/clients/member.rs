@@ -14,6 +14,13 @@ use super::reader::{cluster, each};
 use super::{Actor, Shared, bootstrap};
 use crate::marks::Mark;
 
+/// A commit that was not answered yet.
+struct UnderWay {
+    attempts: BTreeMap<TopicPartition, (Offset, Commit)>,
+    /// Until when its answer may come: after that its connection is gone.
+    until: Instant,
+}
+
 /// The consumer and what it has committed.
 pub struct Member {
     group: Str,
@@ -25,8 +32,7 @@ pub struct Member {
     assignments: usize,
     commit_at: Instant,
     commit_every: Duration,
-    /// The commit that was not answered yet, and until when it is waited for.
-    under_way: Option<(BTreeMap<TopicPartition, (Offset, Commit)>, Instant)>,
+    under_way: Option<UnderWay>,
     decompressor: Decompressor,
 }
 
@@ -91,7 +97,7 @@ impl Member {
                 });
             }
             ConsumerEvent::Committed(Ok(offsets)) => {
-                let (attempts, _) = self.under_way.take().unwrap_or_default();
+                let attempts = self.under_way.take().map(|commit| commit.attempts).unwrap_or_default();
                 for (partition, offset) in offsets {
                     match attempts.get(&partition) {
                         Some(&(attempted, commit)) if attempted == offset => {
@@ -113,6 +119,13 @@ impl Member {
             ConsumerEvent::GroupFailed(error) => {
                 shared.violations.push(format!("group {}: {error}", self.group));
             }
+            // It begins at the end: the commit took effect though perhaps nobody was told.
+            ConsumerEvent::End { partition, offset } if offset > Offset::ZERO => {
+                if let Some(begun) = self.assigned.get_mut(&partition).and_then(Option::take) {
+                    shared.history.resumed(begun, &self.group, &partition, offset);
+                    shared.committed.insert((self.group.clone(), partition), offset);
+                }
+            }
             ConsumerEvent::End { .. } => {}
         }
     }
@@ -122,8 +135,7 @@ impl Member {
             return;
         }
         self.commit_at = now.after(self.commit_every);
-        // An answer that has not come by now never will: its connection is gone.
-        if self.under_way.take_if(|(_, until)| *until <= now.instant).is_none() && self.under_way.is_some() {
+        if self.under_way.as_ref().is_some_and(|commit| now.instant < commit.until) {
             return;
         }
         let positions = self.assigned.keys().filter_map(|it| Some((it.clone(), self.consumer.position(it)?)));
@@ -136,7 +148,7 @@ impl Member {
         let attempts = attempts.collect();
         self.consumer.commit(now, effects);
         if effects.len() > before {
-            self.under_way = Some((attempts, now.after(Duration::from_secs(15))));
+            self.under_way = Some(UnderWay { attempts, until: now.after(Duration::from_secs(15)) });
         }
     }
 }

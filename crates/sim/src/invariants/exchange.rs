@@ -36,7 +36,8 @@ pub(super) struct AskedProduce {
 pub(super) enum Answer {
     Produce(AskedProduce, ProduceResponse),
     Fetch(FetchResponse),
-    Other,
+    /// Any other: its API, its version, and what follows the header.
+    Other(ApiKey, i16, Bytes),
 }
 
 /// The requests of each connection that wait, oldest first.
@@ -104,7 +105,7 @@ impl Exchanges {
                 marks.sometimes(Mark::FetchWoken, has_records && now > at + Duration::from_millis(30));
                 Ok(Answer::Fetch(response))
             }
-            _ => Ok(Answer::Other),
+            _ => Ok(Answer::Other(key, version, body.slice(body.len() - reader.remaining()..))),
         }
     }
 

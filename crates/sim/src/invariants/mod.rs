@@ -3,6 +3,7 @@
 
 mod acknowledged_is_synced;
 mod below_high_watermark;
+pub(crate) mod describe;
 mod exchange;
 mod high_watermark_stays;
 mod opens_after_crash;
@@ -42,7 +43,7 @@ impl Invariants {
         self.exchanges.on_request(now, connection, frame);
     }
 
-    /// The node sends a response.
+    /// The node sends a response; what it is, as text.
     pub fn on_sent(
         &mut self,
         now: Instant,
@@ -50,19 +51,23 @@ impl Invariants {
         connection: ConnectionId,
         frame: &Bytes,
         marks: &mut Marks,
-    ) {
-        let answer = match self.exchanges.on_response(now, connection, frame, marks) {
-            Ok(answer) => answer,
-            Err(violation) => return self.violations.push(violation),
-        };
-        let result = match &answer {
-            Answer::Produce(asked, response) => self.acknowledged_is_synced.check(node, asked, response),
-            Answer::Fetch(response) => {
+    ) -> impl FnOnce() -> String {
+        let answered = self.exchanges.on_response(now, connection, frame, marks);
+        let result = match &answered {
+            Ok(Answer::Produce(asked, response)) => self.acknowledged_is_synced.check(node, asked, response),
+            Ok(Answer::Fetch(response)) => {
                 below_high_watermark::check(response).and_then(|()| self.high_watermark_stays.check(response))
             }
-            Answer::Other => Ok(()),
+            Ok(Answer::Other(..)) => Ok(()),
+            Err(violation) => Err(violation.clone()),
         };
         self.violations.extend(result.err());
+        move || match answered {
+            Ok(Answer::Produce(_, response)) => format!("Produce {}", describe::produced(&response)),
+            Ok(Answer::Fetch(response)) => format!("Fetch {}", describe::fetched(&response)),
+            Ok(Answer::Other(key, version, body)) => describe::other(key, version, &body),
+            Err(violation) => violation,
+        }
     }
 
     /// The node asks for a sync.
