@@ -36,6 +36,7 @@ pub mod metadata;
 pub mod producer;
 
 pub use admin::{Admin, CallId, Target};
+pub use backoff::Backoff;
 pub use cluster::{Cluster, ClusterConfig, Lane};
 pub use connection::ApiVersions;
 pub use consumer::{Consumer, ConsumerConfig, ConsumerEvent, Fetched, StartAt};

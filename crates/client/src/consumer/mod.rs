@@ -393,6 +393,8 @@ impl Machine for Consumer {
             }
         }
         self.on_group_events(now, effects);
+        // Metadata goes first, as the group's coordinator means nothing without it.
+        self.cluster.poll(now, effects);
         if let Some(membership) = &mut self.membership {
             membership.advance(now, &mut self.cluster, effects);
         }

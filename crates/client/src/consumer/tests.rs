@@ -1,6 +1,6 @@
 //! The consumer against a broker in memory.
 
-use dohle_records::{BatchBuilder, BatchOptions, Compression, Compressor, Decompressor};
+use dohle_records::Decompressor;
 use dohle_types::PartitionIndex;
 use dohle_types::Rng;
 use proptest::prelude::{ProptestConfig, prop_assert_eq, proptest};
@@ -12,27 +12,10 @@ fn partition(index: i32) -> TopicPartition {
     TopicPartition::new(TOPIC, PartitionIndex(index))
 }
 
-/// A world whose logs hold `counts` records each, in batches of three, of values `partition/offset`.
 fn world(config: ConsumerConfig, counts: &[i64], seed: u64) -> World<Consumer> {
     let consumer = Consumer::new(config, vec![endpoint()], Rng::from_seed(seed));
     let mut world = World::new(consumer, counts.len(), seed);
-    for (index, &count) in counts.iter().enumerate() {
-        for base in (0..count).step_by(3) {
-            let base_offset = Offset(base);
-            let mut batch = BatchBuilder::new(BatchOptions {
-                base_offset,
-                compression: Compression::ALL[usize::try_from(base / 3 % 5).unwrap()].into(),
-                ..BatchOptions::default()
-            });
-            for offset in base..count.min(base + 3) {
-                batch
-                    .append(Timestamp(offset), None, Some(format!("{index}/{offset}").as_bytes()), &[])
-                    .unwrap();
-            }
-            world.logs[index].batches.push(batch.build(&mut Compressor::default()).unwrap());
-        }
-        world.logs[index].end = count;
-    }
+    world.fill(counts);
     world
 }
 

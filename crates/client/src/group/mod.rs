@@ -13,6 +13,8 @@ pub mod assignor;
 pub(crate) mod coordinator;
 pub mod offsets;
 pub mod protocol;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -3,6 +3,8 @@
 //! Faults are drawn from a seed: connections that fail or break, answers that are lost after the work was done,
 //! retriable errors, requests that take their time.
 
+mod group;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -18,12 +20,16 @@ use dohle_protocol::messages::metadata_response::{
 use dohle_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use dohle_protocol::messages::*;
 use dohle_protocol::{ApiKey, Frame, Message, Reader, Records, decode_request_header, encode_response};
-use dohle_records::{Batch, BatchHeader, Batches, Decompressor, HEADER_SIZE};
+use dohle_records::{
+    Batch, BatchBuilder, BatchHeader, BatchOptions, Batches, Compression, Compressor, Decompressor,
+    HEADER_SIZE,
+};
 use dohle_types::time::Instant;
-use dohle_types::{ErrorCode, Now, Rng, Sequence, Timestamp};
+use dohle_types::{ErrorCode, Now, Offset, Rng, Sequence, Timestamp};
 use uuid::Uuid;
 
 use crate::{Effect, Effects, Endpoint, Input, Machine, Peer};
+use group::Group;
 
 pub(crate) const TOPIC: &str = "orders";
 const TOPIC_ID: Uuid = Uuid::from_u128(0xdead_beef);
@@ -112,11 +118,14 @@ pub(crate) struct Faults {
 pub(crate) struct World<M> {
     pub(crate) machine: M,
     pub(crate) logs: Vec<Log>,
+    pub(crate) group: Group,
     pub(crate) faults: Faults,
     /// The oldest version of ApiVersions that the broker refuses.
     pub(crate) api_versions_refused_from: i16,
     /// What happened, for tests that look at it.
     pub(crate) trace: String,
+    /// How long the broker waits before the answer that it just made.
+    waits: Duration,
     rng: Rng,
     now: Duration,
     connections: BTreeMap<Peer, VecDeque<(Instant, Input)>>,
@@ -127,13 +136,39 @@ impl<M: Machine> World<M> {
         Self {
             machine,
             logs: (0..partitions).map(|_| Log::default()).collect(),
+            group: Group::default(),
             faults: Faults::default(),
             api_versions_refused_from: i16::MAX,
             trace: String::new(),
+            waits: Duration::ZERO,
             rng: Rng::from_seed(seed),
             now: Duration::from_secs(1000),
             connections: BTreeMap::new(),
         }
+    }
+
+    /// Has the logs hold `counts` records each, in batches of three, of values `partition/offset`.
+    pub(crate) fn fill(&mut self, counts: &[i64]) {
+        for (index, (log, &count)) in self.logs.iter_mut().zip(counts).enumerate() {
+            for base in (0..count).step_by(3) {
+                let compression = Compression::ALL[usize::try_from(base / 3 % 5).unwrap()].into();
+                let options =
+                    BatchOptions { base_offset: Offset(base), compression, ..BatchOptions::default() };
+                let mut batch = BatchBuilder::new(options);
+                for offset in base..count.min(base + 3) {
+                    let value = format!("{index}/{offset}");
+                    batch.append(Timestamp(offset), None, Some(value.as_bytes()), &[]).unwrap();
+                }
+                log.batches.push(batch.build(&mut Compressor::default()).unwrap());
+            }
+            log.end = count;
+        }
+    }
+
+    /// Has another machine take the place of this one, whose connections are gone.
+    pub(crate) fn replace(&mut self, machine: M) {
+        self.machine = machine;
+        self.connections.clear();
     }
 
     pub(crate) fn now(&self) -> Now {
@@ -170,7 +205,7 @@ impl<M: Machine> World<M> {
         true
     }
 
-    fn carry_out(&mut self, effects: Effects) {
+    pub(crate) fn carry_out(&mut self, effects: Effects) {
         for effect in effects {
             match effect {
                 Effect::Connect { peer, endpoint } => {
@@ -200,7 +235,8 @@ impl<M: Machine> World<M> {
         let works = self.rng.chance(1, 2);
         let answer = (!breaks || works).then(|| self.answer(&frame.into_bytes().slice(4..)));
         let slow = self.rng.chance(self.faults.slow_answer, 100);
-        let delay = Duration::from_millis(if slow { self.rng.below(2000) } else { 1 });
+        let delay = Duration::from_millis(if slow { self.rng.below(2000) } else { 1 }) + self.waits;
+        self.waits = Duration::ZERO;
         let Some(queue) = self.connections.get_mut(&peer) else { return };
         // Answers keep their order, however long each takes.
         let at = queue.back().map_or(self.now, |last| last.0).max(self.now + delay);
@@ -243,8 +279,42 @@ impl<M: Machine> World<M> {
             }
             ApiKey::ListOffsets => encoded(id, key, &self.list_offsets(&body, version), version),
             ApiKey::Fetch => encoded(id, key, &self.fetch(&body, version), version),
+            ApiKey::FindCoordinator => encoded(id, key, &self.group.find(), version),
+            ApiKey::JoinGroup => {
+                let request = JoinGroupRequest::from_bytes(&body, version).unwrap();
+                encoded(id, key, &self.group.join(&request), version)
+            }
+            ApiKey::SyncGroup => {
+                let request = SyncGroupRequest::from_bytes(&body, version).unwrap();
+                encoded(id, key, &self.group.sync(&request), version)
+            }
+            ApiKey::Heartbeat => {
+                let request = HeartbeatRequest::from_bytes(&body, version).unwrap();
+                let error_code =
+                    self.coordinator_error().unwrap_or_else(|| self.group.heartbeat(&request)).code();
+                encoded(id, key, &HeartbeatResponse { error_code, ..Default::default() }, version)
+            }
+            ApiKey::OffsetCommit => {
+                let request = OffsetCommitRequest::from_bytes(&body, version).unwrap();
+                encoded(id, key, &self.group.commit(&request), version)
+            }
+            ApiKey::OffsetFetch => {
+                let request = OffsetFetchRequest::from_bytes(&body, version).unwrap();
+                encoded(id, key, &self.group.fetch(&request), version)
+            }
+            ApiKey::LeaveGroup => {
+                self.group.leave();
+                encoded(id, key, &LeaveGroupResponse::default(), version)
+            }
             key => panic!("{key} is not expected"),
         }
+    }
+
+    fn coordinator_error(&mut self) -> Option<ErrorCode> {
+        let errors =
+            [ErrorCode::NotCoordinator, ErrorCode::CoordinatorLoadInProgress, ErrorCode::UnknownMemberId];
+        let fails = self.rng.chance(self.faults.retriable_error, 100);
+        fails.then(|| errors[usize::try_from(self.rng.below(3)).unwrap()])
     }
 
     fn api_versions() -> ApiVersionsResponse {
@@ -255,6 +325,13 @@ impl<M: Machine> World<M> {
             ApiKey::Metadata,
             ApiKey::ApiVersions,
             ApiKey::InitProducerId,
+            ApiKey::FindCoordinator,
+            ApiKey::JoinGroup,
+            ApiKey::SyncGroup,
+            ApiKey::Heartbeat,
+            ApiKey::OffsetCommit,
+            ApiKey::OffsetFetch,
+            ApiKey::LeaveGroup,
         ];
         let api_keys = served.map(|key| ApiVersion {
             api_key: key.code(),
@@ -349,7 +426,7 @@ impl<M: Machine> World<M> {
         ListOffsetsResponse { topics: topics.collect(), ..Default::default() }
     }
 
-    /// Answers at once, without sessions, with as many bytes as are asked for: the last batch may be cut off.
+    /// Answers without sessions, with as many bytes as are asked for: the last batch may be cut off.
     fn fetch(&mut self, body: &Bytes, version: i16) -> FetchResponse {
         let request = FetchRequest::from_bytes(body, version).unwrap();
         let mut responses = Vec::new();
@@ -385,6 +462,10 @@ impl<M: Machine> World<M> {
                 topic_id: topic.topic_id,
                 partitions,
             });
+        }
+        let mut answers = responses.iter().flat_map(|topic| &topic.partitions);
+        if answers.all(|it| it.error_code == 0 && it.records.as_ref().is_none_or(Records::is_empty)) {
+            self.waits = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap());
         }
         FetchResponse { responses, ..Default::default() }
     }
