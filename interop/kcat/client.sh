@@ -27,12 +27,13 @@ produce() {
   done
 }
 
+# What kcat writes passes through grep by whole lines, so that no other line comes between the parts of one.
 member() {
   local group=$1 kcat
   exec 3>&1
   kcat -b "$bootstrap" -G "$group" -E -u -Z -f 'record\t%p\t%o\t%T\t%k\t%s\t%h\n' \
     -X auto.offset.reset=earliest -X session.timeout.ms=10000 -X heartbeat.interval.ms=500 "$topic" \
-    2> >(assignments) 1>&3 &
+    2> >(assignments) > >(grep --line-buffered '' >&3) &
   kcat=$!
   read -r _ || true
   kill -INT "$kcat"

@@ -5,6 +5,7 @@ import threading
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
+from kafka.errors import KafkaConnectionError
 
 
 def create(bootstrap, topic, partitions):
@@ -59,17 +60,28 @@ def member(bootstrap, topic, group):
     stopped = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.readline(), stopped.set()), daemon=True).start()
     consumer.subscribe([topic], listener=Assignments())
+    dirty = False
     while not stopped.is_set():
-        polled = consumer.poll(timeout_ms=100)
+        try:
+            polled = consumer.poll(timeout_ms=100)
+        except KafkaConnectionError as error:
+            # A request was under way when the broker went away.
+            print("poll:", error, file=sys.stderr)
+            continue
         for records in polled.values():
             for record in records:
                 headers = ",".join(f"{name}={value.decode()}" for name, value in record.headers)
                 key = record.key.decode() if record.key is not None else "NULL"
                 fields = (record.partition, record.offset, record.timestamp, key, record.value.decode(), headers)
                 print("record", *fields, sep="\t")
-        if polled:
-            consumer.commit()
-            sys.stdout.flush()
+        sys.stdout.flush()
+        dirty = dirty or bool(polled)
+        try:
+            if dirty:
+                consumer.commit()
+                dirty = False
+        except KafkaConnectionError as error:
+            print("commit:", error, file=sys.stderr)
     consumer.close()
 
 
