@@ -20,8 +20,6 @@ pub struct Api {
     pub versions: RangeInclusive<i16>,
     /// The lowest version that ApiVersions tells; see [`k18_api_versions`].
     pub advertised_from: i16,
-    /// Its documentation: the head of its file.
-    pub file: &'static str,
     pub(crate) run: fn(&mut Node, Call, Reader<'_>) -> Result<(), DecodeError>,
 }
 
@@ -39,7 +37,6 @@ macro_rules! apis {
                     <dohle_protocol::messages::$request as Request>::KEY,
                     $module::VERSIONS,
                 ),
-                file: include_str!(concat!(stringify!($module), ".rs")),
                 run: |node, call, mut reader| {
                     let request = dohle_protocol::messages::$request::decode(&mut reader, call.version)?;
                     reader.finish()?;
