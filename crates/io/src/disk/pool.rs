@@ -14,7 +14,8 @@ use crate::mailbox::Mailbox;
 /// Threads that run jobs. Two keep a disk busy while one of them waits; more would take cores from the loop.
 const THREADS: usize = 2;
 
-/// The way to the pool. The node bounds how many jobs it has under way.
+/// The way to the pool. At start it holds a job for each partition, later at most those that fetches in flight
+/// may have under way.
 #[derive(Debug)]
 pub struct JobPool {
     jobs: Sender<(JobToken, DiskJob)>,
