@@ -1,0 +1,252 @@
+//! What was acknowledged is there after every kind of end: once, and in order.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use bytes::Bytes;
+use dohle_protocol::messages::{
+    FindCoordinatorRequest, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest, offset_commit_request,
+    offset_fetch_request,
+};
+use dohle_records::BatchOptions;
+use dohle_types::{Rng, TopicId};
+
+use crate::client::{Client, PRODUCE_VERSION, batch, produce_request};
+use crate::process::{Broker, Directory, until};
+
+const PARTITIONS: i32 = 3;
+/// Requests that a writer has under way.
+const IN_FLIGHT_MAX: usize = 4;
+
+fn number_from_environment(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// One writer's numbers: they ascend from record to record, over all rounds.
+#[derive(Default)]
+struct Written {
+    acknowledged: Vec<u64>,
+    next: u64,
+}
+
+impl Written {
+    /// Produces until the connection breaks.
+    fn produce(&mut self, address: &str, topic: TopicId, partition: i32, seed: u64, progress: &AtomicUsize) {
+        let mut rng = Rng::from_seed(seed);
+        let mut client = Client::connect(address);
+        let mut in_flight = std::collections::VecDeque::new();
+        loop {
+            while in_flight.len() < IN_FLIGHT_MAX {
+                let numbers = self.next..self.next + 1 + rng.below(20);
+                self.next = numbers.end;
+                // Some are large, so that segments are full now and then.
+                let padding = if rng.chance(1, 10) { 10_000 } else { 10 };
+                let values: Vec<Vec<u8>> = numbers.clone().map(|number| value(number, padding)).collect();
+                let values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
+                let records = batch(BatchOptions::default(), &values);
+                if client.send(&produce_request(topic, partition, records), PRODUCE_VERSION).is_err() {
+                    return;
+                }
+                in_flight.push_back(numbers);
+            }
+            let Ok((_, response)) = client.receive::<ProduceRequest>(PRODUCE_VERSION) else { return };
+            assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
+            self.acknowledged.extend(in_flight.pop_front().unwrap());
+            progress.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Holds what can be read against what was acknowledged.
+    fn check(&self, read: &[Bytes]) {
+        let read: Vec<u64> = read.iter().map(number).collect();
+        assert!(read.is_sorted_by(|a, b| a < b), "records are there twice, or out of order");
+        assert!(read.last().is_none_or(|last| *last < self.next), "a record that nobody wrote");
+        let mut there = read.iter();
+        for acknowledged in &self.acknowledged {
+            assert!(
+                there.any(|number| number == acknowledged),
+                "record {acknowledged} was acknowledged and is lost"
+            );
+        }
+    }
+}
+
+fn value(number: u64, padding: usize) -> Vec<u8> {
+    let mut value = number.to_be_bytes().to_vec();
+    value.resize(8 + padding, b'.');
+    value
+}
+
+fn number(value: &Bytes) -> u64 {
+    u64::from_be_bytes(value[..8].try_into().unwrap())
+}
+
+#[test]
+fn every_acknowledged_record_is_there_after_kill_once_and_in_order() {
+    let seed = number_from_environment("DOHLE_CRASH_SEED", 1);
+    let mut rng = Rng::from_seed(seed);
+    let data = Directory::new();
+    let mut writers: Vec<Written> = (0..PARTITIONS).map(|_| Written::default()).collect();
+    let mut broker = Broker::start(&data.0, &[]);
+    let segment_bytes = ("segment.bytes", "1048576");
+    let topic = Client::connect(&broker.address).create_topic("orders", PARTITIONS, &[segment_bytes]);
+    for round in 0..number_from_environment("DOHLE_CRASH_ROUNDS", 4) {
+        let progress = AtomicUsize::new(0);
+        let enough = usize::try_from(1 + rng.below(300)).unwrap();
+        thread::scope(|scope| {
+            for (partition, writer) in (0..).zip(&mut writers) {
+                let (address, seed, progress) = (broker.address.clone(), rng.next_u64(), &progress);
+                scope.spawn(move || writer.produce(&address, topic, partition, seed, progress));
+            }
+            until("enough is acknowledged", || (progress.load(Ordering::Relaxed) >= enough).then_some(()));
+            broker.kill();
+        });
+        if rng.chance(1, 2) {
+            tear(&data.0, &mut rng);
+        }
+        broker = Broker::start(&data.0, &[]);
+        let mut client = Client::connect(&broker.address);
+        for (partition, writer) in (0..).zip(&writers) {
+            let read = client.consume(topic, partition);
+            writer.check(&read);
+            println!(
+                "seed {seed} round {round}: {} of {} acknowledged",
+                writer.acknowledged.len(),
+                writer.next
+            );
+        }
+    }
+}
+
+/// Adds the torn beginning of a write to each log, as a crash in the middle of one leaves it.
+fn tear(data: &Path, rng: &mut Rng) {
+    for partition in 0..PARTITIONS {
+        let entries = std::fs::read_dir(data.join(format!("orders-{partition}"))).unwrap();
+        let logs = entries.map(|entry| entry.unwrap().path());
+        let active = logs.filter(|path| path.extension().is_some_and(|it| it == "log")).max().unwrap();
+        let torn = batch(BatchOptions::default(), &[&[7; 200]]);
+        let kept = usize::try_from(rng.below(torn.len() as u64)).unwrap();
+        let mut file = std::fs::OpenOptions::new().append(true).open(active).unwrap();
+        file.write_all(&torn[..kept]).unwrap();
+    }
+}
+
+#[test]
+fn a_stop_in_good_order_keeps_everything_and_the_next_start_goes_on() {
+    let data = Directory::new();
+    let mut expected = Vec::new();
+    for round in 0..3 {
+        let broker = Broker::start(&data.0, &[]);
+        let mut client = Client::connect(&broker.address);
+        let topic = match round {
+            0 => client.create_topic("orders", 1, &[]),
+            _ => client.topic_id("orders"),
+        };
+        assert_eq!(client.consume(topic, 0), expected);
+        let value = format!("round {round}");
+        assert_eq!(client.produce(topic, 0, &[value.as_bytes()]), 0);
+        expected.push(Bytes::from(value));
+        broker.stop();
+        assert!(data.0.join(".kafka_cleanshutdown").exists());
+    }
+}
+
+#[test]
+fn offsets_of_groups_survive_kill_and_stop() {
+    let data = Directory::new();
+    let mut broker = Broker::start(&data.0, &[]);
+    let topic = Client::connect(&broker.address).create_topic("orders", 1, &[]);
+    for offset in 1..=3 {
+        let mut client = Client::connect(&broker.address);
+        assert_eq!(client.produce(topic, 0, &[b"value"]), 0);
+        until("the group has a coordinator", || {
+            let request =
+                FindCoordinatorRequest { coordinator_keys: vec!["billing".into()], ..Default::default() };
+            (client.call(&request, 6).coordinators[0].error_code == 0).then_some(())
+        });
+        until("the offset is committed", || (commit(&mut client, topic, offset) == 0).then_some(()));
+        if offset % 2 == 0 {
+            broker.stop()
+        } else {
+            broker.kill()
+        }
+        broker = Broker::start(&data.0, &[]);
+        let mut client = Client::connect(&broker.address);
+        let committed = until("the group is loaded", || committed(&mut client, topic));
+        assert_eq!(committed, offset);
+    }
+}
+
+fn commit(client: &mut Client, topic: TopicId, offset: i64) -> i16 {
+    let partition = offset_commit_request::OffsetCommitRequestPartition {
+        committed_offset: offset,
+        committed_leader_epoch: -1,
+        ..Default::default()
+    };
+    let topic = offset_commit_request::OffsetCommitRequestTopic {
+        topic_id: topic.0,
+        partitions: vec![partition],
+        ..Default::default()
+    };
+    let request = OffsetCommitRequest {
+        group_id: "billing".into(),
+        generation_id_or_member_epoch: -1,
+        topics: vec![topic],
+        ..Default::default()
+    };
+    client.call(&request, 10).topics[0].partitions[0].error_code
+}
+
+fn committed(client: &mut Client, topic: TopicId) -> Option<i64> {
+    let topic = offset_fetch_request::OffsetFetchRequestTopics {
+        topic_id: topic.0,
+        partition_indexes: vec![0],
+        ..Default::default()
+    };
+    let group = offset_fetch_request::OffsetFetchRequestGroup {
+        group_id: "billing".into(),
+        member_epoch: -1,
+        topics: Some(vec![topic]),
+        ..Default::default()
+    };
+    let response = client.call(&OffsetFetchRequest { groups: vec![group], ..Default::default() }, 10);
+    let group = &response.groups[0];
+    (group.error_code == 0).then(|| group.topics[0].partitions[0].committed_offset)
+}
+
+#[test]
+fn a_topic_that_was_deleted_and_made_again_has_only_its_own_records_after_kill() {
+    let data = Directory::new();
+    let mut broker = Broker::start(&data.0, &[]);
+    for round in 0..3_u8 {
+        let mut client = Client::connect(&broker.address);
+        let first = client.create_topic("orders", 2, &[]);
+        for _ in 0..10 {
+            assert_eq!(client.produce(first, 1, &[b"old"]), 0);
+        }
+        client.delete_topic("orders");
+        let topic = client.create_topic("orders", 2, &[]);
+        assert_ne!(topic, first);
+        assert_eq!(client.produce(topic, 1, &[&[round]]), 0);
+        broker.kill();
+        broker = Broker::start(&data.0, &[]);
+        let mut client = Client::connect(&broker.address);
+        assert_eq!(client.topic_id("orders"), topic);
+        assert_eq!(client.consume(topic, 1), [Bytes::copy_from_slice(&[round])]);
+        client.delete_topic("orders");
+    }
+}
+
+#[test]
+fn a_data_directory_has_one_broker() {
+    let data = Directory::new();
+    let broker = Broker::start(&data.0, &[]);
+    let mut second = crate::process::dohle(&["server", "--listen", "127.0.0.1:0", "--data"]);
+    let ended = crate::process::run(second.arg(&data.0), "");
+    assert_eq!(ended.code, 1);
+    assert!(ended.stderr.contains("--data"), "{}", ended.stderr);
+    broker.stop();
+    Broker::start(&data.0, &[]).stop();
+}

@@ -1,0 +1,17 @@
+//! The binary as its users have it: a process, its sockets, its files and its exit codes.
+//!
+//! `durable.rs` kills it: `DOHLE_CRASH_ROUNDS=200 cargo test --package dohle --test broker durable` does so longer
+//! than a run of all tests has time for. `DOHLE_CRASH_SEED` draws other moments.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that stumbles has failed"
+)]
+
+mod client;
+mod command_line;
+mod durable;
+mod hostile;
+mod process;

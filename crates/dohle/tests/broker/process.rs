@@ -1,0 +1,152 @@
+//! The broker as a process on a port of its own, with a data directory that goes with the test.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long anything may take. Only a failing test waits so long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A directory that is removed with this value.
+pub(crate) struct Directory(pub(crate) PathBuf);
+
+impl Directory {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("dohle-test-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// `dohle` with these arguments.
+pub(crate) fn dohle(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dohle"));
+    command.args(arguments).env_remove("DOHLE_BOOTSTRAP_SERVER").env("DOHLE_LOG", "error");
+    command
+}
+
+/// A broker that listens. It is killed with this value.
+pub(crate) struct Broker {
+    child: Child,
+    pub(crate) address: String,
+}
+
+impl Broker {
+    pub(crate) fn start(data: &Path, overrides: &[&str]) -> Self {
+        let mut command = dohle(&["server", "--listen", "127.0.0.1:0", "--data"]);
+        command.arg(data);
+        for one in overrides {
+            command.args(["--override", one]);
+        }
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim_end().rsplit(' ').next().unwrap().to_owned();
+        let mut broker = Self { child, address };
+        assert!(
+            line.contains("listens on"),
+            "the broker said {line:?} and ended: {:?}",
+            broker.child.try_wait()
+        );
+        broker
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and the wait for a good end.
+    pub(crate) fn stop(mut self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        assert!(wait(&mut self.child).success());
+    }
+
+    pub(crate) fn assert_alive(&mut self) {
+        assert_eq!(self.child.try_wait().unwrap(), None, "the broker ended");
+    }
+
+    /// The most memory that it ever had, in bytes.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
+    /// Runs a command against this broker.
+    pub(crate) fn run(&self, arguments: &[&str], input: &str) -> Ended {
+        let mut command = dohle(arguments);
+        command.args(["--bootstrap-server", &self.address]);
+        run(&mut command, input)
+    }
+
+    /// As [`Self::run`], of a command that succeeds; what it printed.
+    pub(crate) fn succeed(&self, arguments: &[&str], input: &str) -> String {
+        let ended = self.run(arguments, input);
+        assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{arguments:?}");
+        ended.stdout
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A command that has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(command: &mut Command, input: &str) -> Ended {
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().unwrap();
+    // A command that ends without reading its input has said why.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let mut stdout = child.stdout.take().unwrap();
+    let reader = std::thread::spawn(move || text(&mut stdout));
+    let stderr = text(&mut child.stderr.take().unwrap());
+    let code = wait(&mut child).code().unwrap_or(-1);
+    Ended { code, stdout: reader.join().unwrap(), stderr }
+}
+
+fn text(from: &mut impl Read) -> String {
+    let mut text = String::new();
+    from.read_to_string(&mut text).unwrap();
+    text
+}
+
+fn wait(child: &mut Child) -> ExitStatus {
+    until("a process ends", || child.try_wait().unwrap())
+}
+
+/// Asks again until there is an answer.
+pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
