@@ -12,7 +12,7 @@ use dohle_types::{ErrorCode, Now, Offset, PartitionIndex, Str, TopicPartition};
 use crate::driver::Driver;
 use crate::format::{Format, parse_template};
 use crate::input::Place;
-use crate::session::{Session, cluster_config, seed};
+use crate::session::{Outage, Session, cluster_config, seed};
 use crate::{CliError, Connection, group};
 
 /// Bytes of output gathered before they are written.
@@ -80,6 +80,8 @@ pub(crate) fn run(connection: &Connection, args: &ConsumeArgs) -> Result<(), Cli
         output: Vec::new(),
         left: args.max_messages,
         reading: None,
+        has_begun: false,
+        outage: Outage::default(),
         ended: BTreeSet::new(),
     };
     run.read_all()
@@ -97,6 +99,9 @@ struct Run<'a> {
     left: Option<u64>,
     /// The partitions that are read, once that is known.
     reading: Option<BTreeSet<TopicPartition>>,
+    /// Whether it was ever known.
+    has_begun: bool,
+    outage: Outage,
     /// Those of which everything was read.
     ended: BTreeSet<TopicPartition>,
 }
@@ -133,10 +138,9 @@ impl Run<'_> {
             if self.driver.is_interrupted() {
                 return Ok(());
             }
-            if self.reading.is_none()
-                && let Some(unreachable) = self.consumer.unreachable()
-            {
-                return Err(unreachable.clone().into());
+            match self.consumer.unreachable() {
+                Some(unreachable) if !self.has_begun => return Err(unreachable.clone().into()),
+                unreachable => self.outage.note(unreachable),
             }
             self.driver.turn(std::slice::from_mut(&mut self.consumer), None)?;
         }
@@ -169,6 +173,7 @@ impl Run<'_> {
         };
         self.consumer.assign(now, starts);
         self.reading = Some(partitions.into_iter().collect());
+        self.has_begun = true;
         Ok(())
     }
 
@@ -196,6 +201,7 @@ impl Run<'_> {
             }
             ConsumerEvent::Assigned(partitions) => {
                 self.reading = Some(partitions.into_iter().collect());
+                self.has_begun = true;
                 self.ended.clear();
             }
             ConsumerEvent::Revoked(_) => self.reading = None,

@@ -12,7 +12,7 @@
 //! 2. A command that wrote records fails unless every one of them was acknowledged.
 //! 3. Every error says what to do next.
 //!
-//! Start reading at [`run`], then [`driver`], then [`topic`], the simplest command.
+//! Start reading at [`run`], then [`driver`], then `topic.rs`, the simplest command.
 
 mod api_versions;
 pub mod bench;

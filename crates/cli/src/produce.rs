@@ -16,7 +16,7 @@ use mio::Waker;
 
 use crate::driver::Driver;
 use crate::error::on_file;
-use crate::session::{cluster_config, seed};
+use crate::session::{Outage, cluster_config, seed};
 use crate::{CliError, Connection};
 
 /// Bytes read from the input at a time.
@@ -96,7 +96,16 @@ pub(crate) fn run(connection: &Connection, args: &ProduceArgs) -> Result<(), Cli
     let lines = Lines::open(args.file.as_ref(), driver.waker())?;
     let headers =
         args.headers.iter().map(|(name, value)| (name.as_bytes(), Some(value.as_bytes()))).collect();
-    let mut run = Run { args, producer, lines, headers, taken: 0, failed: 0, first_failure: None };
+    let mut run = Run {
+        args,
+        producer,
+        lines,
+        headers,
+        taken: 0,
+        failed: 0,
+        first_failure: None,
+        outage: Outage::default(),
+    };
     run.send_all(&mut driver)
 }
 
@@ -109,6 +118,7 @@ struct Run<'a> {
     taken: u64,
     failed: u64,
     first_failure: Option<String>,
+    outage: Outage,
 }
 
 impl Run<'_> {
@@ -129,10 +139,9 @@ impl Run<'_> {
             // There is more to hand over at once only if the buffer did not fill up.
             let patience = (handed_over == HandedOver::Some).then_some(Duration::ZERO);
             driver.turn(std::slice::from_mut(&mut self.producer), patience)?;
-            if self.taken == 0
-                && let Some(unreachable) = self.producer.unreachable()
-            {
-                return Err(unreachable.clone().into());
+            match self.producer.unreachable() {
+                Some(unreachable) if self.taken == 0 => return Err(unreachable.clone().into()),
+                unreachable => self.outage.note(unreachable),
             }
             // What was taken is still delivered; a second interrupt ends the process.
             interrupted |= driver.is_interrupted();

@@ -1,6 +1,6 @@
 //! Calls of the admin client, one after the other, each waited for.
 
-use dohle_client::{Admin, ClusterConfig, Endpoint, Metadata, Target};
+use dohle_client::{Admin, ClusterConfig, Endpoint, Metadata, Target, Unreachable};
 use dohle_protocol::Request;
 use dohle_protocol::messages::metadata_request::MetadataRequestTopic;
 use dohle_protocol::messages::{MetadataRequest, MetadataResponse};
@@ -58,6 +58,25 @@ impl Session {
             MetadataRequest { topics, allow_auto_topic_creation: false, ..MetadataRequest::default() };
         let response: MetadataResponse = self.call(Target::Any, request, |_| ErrorCode::None)?;
         Ok(response.into())
+    }
+}
+
+/// Says once for each time that no broker can be reached that the command waits for one.
+#[derive(Debug, Default)]
+pub(crate) struct Outage {
+    said: bool,
+}
+
+impl Outage {
+    pub(crate) fn note(&mut self, unreachable: Option<&Unreachable>) {
+        match unreachable {
+            Some(unreachable) if !self.said => {
+                eprintln!("dohle: {unreachable}: waiting for it to come back; Ctrl-C gives up");
+                self.said = true;
+            }
+            Some(_) => {}
+            None => self.said = false,
+        }
     }
 }
 

@@ -172,7 +172,7 @@ impl Consumer {
         }
     }
 
-    fn on_batches(
+    pub(super) fn on_batches(
         &mut self,
         partition: &TopicPartition,
         position: Offset,

@@ -8,7 +8,7 @@
 //!
 //! Batches are given as they came, checked and whole; [`Fetched::records`] decompresses one when it is its turn.
 //! While the caller works on what was fetched the next fetch is under way, within
-//! [`ConsumerConfig::buffer_max`]. [`fetch`](self::fetch) makes requests, [`position`](self::position) finds out
+//! [`ConsumerConfig::buffer_max`]. `fetch.rs` makes requests, `position.rs` finds out
 //! where to begin.
 
 mod fetch;

@@ -1,8 +1,11 @@
 //! The consumer against a broker in memory.
 
-use dohle_records::Decompressor;
-use dohle_types::PartitionIndex;
+use bytes::Bytes;
+use dohle_protocol::messages::fetch_response::AbortedTransaction;
+use dohle_records::control::control_batch;
+use dohle_records::{BatchBuilder, BatchOptions, Compressor, ControlRecordType, Decompressor};
 use dohle_types::Rng;
+use dohle_types::{PartitionIndex, ProducerId};
 use proptest::prelude::{ProptestConfig, prop_assert_eq, proptest};
 
 use super::*;
@@ -107,6 +110,68 @@ fn what_is_taken_back_is_not_committed() {
     assert_eq!(world.machine.position(&partition(0)), Some(Offset(3)));
     world.machine.unconsume(&partition(0), Offset(1));
     assert_eq!(world.machine.position(&partition(0)), Some(Offset(1)));
+}
+
+/// Consecutive batches of one record each: `7:a` of producer 7's transaction, `7!` its abort, `7.` its commit,
+/// `:a` of none.
+fn transactions(script: &str) -> Bytes {
+    let mut bytes = Vec::new();
+    for (offset, word) in (0..).zip(script.split_whitespace()) {
+        let (producer, rest) = word.split_at(word.find([':', '!', '.']).unwrap());
+        let options = BatchOptions {
+            base_offset: Offset(offset),
+            producer_id: ProducerId(producer.parse().unwrap_or(-1)),
+            transactional: !producer.is_empty(),
+            ..BatchOptions::default()
+        };
+        let end = |record_type| control_batch(options, Timestamp(0), &[(record_type, &[0; 6])]).unwrap();
+        bytes.extend(match rest {
+            "!" => end(ControlRecordType::Abort),
+            "." => end(ControlRecordType::Commit),
+            value => {
+                let mut batch = BatchBuilder::new(options);
+                batch.append(Timestamp(0), None, Some(&value.as_bytes()[1..]), &[]).unwrap();
+                batch.build(&mut Compressor::default()).unwrap()
+            }
+        });
+    }
+    bytes.into()
+}
+
+#[test]
+fn records_of_aborted_transactions_are_passed_over() {
+    let aborted = |producer_id, first_offset| AbortedTransaction { producer_id, first_offset };
+    for (script, aborted, expected) in [
+        ("7:a :b 7! 7:c 7.", vec![aborted(7, 0)], "b@1 c@3 next 5"),
+        ("7:a 8:b 7! 8. 8:c 8!", vec![aborted(7, 0), aborted(8, 4)], "b@1 next 6"),
+        ("7:a 7. :b", vec![], "a@0 b@2 next 3"),
+    ] {
+        let mut consumer = Consumer::new(ConsumerConfig::default(), vec![endpoint()], Rng::from_seed(1));
+        let now = Now { instant: Duration::ZERO, wall: Timestamp(0) };
+        consumer.assign(now, [(partition(0), StartAt::Offset(Offset::ZERO))]);
+        let next = consumer.on_batches(&partition(0), Offset::ZERO, transactions(script), aborted).unwrap();
+        let mut seen = String::new();
+        while let Some(event) = consumer.next_event() {
+            let ConsumerEvent::Records(fetched) = event else { panic!("only records: {event:?}") };
+            for record in fetched.records(&mut Decompressor::default()).unwrap() {
+                let record = record.unwrap();
+                seen +=
+                    &format!("{}@{} ", std::str::from_utf8(&record.value.unwrap()).unwrap(), record.offset);
+            }
+        }
+        assert_eq!(format!("{seen}next {next}"), expected, "{script}");
+    }
+}
+
+#[test]
+fn a_damaged_batch_is_reported_with_its_offset() {
+    let mut bytes = transactions(":a :b").to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    let mut consumer = Consumer::new(ConsumerConfig::default(), vec![endpoint()], Rng::from_seed(1));
+    let now = Now { instant: Duration::ZERO, wall: Timestamp(0) };
+    consumer.assign(now, [(partition(0), StartAt::Offset(Offset::ZERO))]);
+    let result = consumer.on_batches(&partition(0), Offset::ZERO, bytes.into(), Vec::new());
+    assert!(matches!(result, Err(ConsumerError::Unreadable { offset: Offset(1), .. })), "{result:?}");
 }
 
 proptest! {

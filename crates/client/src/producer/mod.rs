@@ -7,7 +7,7 @@
 //! ```
 //!
 //! [`Producer::send`] only copies the record into its partition's open batch; what became due leaves with the
-//! next [`Machine::handle`]. [`partition`] holds the rules of order, [`sender`](self::sender) makes requests.
+//! next [`Machine::handle`]. `partition.rs` holds the rules of order, `sender.rs` makes requests.
 
 mod partition;
 pub mod partitioner;
@@ -15,7 +15,7 @@ mod sender;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use dohle_records::{BatchBuilder, CompressionTarget, Compressor};
@@ -243,7 +243,7 @@ pub struct Producer {
     /// When open batches have waited long enough; in order, as all wait equally long.
     lingering: VecDeque<(Instant, BatchRef)>,
     /// When partitions may be sent to again after an error.
-    backing_off: std::collections::BTreeSet<(Instant, usize)>,
+    backing_off: BTreeSet<(Instant, usize)>,
     deliveries: VecDeque<Delivery>,
     buffered_bytes: usize,
     buffered_batches: usize,
@@ -272,7 +272,7 @@ impl Producer {
             partitions: Vec::new(),
             ready: VecDeque::new(),
             lingering: VecDeque::new(),
-            backing_off: std::collections::BTreeSet::new(),
+            backing_off: BTreeSet::new(),
             deliveries: VecDeque::new(),
             buffered_bytes: 0,
             buffered_batches: 0,
