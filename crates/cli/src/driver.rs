@@ -364,3 +364,80 @@ fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    /// Connects to one endpoint, sends one frame, and notes what happens.
+    struct Once {
+        endpoint: Option<Endpoint>,
+        seen: Vec<String>,
+    }
+
+    impl Machine for Once {
+        fn handle(&mut self, _now: Now, input: Input, effects: &mut Effects) {
+            let peer = Peer(0);
+            match input {
+                Input::Wake => {
+                    effects.extend(self.endpoint.take().map(|endpoint| Effect::Connect { peer, endpoint }));
+                }
+                Input::Connected { .. } => {
+                    let body = dohle_protocol::messages::ApiVersionsRequest::default();
+                    let frame = dohle_protocol::encode_request(7, None, &body, 0).unwrap();
+                    effects.push(Effect::Send { peer, frame });
+                    self.seen.push("connected".to_owned());
+                }
+                Input::Received { frame, .. } => self.seen.push(format!("{} bytes", frame.len())),
+                Input::Closed { reason, .. } => self.seen.push(reason),
+            }
+        }
+
+        fn next_timeout(&self) -> Option<Duration> {
+            None
+        }
+    }
+
+    fn drive(port: u16, until: usize) -> Vec<String> {
+        let mut once = [Once { endpoint: Some(Endpoint::new("localhost", port)), seen: Vec::new() }];
+        let mut driver = Driver::new().unwrap();
+        for _ in 0..40 {
+            driver.turn(&mut once, None).unwrap();
+            if once[0].seen.len() >= until {
+                break;
+            }
+        }
+        let [once] = once;
+        once.seen
+    }
+
+    #[test]
+    fn frames_go_and_come_over_a_real_socket_until_it_closes() {
+        // "localhost" may be ::1 first, where nobody listens: the next address is tried.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 14];
+            stream.read_exact(&mut request).unwrap();
+            // Two frames, the second in two pieces, larger than what is read at a time.
+            let large = vec![1; 300_000];
+            stream.write_all(b"\0\0\0\x02ab").unwrap();
+            stream.write_all(&300_000_i32.to_be_bytes()).unwrap();
+            stream.write_all(&large).unwrap();
+            request
+        });
+        let seen = drive(port, 4);
+        assert_eq!(seen, ["connected", "2 bytes", "300000 bytes", "the broker closed the connection"]);
+        assert_eq!(&server.join().unwrap()[..4], [0, 0, 0, 10]);
+    }
+
+    #[test]
+    fn a_connection_that_is_refused_is_reported() {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        assert_eq!(drive(port, 1), ["connection refused"]);
+    }
+}

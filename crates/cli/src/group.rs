@@ -16,7 +16,7 @@ use dohle_types::{BrokerId, ErrorCode, Offset, PartitionIndex, Str, Timestamp, T
 use serde_json::{Value, json};
 
 use crate::input::{Place, parse_topic_partition};
-use crate::output::Table;
+use crate::output::{Table, say};
 use crate::session::Session;
 use crate::topic::refused;
 use crate::{CliError, Connection};
@@ -313,7 +313,7 @@ fn reset_offsets(
     }
     table.print(json)?;
     if !execute {
-        eprintln!("nothing was changed; --execute does it");
+        say("nothing was changed; --execute does it");
     }
     Ok(())
 }

@@ -86,8 +86,7 @@ pub fn run(connection: &Connection, command: Command) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
         Err(error) => {
-            // Nothing can be done about a standard error that is gone.
-            let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("dohle: {error}\n"));
+            output::say(format_args!("dohle: {error}"));
             error.exit_code()
         }
     }

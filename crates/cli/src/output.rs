@@ -5,6 +5,11 @@ use std::io::{self, IsTerminal as _, Write as _};
 use comfy_table::{ContentArrangement, Table as Drawing, presets};
 use serde_json::Value;
 
+/// Says something on standard error; if that is closed, nobody wants to know.
+pub(crate) fn say(text: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// Rows under headings.
 #[derive(Debug)]
 pub(crate) struct Table {

@@ -8,6 +8,7 @@ use dohle_types::{ErrorCode, Rng, Str};
 use std::time::Duration;
 
 use crate::driver::Driver;
+use crate::output::say;
 use crate::{CliError, Connection};
 
 /// How long a call may take, with all its attempts.
@@ -71,7 +72,7 @@ impl Outage {
     pub(crate) fn note(&mut self, unreachable: Option<&Unreachable>) {
         match unreachable {
             Some(unreachable) if !self.said => {
-                eprintln!("dohle: {unreachable}: waiting for it to come back; Ctrl-C gives up");
+                say(format_args!("dohle: {unreachable}: waiting for it to come back; Ctrl-C gives up"));
                 self.said = true;
             }
             Some(_) => {}

@@ -10,7 +10,7 @@ use dohle_types::{BrokerId, ErrorCode, Now, Offset, PartitionIndex, TopicId, Top
 
 use super::position::{Partition, Position};
 use super::session::Wanted;
-use super::{Consumer, ConsumerError, ConsumerEvent, Fetched, IsolationLevel, StartAt, Token};
+use super::{Consumer, ConsumerError, ConsumerEvent, Fetched, Fetcher, IsolationLevel, StartAt, Token};
 use crate::cluster::{Reply, Route};
 use crate::metadata::{check, error_of};
 use crate::{Effects, Failure};
@@ -19,6 +19,10 @@ impl Consumer {
     /// Asks every broker that leads partitions with known positions, unless it is being asked.
     pub(super) fn fetch(&mut self, now: Now, effects: &mut Effects) {
         if self.buffered_bytes >= self.config.buffer_max {
+            return;
+        }
+        let is_idle = |id| self.fetchers.get(&id).is_none_or(|fetcher: &Fetcher| !fetcher.in_flight);
+        if !self.cluster.metadata().brokers().any(|(id, _)| is_idle(id)) {
             return;
         }
         let mut wanted: BTreeMap<BrokerId, BTreeMap<TopicPartition, Wanted>> = BTreeMap::new();
