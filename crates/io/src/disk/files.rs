@@ -216,8 +216,10 @@ impl Files {
         let file = match open(false) {
             Err(error) if error.kind() == ErrorKind::NotFound && create => {
                 self.create_directories(&absolute)?;
+                let file = open(true)?;
+                // After the fact: a sync that runs meanwhile on its thread must not take the note for done.
                 self.note_changed_name(&absolute);
-                open(true)?
+                file
             }
             other => other?,
         };
