@@ -19,6 +19,7 @@ use dohle_protocol::Records;
 use dohle_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
 use dohle_protocol::messages::{FetchRequest, FetchResponse};
 use dohle_storage::{Read, ReadError};
+use dohle_types::time::Instant;
 use dohle_types::{ErrorCode, Offset, Str, TopicId};
 
 use crate::connection::Call;
@@ -40,6 +41,8 @@ pub struct ParkedFetch {
     context: FetchContext,
     min_bytes: usize,
     max_bytes: usize,
+    /// Until when it waits for more.
+    deadline: Instant,
     read_committed: bool,
     /// What was read from files for it, by partition; `None` while it is being read.
     cold: BTreeMap<FetchKey, Option<Result<Vec<Bytes>, ReadError>>>,
@@ -55,32 +58,31 @@ pub(super) fn handle(node: &mut Node, call: Call, request: FetchRequest) {
         Ok(context) => context,
         Err(error) => return answer_error(node, &call, error),
     };
+    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or_default());
     let fetch = ParkedFetch {
         call,
         context,
         min_bytes: usize::try_from(request.min_bytes).unwrap_or_default(),
         max_bytes: usize::try_from(request.max_bytes).unwrap_or_default().min(node.fetch_max_bytes),
+        deadline: node.now.after(wait),
         read_committed: request.isolation_level == 1,
         cold: BTreeMap::new(),
         watched: Vec::new(),
     };
-    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or_default());
-    let deadline = node.now.after(wait);
     let id = node.purgatory.next_id();
-    evaluate(node, id, fetch, deadline);
+    evaluate(node, id, fetch);
 }
 
 /// One of the fetch's partitions was committed further, or went away.
 pub(crate) fn on_woken(node: &mut Node, id: ParkedId) {
-    if let Some((Parked::Fetch(fetch), Some(deadline))) = node.purgatory.take(id) {
-        evaluate(node, id, *fetch, deadline);
+    if let Some((Parked::Fetch(fetch), _)) = node.purgatory.take(id) {
+        evaluate(node, id, *fetch);
     }
 }
 
 /// The fetch has waited long enough.
 pub(crate) fn on_expired(node: &mut Node, id: ParkedId, fetch: ParkedFetch) {
-    let deadline = node.now.instant;
-    evaluate(node, id, fetch, deadline);
+    evaluate(node, id, fetch);
 }
 
 /// A read from files that the fetch waits for is finished.
@@ -110,7 +112,7 @@ struct Found {
 }
 
 /// Looks at all partitions of a fetch and answers it, or parks it.
-fn evaluate(node: &mut Node, id: ParkedId, mut fetch: ParkedFetch, deadline: Duration) {
+fn evaluate(node: &mut Node, id: ParkedId, mut fetch: ParkedFetch) {
     unwatch(node, id, &mut fetch);
     let partitions: Vec<FetchedPartition> = match &fetch.context {
         FetchContext::Full { partitions, .. } => partitions.clone(),
@@ -128,12 +130,12 @@ fn evaluate(node: &mut Node, id: ParkedId, mut fetch: ParkedFetch, deadline: Dur
     }
     let reading = fetch.cold.values().any(Option::is_none);
     let satisfied = bytes >= fetch.min_bytes || failed || partitions.is_empty() && fetch.min_bytes == 0;
-    if reading || !satisfied && deadline > node.now.instant {
+    if reading || !satisfied && fetch.deadline > node.now.instant {
         watch(node, id, &mut fetch, &partitions);
         // A fetch whose files are being read is answered by what they give, however late it is.
-        let deadline = if reading { Duration::MAX } else { deadline };
+        let deadline = (!reading).then_some(fetch.deadline);
         let connection = fetch.call.connection;
-        node.purgatory.park(id, connection, Parked::Fetch(Box::new(fetch)), Some(deadline));
+        node.purgatory.park(id, connection, Parked::Fetch(Box::new(fetch)), deadline);
     } else {
         answer(node, &fetch, &partitions, found);
     }
