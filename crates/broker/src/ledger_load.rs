@@ -26,7 +26,7 @@ impl Node {
             match log.read(from, end, PIECE_BYTES, true) {
                 Ok(Read::Hot(batches)) => match self.replay_batches(tenant, &batches) {
                     Ok(Some(replayed)) => next = replayed,
-                    Ok(None) => return self.fail_to_load(key, "the log ends early"),
+                    Ok(None) => return self.on_ledger_end(key, tenant),
                     Err(why) => return self.fail_to_load(key, &why),
                 },
                 Ok(Read::Cold(job)) => {
@@ -46,8 +46,17 @@ impl Node {
             .and_then(|batches| self.replay_batches(tenant, &batches));
         match replayed {
             Ok(Some(next)) => self.load_ledger(key, next),
-            Ok(None) => self.fail_to_load(key, "the log ends early"),
+            Ok(None) => self.on_ledger_end(key, tenant),
             Err(why) => self.fail_to_load(key, &why),
+        }
+    }
+
+    /// There is nothing between here and the log's end. In a compacted log that is no error: compaction has taken
+    /// the last records away, or a crash has lost them before they were committed and left the segment after them.
+    fn on_ledger_end(&mut self, key: PartitionKey, tenant: Tenant) {
+        match tenant {
+            Tenant::Groups(_) => self.on_ledger_loaded(tenant),
+            Tenant::Metadata | Tenant::None => self.fail_to_load(key, "the log ends early"),
         }
     }
 
