@@ -1,5 +1,9 @@
 //! The `.snapshot` file: the producers of a log at an offset, so that recovery need not read the log from its
 //! start (Kafka's `ProducerSnapshot` schema, version 1).
+//!
+//! Differs from Kafka: an entry is written for each batch that is remembered of a producer, oldest first, and not
+//! for the last one alone. What a client had in flight when the node ended is thus recognised when it is sent
+//! again. Kafka reads such a file as well: of several entries for a producer it keeps the last.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use dohle_types::{Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
@@ -30,16 +34,18 @@ pub fn encode<'a>(states: impl Iterator<Item = (ProducerId, &'a ProducerState)>)
     let mut entries = BytesMut::new();
     let mut count = 0_i32;
     for (producer_id, state) in states {
-        let last = state.last_batch();
-        entries.put_i64(producer_id.0);
-        entries.put_i16(state.epoch.0);
-        entries.put_i32(last.map_or(-1, |batch| batch.last_sequence.0));
-        entries.put_i64(last.map_or(-1, |batch| batch.last_offset.0));
-        entries.put_i32(last.map_or(0, |batch| batch.offset_delta));
-        entries.put_i64(state.last_timestamp.0);
-        entries.put_i32(state.coordinator_epoch);
-        entries.put_i64(state.transaction_start.map_or(-1, |offset| offset.0));
-        count += 1;
+        let earlier = state.earlier_batches().map(|batch| (Some(batch), batch.timestamp));
+        for (batch, timestamp) in earlier.chain([(state.last_batch(), state.last_timestamp)]) {
+            entries.put_i64(producer_id.0);
+            entries.put_i16(state.epoch.0);
+            entries.put_i32(batch.map_or(-1, |batch| batch.last_sequence.0));
+            entries.put_i64(batch.map_or(-1, |batch| batch.last_offset.0));
+            entries.put_i32(batch.map_or(0, |batch| batch.offset_delta));
+            entries.put_i64(timestamp.0);
+            entries.put_i32(state.coordinator_epoch);
+            entries.put_i64(state.transaction_start.map_or(-1, |offset| offset.0));
+            count += 1;
+        }
     }
     let mut file = BytesMut::with_capacity(PREFIX_SIZE + 4 + entries.len());
     let crc = crc32c::crc32c_append(crc32c::crc32c(&count.to_be_bytes()), &entries);
@@ -68,7 +74,14 @@ pub fn decode(file: &[u8]) -> Result<Vec<(ProducerId, ProducerState)>, InvalidSn
     if usize::try_from(count).ok().and_then(|count| count.checked_mul(ENTRY_SIZE)) != Some(fields.len()) {
         return Err(InvalidSnapshot::Length);
     }
-    Ok(fields.chunks_exact(ENTRY_SIZE).map(decode_entry).collect())
+    let mut states: Vec<(ProducerId, ProducerState)> = Vec::new();
+    for (producer_id, state) in fields.chunks_exact(ENTRY_SIZE).map(decode_entry) {
+        match states.last_mut() {
+            Some((last, earlier)) if *last == producer_id => earlier.succeed_by(state),
+            _ => states.push((producer_id, state)),
+        }
+    }
+    Ok(states)
 }
 
 /// Reads one entry; `entry` is as long as one.
@@ -115,6 +128,29 @@ mod tests {
             ),
             (ProducerId(5), ProducerState::new(ProducerEpoch(0), 4, Timestamp(77), None, None)),
         ]
+    }
+
+    #[test]
+    fn all_batches_that_are_remembered_come_back_and_the_last_one_stands_last() {
+        let batch = |last: i32| ProducerBatch {
+            last_sequence: Sequence(last),
+            last_offset: Offset(i64::from(last) + 100),
+            offset_delta: 9,
+            timestamp: Timestamp(i64::from(last)),
+        };
+        let state = |last| {
+            ProducerState::new(ProducerEpoch(2), -1, Timestamp(i64::from(last)), None, Some(batch(last)))
+        };
+        let mut busy = state(9);
+        for last in [19, 29, 39, 49, 59] {
+            busy.succeed_by(state(last));
+        }
+        let states = vec![(ProducerId(3), busy), (ProducerId(4), state(9))];
+        let file = encode(states.iter().map(|(id, state)| (*id, state)));
+        assert_eq!(file[6..10], [0, 0, 0, 6], "five batches of one producer and one of the other");
+        let fifth = &file[10 + 4 * ENTRY_SIZE..][..ENTRY_SIZE];
+        assert_eq!(decode_entry(fifth), (ProducerId(3), state(59)), "what Kafka makes of it");
+        assert_eq!(decode(&file), Ok(states));
     }
 
     #[test]

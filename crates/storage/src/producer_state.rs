@@ -83,6 +83,20 @@ impl ProducerState {
         Self::new(ProducerEpoch::NONE, -1, Timestamp::NONE, None, None)
     }
 
+    /// The batches before the last one, as far as they are remembered.
+    pub(crate) fn earlier_batches(&self) -> impl Iterator<Item = &ProducerBatch> {
+        self.batches.iter().take(self.batches.len().saturating_sub(1))
+    }
+
+    /// Becomes what `later`, a later state of the same producer, says, and remembers the batches of both.
+    pub(crate) fn succeed_by(&mut self, later: Self) {
+        let mut batches =
+            if later.epoch == self.epoch { std::mem::take(&mut self.batches) } else { VecDeque::new() };
+        batches.extend(&later.batches);
+        batches.drain(..batches.len().saturating_sub(BATCHES_KEPT));
+        *self = Self { batches, ..later };
+    }
+
     /// The last batch of its present epoch.
     #[must_use]
     pub fn last_batch(&self) -> Option<&ProducerBatch> {
