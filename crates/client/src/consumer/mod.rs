@@ -317,6 +317,8 @@ impl Consumer {
     fn drop_partitions(&mut self) {
         self.partitions.clear();
         self.committed.clear();
+        // A session tells what changed, and of a partition that comes back nothing is known any more.
+        self.fetchers.values_mut().for_each(|fetcher| fetcher.session.on_failure());
         self.events.retain(|event| !matches!(event, ConsumerEvent::Records(_) | ConsumerEvent::End { .. }));
         self.buffered_bytes = 0;
     }
