@@ -51,6 +51,8 @@ marks! {
     LateRequest,
     /// A client was killed and another took its place.
     ClientKilled,
+    /// A topic was made under the name of one that was deleted.
+    TopicMadeAgain,
     /// A group gave a member partitions for a second time.
     Rebalanced,
     /// A member went on where its group had left off.

@@ -23,6 +23,8 @@ pub struct Plan {
     pub readers: usize,
     /// Groups, with the number of their members.
     pub groups: Vec<(String, usize)>,
+    /// Whether a topic is made and deleted all the time.
+    pub churn: bool,
     /// The network.
     pub network: NetworkPlan,
     /// How long disk work takes.
@@ -136,6 +138,7 @@ impl Plan {
             producers: (0..=rng.below(3)).map(|_| ProducerPlan::draw(rng, heal_at)).collect(),
             readers: below(rng, 3),
             groups: groups.map(|name| (name.to_owned(), 1 + below(rng, 3))).collect(),
+            churn: rng.chance(1, 3),
             network: NetworkPlan::draw(rng),
             disk: DiskPlan::draw(rng),
             faults: faults(rng, durable, heal_at),

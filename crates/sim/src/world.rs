@@ -10,7 +10,7 @@ use dohle_protocol::FrameDecoder;
 use dohle_types::time::Instant;
 use dohle_types::{Now, Rng, Str, TopicPartition};
 
-use crate::clients::{Actor, Member, OffsetReader, Reader, Record, Sender, Shared, TopicCreator};
+use crate::clients::{Actor, Churner, Member, OffsetReader, Reader, Record, Sender, Shared, TopicCreator};
 use crate::disk::Disk;
 use crate::invariants::Invariants;
 use crate::marks::Mark;
@@ -76,6 +76,7 @@ struct Client {
 /// The clients there are.
 enum Role {
     Creator(TopicCreator),
+    Churner(Churner),
     Sender(Box<Sender>),
     Reader(Box<Reader>),
     Member(Box<Member>),
@@ -147,6 +148,10 @@ impl World {
         if !self.plan.auto_create {
             let creator = TopicCreator::new(self.plan.topics.clone(), &mut self.shared);
             self.add(Role::Creator(creator));
+        }
+        if self.plan.churn {
+            let churner = Churner::new(&mut self.shared);
+            self.add(Role::Churner(churner));
         }
         for index in 0..self.plan.producers.len() {
             let sender = self.sender(index);
@@ -326,7 +331,7 @@ impl World {
     /// What the stage waits for.
     fn waits_for(&self) -> Vec<String> {
         let concerns = |role: &Role| match (self.stage, role) {
-            (Stage::Settling, Role::Creator(_) | Role::Sender(_)) => true,
+            (Stage::Settling, Role::Creator(_) | Role::Churner(_) | Role::Sender(_)) => true,
             (Stage::Reading, Role::Reader(reader)) => reader.finds_ends(),
             (Stage::CatchingUp, Role::Reader(_) | Role::Member(_)) => true,
             (Stage::LastLook, Role::Reader(_) | Role::Offsets(_)) => true,
@@ -392,7 +397,7 @@ impl World {
                 let group = member.group().clone();
                 self.member(&group)
             }
-            Role::Sender(_) | Role::Creator(_) | Role::Reader(_) | Role::Offsets(_) => {
+            Role::Sender(_) | Role::Creator(_) | Role::Churner(_) | Role::Reader(_) | Role::Offsets(_) => {
                 let index = usize::try_from(drawn % self.plan.producers.len() as u64).unwrap_or(0);
                 self.sender(index)
             }
@@ -570,7 +575,12 @@ impl Client {
     fn ends(&self) -> Option<BTreeMap<TopicPartition, dohle_types::Offset>> {
         match &self.actor {
             Role::Reader(reader) if reader.finds_ends() => reader.ends(),
-            Role::Reader(_) | Role::Creator(_) | Role::Sender(_) | Role::Member(_) | Role::Offsets(_) => None,
+            Role::Reader(_)
+            | Role::Creator(_)
+            | Role::Churner(_)
+            | Role::Sender(_)
+            | Role::Member(_)
+            | Role::Offsets(_) => None,
         }
     }
 }
@@ -579,6 +589,7 @@ impl Role {
     fn as_actor(&self) -> &dyn Actor {
         match self {
             Self::Creator(actor) => actor,
+            Self::Churner(actor) => actor,
             Self::Sender(actor) => &**actor,
             Self::Reader(actor) => &**actor,
             Self::Member(actor) => &**actor,
@@ -589,6 +600,7 @@ impl Role {
     fn as_actor_mut(&mut self) -> &mut dyn Actor {
         match self {
             Self::Creator(actor) => actor,
+            Self::Churner(actor) => actor,
             Self::Sender(actor) => &mut **actor,
             Self::Reader(actor) => &mut **actor,
             Self::Member(actor) => &mut **actor,

@@ -1,6 +1,7 @@
 //! The clients: the machines of `dohle-client`, and what their owners do with them.
 
 mod admin;
+mod churner;
 mod member;
 mod producer;
 mod reader;
@@ -13,6 +14,7 @@ use dohle_types::time::Instant;
 use dohle_types::{Now, Offset, Rng, Str, TopicId, TopicPartition};
 
 pub use admin::{OffsetReader, TopicCreator};
+pub use churner::Churner;
 pub use member::Member;
 pub use producer::Sender;
 pub use reader::{Reader, Record};
