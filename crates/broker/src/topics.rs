@@ -1,9 +1,12 @@
 //! What this node does when the metadata log says that topics came, went or changed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dohle_configs::{BrokerConfig, TopicConfig};
-use dohle_controller::{ConfigResource, CreateTopicError, MetadataImage, MetadataRecord};
+use dohle_controller::{
+    ConfigResource, CreateTopicError, MetadataImage, MetadataRecord, RECORDS_PER_REQUEST_MAX,
+};
 use dohle_storage::disk::Op;
 use dohle_types::{ErrorCode, LeaderEpoch, PartitionIndex, Str, TopicId, TopicPartition};
 
@@ -22,14 +25,14 @@ pub(crate) fn topic_config(image: &MetadataImage, config: &BrokerConfig, topic: 
 
 impl Node {
     /// The records that create topics with the broker's defaults, or what internal topics need. Topics that are
-    /// being created already have none.
+    /// being created already have none, and those that are too many for one request have to be asked for again.
     ///
     /// # Errors
     /// Why none of them can be created.
     pub(crate) fn auto_create(&mut self, names: &[Str]) -> Result<Vec<MetadataRecord>, CreateTopicError> {
         let mut records = Vec::new();
         let mut refused = None;
-        for name in names {
+        for name in names.iter().collect::<BTreeSet<_>>() {
             let controller = self.metadata.controller();
             if controller.image().topic(name).is_some() {
                 continue;
@@ -38,6 +41,9 @@ impl Node {
             if let Err(error) = outcome.reply {
                 tracing::warn!(topic = %name, %error, "a topic cannot be created automatically");
                 refused = Some(error);
+            }
+            if records.len() + outcome.records.len() > RECORDS_PER_REQUEST_MAX {
+                break;
             }
             records.extend(outcome.records);
         }

@@ -4,8 +4,9 @@
 //! - 3: types and documentation (KIP-569). 4: flexible.
 //!
 //! A broker's configs are told by that broker only, as in Kafka; an empty name asks for those that are set for all
-//! brokers. Not served yet: configs of groups, client metrics and loggers.
+//! brokers. What is asked for twice is told once. Not served yet: configs of groups, client metrics and loggers.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use dohle_configs::{ConfigEntry, describe_broker, describe_cluster_default, describe_topic};
@@ -23,9 +24,11 @@ use crate::node::Node;
 pub(super) const VERSIONS: RangeInclusive<i16> = 1..=4;
 
 pub(super) fn handle(node: &mut Node, call: Call, request: DescribeConfigsRequest) {
+    let mut told = BTreeSet::new();
     let results = request
         .resources
         .iter()
+        .filter(|resource| told.insert((resource.resource_type, &resource.resource_name)))
         .map(|resource| {
             let result = DescribeConfigsResult {
                 resource_type: resource.resource_type,
@@ -79,9 +82,9 @@ fn wanted<'a>(
     asked: &'a DescribeConfigsResource,
     request: &'a DescribeConfigsRequest,
 ) -> impl Iterator<Item = DescribeConfigsResourceResult> + 'a {
-    let is_wanted = |name: &str| {
-        asked.configuration_keys.as_ref().is_none_or(|keys| keys.iter().any(|key| key == name))
-    };
+    let keys =
+        asked.configuration_keys.as_ref().map(|keys| keys.iter().map(Str::as_str).collect::<BTreeSet<_>>());
+    let is_wanted = move |name: &str| keys.as_ref().is_none_or(|keys| keys.contains(name));
     entries.into_iter().filter(move |entry| is_wanted(&entry.name)).map(|entry| {
         let config_type = entry.type_code();
         let synonyms = entry.synonyms.into_iter().map(|synonym| DescribeConfigsSynonym {

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dohle_protocol::messages::{
-    ApiVersionsRequest, ApiVersionsResponse, DescribeConfigsRequest, MetadataRequest,
-    describe_configs_request,
+    ApiVersionsRequest, ApiVersionsResponse, DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest,
+    MetadataRequest, describe_configs_request, metadata_request,
 };
 use dohle_protocol::{ApiKey, Message, encode_request};
 use dohle_records::{BatchOptions, Compression};
-use dohle_types::{ErrorCode, TopicId};
+use dohle_types::{ErrorCode, Str, TopicId};
 
-use crate::client::{Client, PRODUCE_VERSION, batch, produce_request};
+use crate::client::{Client, FETCH_VERSION, PRODUCE_VERSION, batch, produce_request};
 use crate::process::{Broker, Directory, until};
 
 const MIB: u64 = 1 << 20;
@@ -179,6 +179,49 @@ fn floods_of_small_elements_cost_little() {
 }
 
 #[test]
+fn what_is_named_again_and_again_costs_little() {
+    const TIMES: usize = 100_000;
+    withstand(200 * MIB, |broker, _, bystander_goes_on| {
+        let mut client = Client::connect(&broker.address);
+        let request = describe_broker(TIMES);
+        assert_eq!(client.call(&request, 4).results.len(), 1, "it is described once");
+        bystander_goes_on();
+
+        let topic = metadata_request::MetadataRequestTopic { name: Some("new".into()), ..Default::default() };
+        let topics = Some(vec![topic; TIMES]);
+        let request = MetadataRequest { topics, allow_auto_topic_creation: true, ..Default::default() };
+        client.call(&request, 12);
+        bystander_goes_on();
+        let all = client.call(&MetadataRequest { topics: None, ..Default::default() }, 12);
+        let created = all.topics.iter().filter(|topic| topic.name.as_deref() == Some("new"));
+        assert_eq!(created.count(), 1, "it is created once");
+
+        let groups = vec![Str::from("nobody"); TIMES];
+        let request = DescribeGroupsRequest { groups, ..Default::default() };
+        client.call(&request, 6);
+        bystander_goes_on();
+
+        let topics = vec![Default::default(); TIMES];
+        client.call(&FetchRequest { topics, session_epoch: -1, ..Default::default() }, FETCH_VERSION);
+        bystander_goes_on();
+    });
+}
+
+/// A request that asks this often for all that there is to say about the broker's configs.
+fn describe_broker(times: usize) -> DescribeConfigsRequest {
+    let resource = describe_configs_request::DescribeConfigsResource {
+        resource_type: 4,
+        resource_name: "1".into(),
+        configuration_keys: None,
+    };
+    DescribeConfigsRequest {
+        resources: vec![resource; times],
+        include_synonyms: true,
+        include_documentation: true,
+    }
+}
+
+#[test]
 fn half_frames_that_are_held_open_take_no_more_than_what_arrived() {
     withstand(100 * MIB, |broker, _, bystander_goes_on| {
         let mut held = Vec::new();
@@ -234,16 +277,7 @@ fn what_is_not_served_is_closed_and_unknown_api_versions_are_told_what_is() {
 #[test]
 fn a_client_that_asks_on_and_on_and_reads_no_answer_is_not_listened_to() {
     withstand(150 * MIB, |broker, _, bystander_goes_on| {
-        let resource = describe_configs_request::DescribeConfigsResource {
-            resource_type: 4,
-            resource_name: "1".into(),
-            configuration_keys: None,
-        };
-        let request = DescribeConfigsRequest {
-            resources: vec![resource],
-            include_synonyms: true,
-            include_documentation: true,
-        };
+        let request = describe_broker(1);
         let mut clients: Vec<Client> = (0..3).map(|_| Client::connect(&broker.address)).collect();
         for client in &mut clients {
             client.stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
