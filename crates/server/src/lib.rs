@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use dohle_broker::Node;
 use dohle_configs::{BrokerConfig, StartErrors, broker};
-use dohle_io::disk::files::{Files, read_small_file};
+use dohle_io::disk::files::{Files, OPEN_FILES_MAX, read_small_file};
 use dohle_io::net::event_loop::{EventLoop, NetworkLimits};
 
 /// What the command line says.
@@ -93,11 +93,11 @@ fn hint(error: &io::Error) -> &'static str {
 pub fn run(options: &Options, on_ready: impl FnOnce(&Started)) -> Result<(), ServerError> {
     let config = configuration(options)?;
     let data = data_directory(&config)?;
-    raise_open_files_limit();
+    let handles = raise_open_files_limit();
     let listeners = bind(&config)?;
     let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
     let files = Files::open(&data).map_err(|error| ServerError::Data { path: data.clone(), error })?;
-    let limits = network_limits(&config);
+    let limits = network_limits(&config, handles);
     let node = Node::new(config, seed()?);
     let event_loop = EventLoop::new(node, files, listeners, limits)?;
     let started = Started { addresses, data };
@@ -163,25 +163,34 @@ fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-fn network_limits(config: &BrokerConfig) -> NetworkLimits {
+/// As configured, but a process that may open `handles` files needs some of them for its logs: clients that connect
+/// until there are none left would end it.
+fn network_limits(config: &BrokerConfig, handles: usize) -> NetworkLimits {
     let size = |value: i32| usize::try_from(value).unwrap_or_default();
     let idle_ms = config.value(broker::CONNECTIONS_MAX_IDLE_MS);
     NetworkLimits {
         frame_bytes_max: size(config.value(broker::SOCKET_REQUEST_MAX_BYTES)),
-        connections_max: size(config.value(broker::MAX_CONNECTIONS)),
+        connections_max: size(config.value(broker::MAX_CONNECTIONS))
+            .min(handles - (handles / 2).min(FILES_MAX)),
         connections_per_ip_max: size(config.value(broker::MAX_CONNECTIONS_PER_IP)),
         idle_max: u64::try_from(idle_ms).ok().map(Duration::from_millis),
     }
 }
 
-/// Each connection and each open segment takes a file handle: ask for as many as the system grants.
-fn raise_open_files_limit() {
+/// Handles that the files of a node may take.
+const FILES_MAX: usize = OPEN_FILES_MAX + 64;
+
+/// Each connection and each open segment takes a file handle: asks for as many as the system grants. How many it has
+/// granted.
+fn raise_open_files_limit() -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, "the limit of open files stays at {:?}", limit.current);
     }
+    let granted = getrlimit(Resource::Nofile).current;
+    granted.and_then(|granted| usize::try_from(granted).ok()).unwrap_or(usize::MAX)
 }
 
 fn seed() -> io::Result<u64> {

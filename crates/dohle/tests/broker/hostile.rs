@@ -294,6 +294,26 @@ fn a_client_that_asks_on_and_on_and_reads_no_answer_is_not_listened_to() {
 }
 
 #[test]
+fn clients_that_take_all_connections_leave_the_files_theirs() {
+    let data = Directory::new();
+    let mut broker = Broker::start_with_handles(&data.0, 100);
+    let mut client = Client::connect(&broker.address);
+    let flood: Vec<Client> = (0..200).map(|_| Client::connect(&broker.address)).collect();
+    for number in 0..30 {
+        // Each log takes several files.
+        let topic = client.create_topic(&format!("topic{number}"), 1, &[]);
+        assert_eq!(client.produce(topic, 0, &[b"value"]), 0);
+    }
+    broker.assert_alive();
+    drop(flood);
+    until("there is room for another connection", || {
+        let mut late = Client::connect(&broker.address);
+        let asked = late.send(&ApiVersionsRequest::default(), 0);
+        asked.and_then(|_| late.receive::<ApiVersionsRequest>(0)).ok()
+    });
+}
+
+#[test]
 fn bombs_are_not_unpacked() {
     let zeros = vec![0; 96 << 20];
     let bombs = [Compression::Gzip, Compression::Lz4, Compression::Zstd].map(|compression| {

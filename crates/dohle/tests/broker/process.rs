@@ -50,6 +50,18 @@ impl Broker {
         for one in overrides {
             command.args(["--override", one]);
         }
+        Self::spawn(&mut command)
+    }
+
+    /// A broker that may have no more files and connections open than this.
+    pub(crate) fn start_with_handles(data: &Path, handles: usize) -> Self {
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -n {handles} && exec \"$0\" server --listen 127.0.0.1:0 --data \"$1\"");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_dohle")]).arg(data).env("DOHLE_LOG", "error");
+        Self::spawn(&mut command)
+    }
+
+    fn spawn(command: &mut Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

@@ -11,7 +11,7 @@ use dohle_storage::disk::{Answer, DiskError, Entry, FilePath, Op, Step};
 use dohle_types::{FastMap, FastSet};
 
 /// Handles that stay open between uses.
-const OPEN_FILES_MAX: usize = 4096;
+pub const OPEN_FILES_MAX: usize = 4096;
 
 /// Slices that one gathered write may have (Linux's `IOV_MAX`).
 const SLICES_PER_WRITE_MAX: usize = 1024;
@@ -114,7 +114,7 @@ impl Files {
 
     fn list(&self, path: &FilePath) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();
-        let directory = match fs::read_dir(self.absolute(path)) {
+        let directory = match self.with_handle(|| fs::read_dir(self.absolute(path))) {
             Ok(directory) => directory,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(entries),
             Err(error) => return Err(error),
@@ -161,7 +161,7 @@ impl Files {
         temporary.push(".tmp");
         let temporary = PathBuf::from(temporary);
         self.create_directories(&target)?;
-        let mut file = File::create(&temporary)?;
+        let mut file = self.with_handle(|| File::create(&temporary))?;
         file.write_all(data)?;
         file.sync_data()?;
         fs::rename(&temporary, &target)?;
@@ -213,10 +213,10 @@ impl Files {
         let absolute = self.absolute(path);
         let open =
             |create_new| OpenOptions::new().read(true).write(true).create_new(create_new).open(&absolute);
-        let file = match open(false) {
+        let file = match self.with_handle(|| open(false)) {
             Err(error) if error.kind() == ErrorKind::NotFound && create => {
                 self.create_directories(&absolute)?;
-                let file = open(true)?;
+                let file = self.with_handle(|| open(true))?;
                 // After the fact: a sync that runs meanwhile on its thread must not take the note for done.
                 self.note_changed_name(&absolute);
                 file
@@ -231,6 +231,17 @@ impl Files {
         let last_used = state.uses;
         state.open.insert(Arc::clone(path), OpenFile { file: Arc::clone(&file), last_used });
         Ok(file)
+    }
+
+    /// Opens something, after closing what is unused where the process has no handle left.
+    fn with_handle<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        match open() {
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => {
+                self.state().close_oldest();
+                open()
+            }
+            other => other,
+        }
     }
 
     /// Creates the directories above `target`, remembering which names a sync must make durable.
@@ -261,7 +272,7 @@ impl Files {
         let target = self.absolute(path);
         for directory in target.ancestors().skip(1) {
             if self.state().changed_directories.remove(directory) {
-                File::open(directory)?.sync_all()?;
+                self.with_handle(|| File::open(directory))?.sync_all()?;
             }
             if directory == self.root {
                 break;
