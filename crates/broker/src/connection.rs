@@ -14,6 +14,10 @@ use crate::host::ConnectionId;
 /// more is not read from until half of them are answered (Kafka reads one request at a time).
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 256;
 
+/// Bytes of unanswered requests, and of answers that wait for an earlier one, beyond which a client is not read from
+/// until half of them are gone: parked requests and finished answers are memory.
+pub const HELD_BYTES_MAX: usize = 16 << 20;
+
 /// The place of a request in its connection's order.
 pub type Slot = u64;
 
@@ -44,12 +48,14 @@ pub struct Connection {
     pub local: (Str, u16),
     first_slot: Slot,
     responses: VecDeque<Response>,
+    held_bytes: usize,
     paused: bool,
 }
 
 #[derive(Debug)]
 enum Response {
-    Awaited,
+    /// To a request of so many bytes.
+    Awaited(usize),
     Ready(Frame),
     /// The request wants no answer (acks=0).
     Silent,
@@ -70,13 +76,15 @@ impl Connection {
     /// A connection without requests.
     #[must_use]
     pub fn new(client_host: Str, local: (Str, u16)) -> Self {
-        Self { client_host, local, first_slot: 0, responses: VecDeque::new(), paused: false }
+        Self { client_host, local, first_slot: 0, responses: VecDeque::new(), held_bytes: 0, paused: false }
     }
 
-    /// Gives a request its place.
-    pub fn begin(&mut self) -> (Slot, Flow) {
-        self.responses.push_back(Response::Awaited);
-        let flow = if !self.paused && self.responses.len() >= REQUESTS_IN_FLIGHT_MAX {
+    /// Gives a request of this size its place.
+    pub fn begin(&mut self, request_bytes: usize) -> (Slot, Flow) {
+        self.responses.push_back(Response::Awaited(request_bytes));
+        self.held_bytes += request_bytes;
+        let is_enough = self.responses.len() >= REQUESTS_IN_FLIGHT_MAX || self.held_bytes >= HELD_BYTES_MAX;
+        let flow = if !self.paused && is_enough {
             self.paused = true;
             Flow::Pause
         } else {
@@ -90,22 +98,28 @@ impl Connection {
     pub fn complete(&mut self, slot: Slot, frame: Option<Frame>, mut send: impl FnMut(Frame)) -> Flow {
         let index = slot.checked_sub(self.first_slot).and_then(|index| usize::try_from(index).ok());
         let response = index.and_then(|index| self.responses.get_mut(index));
-        let Some(response @ Response::Awaited) = response else {
-            unreachable!("a request is answered once");
-        };
+        let Some(response) = response else { unreachable!("a request is answered once") };
+        let Response::Awaited(request_bytes) = *response else { unreachable!("a request is answered once") };
+        self.held_bytes -= request_bytes;
+        self.held_bytes += frame.as_ref().map_or(0, Frame::len);
         *response = frame.map_or(Response::Silent, Response::Ready);
         while let Some(front) = self.responses.pop_front() {
             match front {
-                Response::Awaited => {
+                Response::Awaited(_) => {
                     self.responses.push_front(front);
                     break;
                 }
-                Response::Ready(frame) => send(frame),
+                Response::Ready(frame) => {
+                    self.held_bytes -= frame.len();
+                    send(frame);
+                }
                 Response::Silent => {}
             }
             self.first_slot += 1;
         }
-        if self.paused && self.responses.len() <= REQUESTS_IN_FLIGHT_MAX / 2 {
+        let is_little =
+            self.responses.len() <= REQUESTS_IN_FLIGHT_MAX / 2 && self.held_bytes <= HELD_BYTES_MAX / 2;
+        if self.paused && is_little {
             self.paused = false;
             Flow::Resume
         } else {
@@ -134,7 +148,7 @@ mod tests {
     fn responses_leave_in_the_order_of_their_requests() {
         let mut connection = connection();
         for slot in 0..4 {
-            assert_eq!(connection.begin(), (slot, Flow::Unchanged));
+            assert_eq!(connection.begin(10), (slot, Flow::Unchanged));
         }
         let mut sent = Vec::new();
         complete(&mut connection, 2, &mut sent);
@@ -150,7 +164,7 @@ mod tests {
         let mut connection = connection();
         for slot in 0..REQUESTS_IN_FLIGHT_MAX as u64 {
             let last = slot + 1 == REQUESTS_IN_FLIGHT_MAX as u64;
-            assert_eq!(connection.begin(), (slot, if last { Flow::Pause } else { Flow::Unchanged }));
+            assert_eq!(connection.begin(10), (slot, if last { Flow::Pause } else { Flow::Unchanged }));
         }
         let mut sent = Vec::new();
         let half = REQUESTS_IN_FLIGHT_MAX as u64 / 2;
@@ -158,5 +172,20 @@ mod tests {
             let expected = if slot + 1 == half { Flow::Resume } else { Flow::Unchanged };
             assert_eq!(complete(&mut connection, slot, &mut sent), expected);
         }
+    }
+
+    #[test]
+    fn a_client_is_not_read_from_while_much_is_held_for_it() {
+        let mut connection = connection();
+        let mut sent = Vec::new();
+        assert_eq!(connection.begin(10), (0, Flow::Unchanged));
+        assert_eq!(connection.begin(HELD_BYTES_MAX), (1, Flow::Pause));
+        // The answer of the second waits for the first.
+        assert_eq!(complete(&mut connection, 1, &mut sent), Flow::Resume);
+        assert_eq!(sent, []);
+        assert_eq!(connection.begin(HELD_BYTES_MAX), (2, Flow::Pause));
+        assert_eq!(complete(&mut connection, 0, &mut sent), Flow::Unchanged);
+        assert_eq!(complete(&mut connection, 2, &mut sent), Flow::Resume);
+        assert_eq!((sent.len(), connection.held_bytes), (3, 0));
     }
 }

@@ -220,7 +220,7 @@ impl Node {
             return self.refuse(connection, &format!("API key {} is not served", header.request_api_key));
         };
         let Some(state) = self.connections.get_mut(&connection) else { return };
-        let (slot, flow) = state.begin();
+        let (slot, flow) = state.begin(frame.len());
         let call = Call {
             connection,
             slot,

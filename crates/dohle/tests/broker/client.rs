@@ -103,12 +103,14 @@ impl Client {
         TopicId(self.call(&request, 12).topics[0].topic_id)
     }
 
-    /// Produces records with acks=all; the error code.
+    /// Produces records with acks=all, once the partition, which may be opening, is there; the error code.
     pub(crate) fn produce(&mut self, topic: TopicId, partition: i32, values: &[&[u8]]) -> i16 {
-        let records = batch(BatchOptions::default(), values);
-        self.call(&produce_request(topic, partition, records), PRODUCE_VERSION).responses[0]
-            .partition_responses[0]
-            .error_code
+        until("the partition is open", || {
+            let records = batch(BatchOptions::default(), values);
+            let response = self.call(&produce_request(topic, partition, records), PRODUCE_VERSION);
+            let error = response.responses[0].partition_responses[0].error_code;
+            (error != ErrorCode::NotLeaderOrFollower.code()).then_some(error)
+        })
     }
 
     /// Fetches until the partition, which may be opening, is there.

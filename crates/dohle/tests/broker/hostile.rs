@@ -16,7 +16,7 @@ use dohle_protocol::{ApiKey, Message, encode_request};
 use dohle_records::{BatchOptions, Compression};
 use dohle_types::{ErrorCode, Str, TopicId};
 
-use crate::client::{Client, FETCH_VERSION, PRODUCE_VERSION, batch, produce_request};
+use crate::client::{Client, FETCH_VERSION, PRODUCE_VERSION, batch, fetch_request, produce_request};
 use crate::process::{Broker, Directory, until};
 
 const MIB: u64 = 1 << 20;
@@ -219,6 +219,23 @@ fn describe_broker(times: usize) -> DescribeConfigsRequest {
         include_synonyms: true,
         include_documentation: true,
     }
+}
+
+#[test]
+fn large_requests_that_wait_are_few() {
+    const TIMES: usize = 100_000;
+    withstand(400 * MIB, |broker, topic, bystander_goes_on| {
+        let mut client = Client::connect(&broker.address);
+        client.stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+        // There is nothing in the partition, and a client that waits for more than there will ever be.
+        let mut request = fetch_request(topic, 1, 0, i32::MAX);
+        request.min_bytes = i32::MAX;
+        let partitions = &mut request.topics[0].partitions;
+        *partitions = vec![partitions[0].clone(); TIMES];
+        let sent = (0..256).take_while(|_| client.send(&request, FETCH_VERSION).is_ok()).count();
+        assert!(sent < 64, "the broker took {sent} requests of megabytes");
+        bystander_goes_on();
+    });
 }
 
 #[test]
