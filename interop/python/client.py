@@ -63,7 +63,9 @@ def member(bootstrap, topic, group):
     dirty = False
     while not stopped.is_set():
         try:
-            polled = consumer.poll(timeout_ms=100)
+            # A poll that times out while the new member joins for the second time, with the topic's metadata, leaves
+            # kafka-python 3.0.12 waiting for ever: the time must be longer than that.
+            polled = consumer.poll(timeout_ms=2000)
         except KafkaConnectionError as error:
             # A request was under way when the broker went away.
             print("poll:", error, file=sys.stderr)
