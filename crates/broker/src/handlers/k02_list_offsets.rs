@@ -7,6 +7,7 @@
 //!
 //! A timestamp is looked up in files off the loop; the request waits for its look-ups.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use dohle_protocol::messages::list_offsets_request::ListOffsetsPartition;
@@ -51,11 +52,17 @@ enum Lookup {
 pub(super) fn handle(node: &mut Node, call: Call, request: ListOffsetsRequest) {
     let read_committed = request.isolation_level == 1;
     let mut searches = Vec::new();
+    // Each may take a search through files, so nobody gets it many times for one request. Kafka refuses all of them.
+    let mut named = BTreeSet::new();
     let mut topics = Vec::with_capacity(request.topics.len());
     for (topic_place, topic) in request.topics.into_iter().enumerate() {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for (place, wanted) in topic.partitions.iter().enumerate() {
-            let found = look_up(node, &topic.name, wanted, read_committed, call.version);
+            let found = if named.insert((topic.name.clone(), wanted.partition_index)) {
+                look_up(node, &topic.name, wanted, read_committed, call.version)
+            } else {
+                Err(ErrorCode::InvalidRequest)
+            };
             partitions.push(match found {
                 Ok(Lookup::Found(found)) => answer(wanted.partition_index, Ok(Some(found))),
                 Ok(Lookup::None) => answer(wanted.partition_index, Ok(None)),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dohle_protocol::messages::{
     ApiVersionsRequest, ApiVersionsResponse, DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest,
-    MetadataRequest, describe_configs_request, metadata_request,
+    ListOffsetsRequest, MetadataRequest, describe_configs_request, list_offsets_request, metadata_request,
 };
 use dohle_protocol::{ApiKey, Message, encode_request};
 use dohle_records::{BatchOptions, Compression};
@@ -199,6 +199,17 @@ fn what_is_named_again_and_again_costs_little() {
         let groups = vec![Str::from("nobody"); TIMES];
         let request = DescribeGroupsRequest { groups, ..Default::default() };
         client.call(&request, 6);
+        bystander_goes_on();
+
+        let partition = list_offsets_request::ListOffsetsPartition { timestamp: 1, ..Default::default() };
+        let topic = list_offsets_request::ListOffsetsTopic {
+            name: "orders".into(),
+            partitions: vec![partition; TIMES],
+        };
+        let request = ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..Default::default() };
+        let response = client.call(&request, 10);
+        let searched = response.topics[0].partitions.iter().filter(|answer| answer.error_code == 0);
+        assert_eq!(searched.count(), 1, "it is searched once");
         bystander_goes_on();
 
         let topics = vec![Default::default(); TIMES];
