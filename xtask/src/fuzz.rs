@@ -21,9 +21,9 @@ const RUSTFLAGS: &[&str] = &[
     "fuzzing",
 ];
 
-/// An input that takes so much memory, or so long, is a finding.
+/// An input that takes so much memory, or so long, is a finding. The largest window of zstd is 128 MiB.
 const LIMITS: &[&str] =
-    &["-rss_limit_mb=512", "-malloc_limit_mb=128", "-timeout=10", "-max_len=65536", "-detect_leaks=0"];
+    &["-rss_limit_mb=512", "-malloc_limit_mb=192", "-timeout=10", "-max_len=65536", "-detect_leaks=0"];
 
 /// Runs all targets, or those that are named; an error if one failed.
 pub(crate) fn run(arguments: &[&str]) -> Result<(), String> {
