@@ -299,6 +299,14 @@ impl Node {
     /// A log is open, or cannot be.
     pub(crate) fn on_log_opened(&mut self, key: PartitionKey, opened: Result<Log, OpenError>) {
         let Some(partition) = self.partitions.by_key_mut(key) else { return };
+        if let Err(error @ OpenError::OtherTopic { dir, .. }) = &opened
+            && partition.tenant != Tenant::Metadata
+        {
+            // The topic was deleted and another has its name, but a power loss brought its directory back.
+            tracing::warn!(partition = %partition.name, %error, "set aside as stray");
+            self.set_aside(dir);
+            return self.open_log(key);
+        }
         let refused = match opened {
             Ok(log) if log.topic_id() == partition.topic_id => {
                 partition.open(log);
@@ -360,10 +368,15 @@ impl Node {
                 self.effects.push(Effect::Disk(Op::Remove { path }));
             } else if is_partition_directory(&directory) {
                 tracing::warn!(directory, "no such partition in the metadata log: set aside as stray");
-                let to = Arc::from(format!("{directory}{STRAY_SUFFIX}"));
-                self.effects.push(Effect::Disk(Op::Rename { from: path, to }));
+                self.set_aside(&path);
             }
         }
+    }
+
+    /// Renames a directory that is no partition's, to a name that nothing else has.
+    fn set_aside(&mut self, directory: &FilePath) {
+        let to = Arc::from(format!("{directory}.{}{STRAY_SUFFIX}", self.rng.uuid().simple()));
+        self.effects.push(Effect::Disk(Op::Rename { from: Arc::clone(directory), to }));
     }
 
     pub(crate) fn fail_to_boot(&mut self, why: String) {
