@@ -171,9 +171,6 @@ fn produced(response: &ProduceResponse) -> ErrorCode {
 
 /// The error, if the same request may fare better later. That a topic is not there does not pass by itself.
 fn retriable(error: ErrorCode) -> ErrorCode {
-    match error {
-        ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId => ErrorCode::None,
-        _ if error.is_retriable() => error,
-        _ => ErrorCode::None,
-    }
+    let is_gone = matches!(error, ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId);
+    if error.is_retriable() && !is_gone { error } else { ErrorCode::None }
 }

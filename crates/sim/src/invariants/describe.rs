@@ -58,16 +58,18 @@ pub(super) fn fetched(response: &FetchResponse) -> String {
 
 /// Any other response: of those about groups, the error.
 pub(super) fn other(key: ApiKey, version: i16, body: &Bytes) -> String {
-    let errors: Vec<i16> = match key {
-        ApiKey::JoinGroup => vec![error_of::<JoinGroupResponse>(body, version, |it| it.error_code)],
-        ApiKey::SyncGroup => vec![error_of::<SyncGroupResponse>(body, version, |it| it.error_code)],
-        ApiKey::Heartbeat => vec![error_of::<HeartbeatResponse>(body, version, |it| it.error_code)],
-        ApiKey::OffsetCommit => {
-            let response = OffsetCommitResponse::from_bytes(body, version).unwrap_or_default();
-            let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
-            partitions.map(|partition| partition.error_code).collect()
-        }
-        _ => return key.name().to_owned(),
+    let errors: Vec<i16> = if key == ApiKey::JoinGroup {
+        vec![error_of::<JoinGroupResponse>(body, version, |it| it.error_code)]
+    } else if key == ApiKey::SyncGroup {
+        vec![error_of::<SyncGroupResponse>(body, version, |it| it.error_code)]
+    } else if key == ApiKey::Heartbeat {
+        vec![error_of::<HeartbeatResponse>(body, version, |it| it.error_code)]
+    } else if key == ApiKey::OffsetCommit {
+        let response = OffsetCommitResponse::from_bytes(body, version).unwrap_or_default();
+        let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
+        partitions.map(|partition| partition.error_code).collect()
+    } else {
+        return key.name().to_owned();
     };
     format!("{} errors {errors:?}", key.name())
 }
