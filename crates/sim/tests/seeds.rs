@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use dohle_sim::{Marks, Report, replay, run};
+use dohle_sim::{Marks, Report, replay, run, run_on_lying_disk};
 
 const THREADS: usize = 2;
 
@@ -36,7 +36,7 @@ fn run_all(first: u64, count: u64) -> Vec<Report> {
 
 #[test]
 fn every_seed_keeps_every_promise_and_together_they_reach_every_mark() {
-    let count = setting("DOHLE_SIM_SEEDS", 250);
+    let count = setting("DOHLE_SIM_SEEDS", 200);
     let reports = run_all(setting("DOHLE_SIM_FIRST_SEED", 1), count);
     let failed: Vec<u64> =
         reports.iter().filter(|report| !report.failures.is_empty()).map(|report| report.seed).collect();
@@ -48,6 +48,12 @@ fn every_seed_keeps_every_promise_and_together_they_reach_every_mark() {
     let is_set = count >= 100;
     assert!(!is_set || marks.missing().is_empty(), "never reached: {:?}", marks.missing());
     assert!(reports.iter().map(|report| report.acknowledged).sum::<usize>() > 0);
+}
+
+#[test]
+fn a_disk_that_lies_is_found_out() {
+    let failed = (1..=40).map(run_on_lying_disk).filter(|report| !report.failures.is_empty()).count();
+    assert!(failed >= 10, "{failed} of 40 worlds noticed");
 }
 
 #[test]
