@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use dohle_configs::{Properties, broker};
@@ -19,8 +20,11 @@ use dohle_types::{LeaderEpoch, Offset, TopicId, TopicPartition};
 use crate::host::{DiskJob, Effect};
 use crate::metadata_log::{METADATA_TOPIC, METADATA_TOPIC_ID};
 use crate::node::{JobPurpose, Node, Phase};
-use crate::partition::{PartitionKey, Tenant};
+use crate::partition::{PartitionKey, State, Tenant};
 use crate::topics::topic_config;
+
+/// How long the node waits for logs that are being opened before it listens.
+const OPENING_GRACE: Duration = Duration::from_secs(1);
 
 /// How far a boot has come.
 #[derive(Debug, Default)]
@@ -355,7 +359,19 @@ impl Node {
         self.set_aside_strays();
         self.phase = Phase::Serving;
         self.maintenance.start(self.now, &self.config);
-        self.effects.push(Effect::Ready);
+        self.listen_by = Some(self.now.after(OPENING_GRACE));
+    }
+
+    /// Has the host listen once all logs are open, so that no client meets one that is not; but partitions that
+    /// take long to recover do not keep the others from serving.
+    pub(crate) fn listen_when_open(&mut self) {
+        let Some(listen_by) = self.listen_by else { return };
+        let is_opening = self.groups.is_loading()
+            || self.partitions.iter().any(|partition| matches!(partition.state(), State::Opening));
+        if !is_opening || self.now.instant >= listen_by {
+            self.listen_by = None;
+            self.effects.push(Effect::Ready);
+        }
     }
 
     /// Directories of partitions that the metadata log does not know: what a deletion left is removed, the

@@ -32,6 +32,8 @@ pub struct Node {
     /// `fetch.max.bytes`, read once: it is asked for with each fetch.
     pub(crate) fetch_max_bytes: usize,
     pub(crate) phase: Phase,
+    /// Until then it waits for logs that are being opened; `None` once it listens.
+    pub(crate) listen_by: Option<Instant>,
     pub(crate) now: Now,
     pub(crate) rng: Rng,
     pub(crate) connections: FastMap<ConnectionId, Connection>,
@@ -100,6 +102,7 @@ impl Node {
         Self {
             fetch_max_bytes,
             phase: Phase::Booting(Box::default()),
+            listen_by: None,
             now: Now { instant: Instant::ZERO, wall: dohle_types::Timestamp::NONE },
             rng: Rng::from_seed(seed),
             connections: FastMap::default(),
@@ -158,12 +161,15 @@ impl Node {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Serving => {
-                [self.purgatory.next_deadline(), self.groups.next_timeout(), self.maintenance.next_timeout()]
-                    .into_iter()
-                    .flatten()
-                    .min()
-            }
+            Phase::Serving => [
+                self.purgatory.next_deadline(),
+                self.groups.next_timeout(),
+                self.maintenance.next_timeout(),
+                self.listen_by,
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
             Phase::Booting(_) | Phase::Stopping | Phase::Stopped => None,
         }
     }
@@ -184,6 +190,7 @@ impl Node {
         }
         self.on_group_timeouts();
         self.maintain();
+        self.listen_when_open();
     }
 
     fn on_expired(&mut self, id: ParkedId) {
