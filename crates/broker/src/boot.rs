@@ -322,8 +322,12 @@ impl Node {
         if let Some(reason) = refused {
             tracing::error!(partition = %partition.name, reason, "partition offline");
             partition.take_offline(reason.clone());
-            if partition.tenant == Tenant::Metadata {
-                self.fail_to_boot(format!("the metadata log cannot be opened: {reason}"));
+            match partition.tenant {
+                Tenant::None => {}
+                Tenant::Metadata => {
+                    self.fail_to_boot(format!("the metadata log cannot be opened: {reason}"));
+                }
+                Tenant::Groups(index) => self.remove_group_host(index),
             }
             return;
         }

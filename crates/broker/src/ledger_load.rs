@@ -95,8 +95,10 @@ impl Node {
         let Some(partition) = self.partitions.by_key_mut(key) else { return };
         tracing::error!(partition = %partition.name, why, "a ledger cannot be loaded");
         partition.take_offline(why.to_owned());
-        if partition.tenant == Tenant::Metadata {
-            self.fail_to_boot(format!("the metadata log cannot be replayed: {why}"));
+        match partition.tenant {
+            Tenant::None => {}
+            Tenant::Metadata => self.fail_to_boot(format!("the metadata log cannot be replayed: {why}")),
+            Tenant::Groups(index) => self.remove_group_host(index),
         }
     }
 }

@@ -211,6 +211,9 @@ impl EventLoop {
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                // This client gave up while it waited; the next one is there all the same.
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
                 Err(error) => {
                     // Out of file handles, most likely: the connections there are go on.
                     tracing::warn!(%error, "cannot accept a connection");
