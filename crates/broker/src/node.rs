@@ -26,6 +26,10 @@ use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
 use crate::purgatory::{Parked, ParkedId, Purgatory};
 
+/// Array elements that a request may have, over all its arrays: enough for a fetch of a hundred thousand
+/// partitions, and few enough that decoding them holds up nobody for long.
+const REQUEST_ELEMENTS_MAX: usize = 1 << 18;
+
 /// One node.
 pub struct Node {
     pub(crate) config: Arc<BrokerConfig>,
@@ -218,7 +222,7 @@ impl Node {
         if !matches!(self.phase, Phase::Serving) {
             return self.refuse(connection, "the node is not serving");
         }
-        let mut reader = Reader::new(frame);
+        let mut reader = Reader::with_element_budget(frame, REQUEST_ELEMENTS_MAX);
         let header = match decode_request_header(&mut reader) {
             Ok(header) => header,
             Err(error) => return self.refuse(connection, &format!("request header: {error}")),
