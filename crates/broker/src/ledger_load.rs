@@ -24,31 +24,51 @@ impl Node {
                 return self.on_ledger_loaded(tenant);
             }
             match log.read(from, end, PIECE_BYTES, true) {
-                Ok(Read::Hot(batches)) => match self.replay_batches(tenant, &batches) {
-                    Ok(Some(replayed)) => next = replayed,
-                    Ok(None) => return self.on_ledger_end(key, tenant),
-                    Err(why) => return self.fail_to_load(key, &why),
+                Ok(Read::Hot(batches)) => match self.replay_piece(key, tenant, from, Ok(batches)) {
+                    Some(replayed) => next = replayed,
+                    None => return,
                 },
                 Ok(Read::Cold(job)) => {
                     let job = DiskJob::ColdRead(Box::new(job));
-                    return self.start_job(JobPurpose::LoadLedger(key), job);
+                    return self.start_job(JobPurpose::LoadLedger(key, from), job);
                 }
                 Err(_) => return self.fail_to_load(key, "the log has no such offset"),
             }
         }
     }
 
-    /// A piece was read from files.
-    pub(crate) fn on_ledger_piece(&mut self, key: PartitionKey, batches: Result<Vec<Bytes>, ReadError>) {
+    /// A piece from `from` on was read from files.
+    pub(crate) fn on_ledger_piece(
+        &mut self,
+        key: PartitionKey,
+        from: Offset,
+        batches: Result<Vec<Bytes>, ReadError>,
+    ) {
         let Some(tenant) = self.partitions.by_key(key).map(|partition| partition.tenant) else { return };
+        if let Some(next) = self.replay_piece(key, tenant, from, batches) {
+            self.load_ledger(key, next);
+        }
+    }
+
+    /// Replays a piece, and says where the next one begins; `None` where that was the end, of the log or of trying.
+    fn replay_piece(
+        &mut self,
+        key: PartitionKey,
+        tenant: Tenant,
+        from: Offset,
+        batches: Result<Vec<Bytes>, ReadError>,
+    ) -> Option<Offset> {
         let replayed = batches
             .map_err(|error| error.to_string())
             .and_then(|batches| self.replay_batches(tenant, &batches));
         match replayed {
-            Ok(Some(next)) => self.load_ledger(key, next),
+            Ok(Some(next)) if next > from => return Some(next),
+            // A damaged log must not be read in circles.
+            Ok(Some(_)) => self.fail_to_load(key, "its offsets do not ascend"),
             Ok(None) => self.on_ledger_end(key, tenant),
             Err(why) => self.fail_to_load(key, &why),
         }
+        None
     }
 
     /// There is nothing between here and the log's end. In a compacted log that is no error: compaction has taken

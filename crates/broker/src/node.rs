@@ -11,7 +11,7 @@ use dohle_protocol::messages::ApiVersionsResponse;
 use dohle_protocol::{ApiKey, EncodeError, Frame, Message, Reader, decode_request_header, encode_response};
 use dohle_storage::Codecs;
 use dohle_types::time::Instant;
-use dohle_types::{ErrorCode, FastMap, Now, Rng, Str, TopicId};
+use dohle_types::{ErrorCode, FastMap, Now, Offset, Rng, Str, TopicId};
 
 use crate::boot::Boot;
 use crate::connection::{Call, Connection, Flow};
@@ -77,8 +77,8 @@ pub enum JobPurpose {
     Boot,
     /// Put the partition online.
     OpenPartition(PartitionKey),
-    /// Go on loading a ledger from its log.
-    LoadLedger(PartitionKey),
+    /// Go on loading a ledger from its log, with what is there from the offset on.
+    LoadLedger(PartitionKey, Offset),
     /// Go on with a fetch.
     Fetch(ParkedId, crate::fetch_session::FetchKey),
     /// Go on with a look-up of offsets, for the partition at this place of the response.
@@ -312,8 +312,8 @@ impl Node {
         match (purpose, output) {
             (JobPurpose::Boot, JobOutput::Boot(facts)) => self.on_boot_facts(*facts),
             (JobPurpose::OpenPartition(key), JobOutput::Open(opened)) => self.on_log_opened(key, *opened),
-            (JobPurpose::LoadLedger(key), JobOutput::ColdRead(batches)) => {
-                self.on_ledger_piece(key, *batches)
+            (JobPurpose::LoadLedger(key, from), JobOutput::ColdRead(batches)) => {
+                self.on_ledger_piece(key, from, *batches)
             }
             (JobPurpose::Fetch(id, key), JobOutput::ColdRead(batches)) => {
                 handlers::k01_fetch::on_cold_read(self, id, key, *batches);
@@ -330,13 +330,13 @@ impl Node {
         }
     }
 
-    fn on_written(&mut self, key: PartitionKey, end: dohle_types::Offset) {
+    fn on_written(&mut self, key: PartitionKey, end: Offset) {
         let Some(partition) = self.partitions.by_key_mut(key) else { return };
         let progress = partition.on_written(end, &mut self.effects);
         self.after_progress(key, progress);
     }
 
-    fn on_synced(&mut self, key: PartitionKey, up_to: dohle_types::Offset) {
+    fn on_synced(&mut self, key: PartitionKey, up_to: Offset) {
         let Some(partition) = self.partitions.by_key_mut(key) else { return };
         let progress = partition.on_synced(up_to, &mut self.effects);
         self.after_progress(key, progress);
