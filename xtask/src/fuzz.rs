@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::repository::{at, entries, root};
 
-const USAGE: &str = "usage: cargo xtask fuzz [--seconds N] [TARGET]...";
+const USAGE: &str = "usage: cargo xtask fuzz [--seconds N] [--seed N] [TARGET]...";
 const SECONDS: u32 = 10;
 
 /// What `cargo fuzz` would tell the compiler: coverage for libFuzzer, and the address sanitizer.
@@ -27,7 +27,7 @@ const LIMITS: &[&str] =
 
 /// Runs all targets, or those that are named; an error if one failed.
 pub(crate) fn run(arguments: &[&str]) -> Result<(), String> {
-    let (seconds, named) = parse(arguments)?;
+    let Arguments { seconds, seed, named } = parse(arguments)?;
     let mut targets = targets()?;
     if let Some(unknown) = named.iter().find(|name| !targets.iter().any(|target| target == *name)) {
         return Err(format!("there is no target {unknown}; there are {}", targets.join(", ")));
@@ -41,7 +41,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), String> {
     execute(Command::new(programs.join("seeds")).arg(&seeds))?;
     let mut failed = 0;
     for target in &targets {
-        match fuzz(&programs, &seeds, target, seconds) {
+        match fuzz(&programs, &seeds, target, seconds, seed) {
             Ok(()) => println!("ok      {target} ({seconds} s)"),
             Err(error) => {
                 println!("FAILED  {target}: {error}");
@@ -53,18 +53,26 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), String> {
     if failed == 0 { Ok(()) } else { Err("what was found is in fuzz/artifacts".to_owned()) }
 }
 
-fn parse<'a>(arguments: &[&'a str]) -> Result<(u32, Vec<&'a str>), String> {
-    let mut seconds = SECONDS;
+struct Arguments<'a> {
+    seconds: u32,
+    /// What the mutations are drawn from; 0 draws it too. CI fixes it: what it meets there it met before.
+    seed: u32,
+    named: Vec<&'a str>,
+}
+
+fn parse<'a>(arguments: &[&'a str]) -> Result<Arguments<'a>, String> {
+    let (mut seconds, mut seed) = (SECONDS, 0);
     let mut named = Vec::new();
     let mut words = arguments.iter().copied();
     while let Some(word) = words.next() {
         match word {
             "--seconds" => seconds = words.next().and_then(|n| n.parse().ok()).ok_or(USAGE)?,
+            "--seed" => seed = words.next().and_then(|n| n.parse().ok()).ok_or(USAGE)?,
             name if !name.starts_with('-') => named.push(name),
             _ => return Err(USAGE.to_owned()),
         }
     }
-    Ok((seconds, named))
+    Ok(Arguments { seconds, seed, named })
 }
 
 /// The names of the targets, by their files.
@@ -112,7 +120,7 @@ fn build(host: &str) -> Result<PathBuf, String> {
 }
 
 /// Runs a target on the seeds and on what earlier runs found.
-fn fuzz(programs: &Path, seeds: &Path, target: &str, seconds: u32) -> Result<(), String> {
+fn fuzz(programs: &Path, seeds: &Path, target: &str, seconds: u32, seed: u32) -> Result<(), String> {
     let name = format!("fuzz_{target}");
     let corpus = work("corpus").join(&name);
     let artifacts = work("artifacts");
@@ -122,7 +130,7 @@ fn fuzz(programs: &Path, seeds: &Path, target: &str, seconds: u32) -> Result<(),
     let mut command = Command::new(programs.join(&name));
     command
         .args(LIMITS)
-        .arg(format!("-max_total_time={seconds}"))
+        .args([format!("-max_total_time={seconds}"), format!("-seed={seed}")])
         .arg(format!("-artifact_prefix={}/{target}-", artifacts.display()))
         .args(["-print_final_stats=1", "-print_funcs=0", "-verbosity=0"])
         .args([&corpus, &seeds.join(&name)]);
