@@ -354,6 +354,8 @@ impl Node {
         if boot.registered.is_none_or(|end| end > high_watermark) {
             return;
         }
+        // What brokers were told at run time is in the metadata log, and topics inherit it.
+        self.on_configs_changed();
         let topics: Vec<_> = self.image().topics().cloned().collect();
         for topic in topics {
             for (&index, partition) in &topic.partitions {

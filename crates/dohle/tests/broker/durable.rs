@@ -7,8 +7,9 @@ use std::thread;
 
 use bytes::Bytes;
 use dohle_protocol::messages::{
-    FindCoordinatorRequest, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest, offset_commit_request,
-    offset_fetch_request,
+    DescribeConfigsRequest, FindCoordinatorRequest, IncrementalAlterConfigsRequest, OffsetCommitRequest,
+    OffsetFetchRequest, ProduceRequest, describe_configs_request, incremental_alter_configs_request,
+    offset_commit_request, offset_fetch_request,
 };
 use dohle_records::BatchOptions;
 use dohle_types::{Rng, TopicId};
@@ -151,6 +152,39 @@ fn a_stop_in_good_order_keeps_everything_and_the_next_start_goes_on() {
         broker.stop();
         assert!(data.0.join(".kafka_cleanshutdown").exists());
     }
+}
+
+#[test]
+fn dynamic_configs_of_brokers_are_in_force_after_a_restart() {
+    const BROKER: i8 = 4;
+    let data = Directory::new();
+    let broker = Broker::start(&data.0, &[]);
+    let topic = Client::connect(&broker.address).create_topic("orders", 1, &[]);
+    let config = incremental_alter_configs_request::AlterableConfig {
+        name: "message.max.bytes".into(),
+        value: Some("200".into()),
+        ..Default::default()
+    };
+    let resource = incremental_alter_configs_request::AlterConfigsResource {
+        resource_type: BROKER,
+        resource_name: "".into(),
+        configs: vec![config],
+    };
+    let request = IncrementalAlterConfigsRequest { resources: vec![resource], ..Default::default() };
+    assert_eq!(Client::connect(&broker.address).call(&request, 1).responses[0].error_code, 0);
+    broker.kill();
+
+    let broker = Broker::start(&data.0, &[]);
+    let mut client = Client::connect(&broker.address);
+    let resource = describe_configs_request::DescribeConfigsResource {
+        resource_type: BROKER,
+        resource_name: "1".into(),
+        configuration_keys: Some(vec!["message.max.bytes".into()]),
+    };
+    let request = DescribeConfigsRequest { resources: vec![resource], ..Default::default() };
+    let described = client.call(&request, 4).results.remove(0).configs.remove(0);
+    assert_eq!(described.value.as_deref(), Some("200"));
+    assert_eq!(client.produce(topic, 0, &[&[0; 500]]), dohle_types::ErrorCode::MessageTooLarge.code());
 }
 
 #[test]
