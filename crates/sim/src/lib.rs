@@ -26,7 +26,6 @@
 #![expect(clippy::indexing_slicing, reason = "a simulation that contradicts itself should stop at once")]
 
 pub mod clients;
-pub mod disk;
 pub mod invariants;
 pub mod marks;
 pub mod network;

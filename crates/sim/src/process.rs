@@ -8,11 +8,11 @@ use dohle_broker::Node;
 use dohle_broker::host::{ConnectionId, DiskJob, Effect, Input, JobOutput, JobToken};
 use dohle_broker::partition::PartitionKey;
 use dohle_protocol::FrameDecoder;
-use dohle_storage::disk::{DiskError, FilePath, Job, Op, Progress, Step};
+use dohle_storage::disk::{Answer, DiskError, FilePath, Job, Op, Progress, Step};
+use dohle_storage::memory_disk::{SyncUnderWay, replacement, temporary};
 use dohle_types::time::Instant;
 use dohle_types::{Now, Offset, Timestamp};
 
-use crate::disk::{SyncUnderWay, replacement, temporary};
 use crate::invariants::describe;
 use crate::marks::Mark;
 use crate::network::End as LinkEnd;
@@ -240,9 +240,10 @@ impl World {
                 let end = *end;
                 if let Op::Write { path, position, data } = op {
                     let kept = usize::try_from(self.rng.below(data.len() as u64 + 1)).unwrap_or(0);
-                    let written = data.get(..kept).unwrap_or_default();
-                    let _ = self.disk.write(path, *position, written);
-                    self.shared.marks.sometimes(Mark::KilledInAWrite, kept > 0 && kept < data.len());
+                    let is_part = kept > 0 && kept < data.len();
+                    let (path, data) = (path.clone(), data.slice(..kept));
+                    let _ = self.disk.apply(&Op::Write { path, position: *position, data });
+                    self.shared.marks.sometimes(Mark::KilledInAWrite, is_part);
                 }
                 self.end_after = None;
                 self.end_node(end);
@@ -344,10 +345,10 @@ impl World {
         self.start_jobs();
     }
 
-    fn perform(&mut self, step: &Step) -> Result<Result<dohle_storage::disk::Answer, DiskError>, Ended> {
+    fn perform(&mut self, step: &Step) -> Result<Result<Answer, DiskError>, Ended> {
         match step {
             Step::Apply(op) => {
-                return Ok(self.change_disk(op)?.map(|()| dohle_storage::disk::Answer::Done));
+                return Ok(self.change_disk(op)?.map(|()| Answer::Done));
             }
             Step::Replace { path, data } => {
                 for op in replacement(path, data) {
@@ -359,9 +360,9 @@ impl World {
                 self.disk.sync(path);
             }
             Step::Sync { path } => self.disk.sync(path),
-            Step::List { .. } | Step::Read { .. } => return Ok(Ok(self.disk.perform(step))),
+            Step::List { .. } | Step::Read { .. } => return Ok(self.disk.perform(step)),
         }
-        Ok(Ok(dohle_storage::disk::Answer::Done))
+        Ok(Ok(Answer::Done))
     }
 
     fn schedule_tick(&mut self) {

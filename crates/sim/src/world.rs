@@ -7,11 +7,11 @@ use bytes::{Bytes, BytesMut};
 use dohle_broker::host::{ConnectionId, Input, JobToken};
 use dohle_client::{Effect as ClientEffect, Input as ClientInput, Peer};
 use dohle_protocol::FrameDecoder;
+use dohle_storage::memory_disk::MemoryDisk;
 use dohle_types::time::Instant;
 use dohle_types::{Now, Rng, Str, TopicPartition};
 
 use crate::clients::{Actor, Churner, Member, OffsetReader, Reader, Record, Sender, Shared, TopicCreator};
-use crate::disk::Disk;
 use crate::invariants::Invariants;
 use crate::marks::Mark;
 use crate::network::{End as LinkEnd, Network, Transit};
@@ -89,7 +89,7 @@ pub(crate) struct World {
     pub(crate) rng: Rng,
     pub(crate) now: Instant,
     pub(crate) stage: Stage,
-    pub(crate) disk: Disk,
+    pub(crate) disk: MemoryDisk,
     pub(crate) process: Option<Process>,
     /// How often the node was started.
     pub(crate) life: u32,
@@ -121,7 +121,7 @@ impl World {
             rng,
             now: Duration::ZERO,
             stage: Stage::Faults,
-            disk: Disk::default(),
+            disk: MemoryDisk::default(),
             process: None,
             life: 0,
             network,

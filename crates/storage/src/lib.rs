@@ -23,6 +23,7 @@
 pub mod checkpoint;
 pub mod disk;
 pub mod epochs;
+pub mod memory_disk;
 pub mod producer_snapshot;
 pub mod producer_state;
 

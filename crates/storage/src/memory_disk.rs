@@ -1,17 +1,21 @@
-//! A disk in memory: what the page cache has, and what of it survives power loss.
+//! A disk in memory: what the page cache has, and what of it survives power loss. It is the contract of
+//! [`disk`](crate::disk) as a machine, for the simulator, tests and benchmarks; no node runs on it.
 //!
-//! Files are kept twice: as the cache has them, and as the medium has them; sectors that differ are dirty. Names
-//! change in the cache at once and on the medium when their directory is synced. A crash of the process loses
-//! nothing; power loss keeps any part of what is dirty: any subset of the sectors, any length between the two,
-//! and, of the name changes, a prefix in the order in which they were made (as a journaling file system has it)
-//! or, where the seed says so, any subset.
+//! Of every file there is what the cache has, what the medium has, and the changes between the two. Names change
+//! in the cache at once and on the medium when their directory is synced. A crash of the process loses nothing.
+//! Power loss leaves each sector as it was at some moment since it was last synced, and any length in between; of
+//! the name changes a prefix in the order in which they were made (as a journaling file system has it) or, where
+//! chance says so, any subset.
 
-use std::collections::{BTreeMap, BTreeSet};
+#![expect(clippy::indexing_slicing, reason = "a disk that contradicts itself should stop at once")]
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dohle_storage::disk::{Answer, DiskError, Entry, FilePath, Op, Step};
 use dohle_types::Rng;
+
+use crate::disk::{Answer, DiskError, Entry, FilePath, Job, Op, Step, drive};
 
 /// What a disk writes at once or not at all.
 pub const SECTOR_SIZE: usize = 512;
@@ -21,21 +25,29 @@ struct InodeId(u64);
 
 const ROOT: InodeId = InodeId(0);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Inode {
     File(File),
     Directory(Directory),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct File {
     cached: Vec<u8>,
     durable: Vec<u8>,
-    /// Sectors of `cached` that were written and are not on the medium.
-    dirty: BTreeSet<usize>,
+    /// Changes that are not on the medium, in their order.
+    changes: VecDeque<Change>,
+    /// How many changes came before those.
+    changes_settled: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone)]
+enum Change {
+    Write(usize, Bytes),
+    Length(usize),
+}
+
+#[derive(Debug, Default, Clone)]
 struct Directory {
     cached: BTreeMap<String, InodeId>,
     durable: BTreeMap<String, InodeId>,
@@ -51,10 +63,12 @@ enum NameChange {
 }
 
 /// The disk.
-#[derive(Debug)]
-pub struct Disk {
-    /// Syncs are said to be done and are not, as some disks have it: what the simulator must notice.
+#[derive(Debug, Clone)]
+pub struct MemoryDisk {
+    /// Syncs are said to be done and are not, as some disks have it: what tests on it must notice.
     pub lies: bool,
+    /// Bytes that its files may take together.
+    pub capacity: Option<usize>,
     inodes: BTreeMap<InodeId, Inode>,
     next_inode: u64,
     next_change: u64,
@@ -64,8 +78,8 @@ pub struct Disk {
 #[derive(Debug)]
 pub struct SyncUnderWay {
     inode: InodeId,
-    length: usize,
-    sectors: Vec<(usize, Vec<u8>)>,
+    /// The number of the first change of the file that it does not take.
+    file_changes_before: u64,
     directories: Vec<InodeId>,
     changes_before: u64,
 }
@@ -81,23 +95,23 @@ pub struct PowerLoss {
     pub names_lost: usize,
 }
 
-impl Default for Disk {
+impl Default for MemoryDisk {
     fn default() -> Self {
         let inodes = BTreeMap::from([(ROOT, Inode::Directory(Directory::default()))]);
-        Self { lies: false, inodes, next_inode: 1, next_change: 0 }
+        Self { lies: false, capacity: None, inodes, next_inode: 1, next_change: 0 }
     }
 }
 
-impl Disk {
+impl MemoryDisk {
     /// Carries out a change in the cache.
     ///
     /// # Errors
     /// What a real file system would refuse too.
     pub fn apply(&mut self, op: &Op) -> Result<(), DiskError> {
         match op {
-            Op::Write { path, position, data } => self.write(path, *position, data),
+            Op::Write { path, position, data } => self.write(path, index(*position), data.clone()),
             Op::Truncate { path, length } => {
-                self.file_to_write(path, "truncate")?.truncate(index(*length));
+                self.file_to_write(path, "truncate")?.change(Change::Length(index(*length)));
                 Ok(())
             }
             Op::Rename { from, to } => self.rename(from, to),
@@ -112,39 +126,51 @@ impl Disk {
         }
     }
 
-    /// Writes into the cache.
+    /// Carries out a step of a job.
     ///
     /// # Errors
-    /// The path is that of a directory.
-    pub fn write(&mut self, path: &FilePath, position: u64, data: &[u8]) -> Result<(), DiskError> {
-        self.file_to_write(path, "write")?.write(index(position), data);
-        Ok(())
-    }
-
-    /// Answers the steps of jobs that change nothing.
-    #[must_use]
-    pub fn perform(&self, step: &Step) -> Answer {
+    /// What a real file system would refuse too.
+    pub fn perform(&mut self, step: &Step) -> Result<Answer, DiskError> {
         match step {
-            Step::List { path } => Answer::Listed(self.list(path)),
-            Step::Read { path, position, length } => Answer::Read(self.read(path, *position, *length)),
-            Step::Apply(_) | Step::Sync { .. } | Step::Replace { .. } => {
-                unreachable!("the host makes changes one at a time, so that it can end between them")
+            Step::List { path } => return Ok(Answer::Listed(self.list(path))),
+            Step::Read { path, position, length } => {
+                return Ok(Answer::Read(self.read(path, *position, *length)));
+            }
+            Step::Apply(op) => self.apply(op)?,
+            Step::Sync { path } => self.sync(path),
+            Step::Replace { path, data } => {
+                for op in replacement(path, data) {
+                    self.apply(&op)?;
+                    self.sync(&temporary(path));
+                }
+                self.sync(path);
             }
         }
+        Ok(Answer::Done)
+    }
+
+    /// Runs a job to its end.
+    ///
+    /// # Errors
+    /// What a real file system would refuse too.
+    pub fn run<J: Job>(&mut self, mut job: J) -> Result<J::Output, DiskError> {
+        drive(&mut job, |step| self.perform(&step))
     }
 
     /// Begins to make a file and the names above it durable; `None` where there is no such file.
-    pub fn begin_sync(&self, path: &FilePath) -> Option<SyncUnderWay> {
-        let inode = self.resolve(path)?;
+    #[must_use]
+    pub fn begin_sync(&self, path: &str) -> Option<SyncUnderWay> {
         let mut directories = vec![ROOT];
-        let parts: Vec<&str> = path.split('/').collect();
-        for depth in 1..parts.len() {
-            directories.extend(self.resolve(&parts.get(..depth)?.join("/")));
+        let mut inode = ROOT;
+        for part in path.split('/') {
+            let Inode::Directory(directory) = self.inodes.get(&inode)? else { return None };
+            inode = *directory.cached.get(part)?;
+            directories.push(inode);
         }
+        directories.pop();
         let Inode::File(file) = self.inodes.get(&inode)? else { return None };
-        let sectors = file.dirty.iter().map(|&sector| (sector, file.sector(sector).to_vec())).collect();
-        let (length, changes_before) = (file.cached.len(), self.next_change);
-        Some(SyncUnderWay { inode, length, sectors, directories, changes_before })
+        let file_changes_before = file.changes_settled + file.changes.len() as u64;
+        Some(SyncUnderWay { inode, file_changes_before, directories, changes_before: self.next_change })
     }
 
     /// The sync is done.
@@ -153,13 +179,11 @@ impl Disk {
             return;
         }
         if let Some(Inode::File(file)) = self.inodes.get_mut(&sync.inode) {
-            file.durable.resize(sync.length, 0);
-            for (sector, bytes) in sync.sectors {
-                let start = sector * SECTOR_SIZE;
-                file.durable[start..start + bytes.len()].copy_from_slice(&bytes);
-                if file.sector(sector) == bytes {
-                    file.dirty.remove(&sector);
-                }
+            while file.changes_settled < sync.file_changes_before
+                && let Some(change) = file.changes.pop_front()
+            {
+                file.changes_settled += 1;
+                change.apply(&mut file.durable);
             }
         }
         for id in sync.directories {
@@ -174,8 +198,23 @@ impl Disk {
         }
     }
 
+    /// The sync fails: some of the file's changes reached the medium, and the system takes all of them for
+    /// written, so that a later sync succeeds without them (as Linux has it).
+    pub fn fail_sync(&mut self, sync: SyncUnderWay, rng: &mut Rng) {
+        if let Some(Inode::File(file)) = self.inodes.get_mut(&sync.inode) {
+            let mut taken = VecDeque::new();
+            while file.changes_settled < sync.file_changes_before
+                && let Some(change) = file.changes.pop_front()
+            {
+                file.changes_settled += 1;
+                taken.push_back(change);
+            }
+            keep_some(&mut file.durable, &taken, rng);
+        }
+    }
+
     /// Makes a file durable at once.
-    pub fn sync(&mut self, path: &FilePath) {
+    pub fn sync(&mut self, path: &str) {
         if let Some(sync) = self.begin_sync(path) {
             self.finish_sync(sync);
         }
@@ -210,9 +249,43 @@ impl Disk {
     #[must_use]
     pub fn is_dirty(&self) -> bool {
         self.inodes.values().any(|inode| match inode {
-            Inode::File(file) => !file.dirty.is_empty() || file.cached.len() != file.durable.len(),
+            Inode::File(file) => !file.changes.is_empty(),
             Inode::Directory(directory) => !directory.changes.is_empty(),
         })
+    }
+
+    /// Flips a bit of a file, on the medium and in the cache; whether there is such a bit on both.
+    pub fn flip_bit(&mut self, path: &str, position: usize, bit: u8) -> bool {
+        let inode = self.resolve(path).and_then(|inode| self.inodes.get_mut(&inode));
+        let Some(Inode::File(file)) = inode else { return false };
+        let (Some(cached), Some(durable)) = (file.cached.get_mut(position), file.durable.get_mut(position))
+        else {
+            return false;
+        };
+        *cached ^= 1 << (bit % 8);
+        *durable ^= 1 << (bit % 8);
+        true
+    }
+
+    /// The files, by path, as they read now.
+    #[must_use]
+    pub fn files(&self) -> BTreeMap<String, &[u8]> {
+        let mut files = BTreeMap::new();
+        let mut open = vec![(String::new(), ROOT)];
+        while let Some((path, inode)) = open.pop() {
+            match self.inodes.get(&inode) {
+                Some(Inode::File(file)) => {
+                    files.insert(path, file.cached.as_slice());
+                }
+                Some(Inode::Directory(directory)) => {
+                    open.extend(directory.cached.iter().map(|(name, &id)| {
+                        (if path.is_empty() { name.clone() } else { format!("{path}/{name}") }, id)
+                    }))
+                }
+                None => {}
+            }
+        }
+        files
     }
 
     /// The length of a file, where there is one.
@@ -246,6 +319,29 @@ impl Disk {
             Inode::Directory(_) => Some(Entry { name: name.clone(), length: 0, is_directory: true }),
         };
         directory.cached.iter().filter_map(entry).collect()
+    }
+
+    fn write(&mut self, path: &FilePath, position: usize, data: Bytes) -> Result<(), DiskError> {
+        let used = self.capacity.map(|capacity| (capacity, self.used()));
+        let file = self.file_to_write(path, "write")?;
+        let Some((capacity, used)) = used else {
+            file.change(Change::Write(position, data));
+            return Ok(());
+        };
+        let grows = (position + data.len()).saturating_sub(file.cached.len());
+        let lacks = (used + grows).saturating_sub(capacity).min(grows).min(data.len());
+        let fitting = data.slice(..data.len() - lacks);
+        file.change(Change::Write(position, fitting));
+        if lacks == 0 {
+            return Ok(());
+        }
+        let reason = "no space left on device".to_owned();
+        Err(DiskError { operation: "write", path: Arc::clone(path), reason })
+    }
+
+    /// Bytes that all files take.
+    fn used(&self) -> usize {
+        self.files().values().map(|content| content.len()).sum()
     }
 
     fn read(&self, path: &FilePath, position: u64, length: usize) -> Option<Bytes> {
@@ -354,77 +450,97 @@ impl NameChange {
     }
 }
 
+impl Change {
+    fn apply(&self, content: &mut Vec<u8>) {
+        match self {
+            Self::Write(position, data) => {
+                let end = position + data.len();
+                // An empty write only creates the file.
+                if !data.is_empty() {
+                    content.resize(content.len().max(end), 0);
+                    content[*position..end].copy_from_slice(data);
+                }
+            }
+            Self::Length(length) => content.resize(*length, 0),
+        }
+    }
+}
+
 impl File {
-    fn sector(&self, sector: usize) -> &[u8] {
-        let start = (sector * SECTOR_SIZE).min(self.cached.len());
-        &self.cached[start..self.cached.len().min(start + SECTOR_SIZE)]
-    }
-
-    fn write(&mut self, position: usize, data: &[u8]) {
-        if data.is_empty() {
-            return;
-        }
-        let end = position + data.len();
-        let changed_from = position.min(self.cached.len());
-        if self.cached.len() < end {
-            self.cached.resize(end, 0);
-        }
-        self.cached[position..end].copy_from_slice(data);
-        self.dirty.extend(changed_from / SECTOR_SIZE..=(end - 1) / SECTOR_SIZE);
-    }
-
-    fn truncate(&mut self, length: usize) {
-        self.cached.resize(length, 0);
-        self.dirty.retain(|&sector| sector * SECTOR_SIZE < length);
-        if length > 0 {
-            self.dirty.insert((length - 1) / SECTOR_SIZE);
-        }
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.cached);
+        self.changes.push_back(change);
     }
 
     fn lose_power(&mut self, rng: &mut Rng, loss: &mut PowerLoss) {
-        if self.dirty.is_empty() && self.cached.len() == self.durable.len() {
-            return;
-        }
-        let length = self.surviving_length(rng);
-        let chance = match rng.below(4) {
-            0 => 0,
-            1 => 100,
-            _ => 20 + rng.below(80),
-        };
         let mut survived = std::mem::take(&mut self.durable);
-        survived.resize(length, 0);
-        let mut kept = 0;
-        for &sector in &self.dirty {
-            let start = sector * SECTOR_SIZE;
-            if start >= length || !rng.chance(chance, 100) {
-                continue;
-            }
-            kept += 1;
-            let end = length.min(start + SECTOR_SIZE);
-            let cached = self.sector(sector);
-            let cached = &cached[..cached.len().min(end - start)];
-            survived[start..end].fill(0);
-            survived[start..start + cached.len()].copy_from_slice(cached);
+        if !self.changes.is_empty() {
+            let kept = keep_some(&mut survived, &self.changes, rng);
+            self.changes_settled += self.changes.len() as u64;
+            self.changes.clear();
+            loss.files_torn += usize::from(survived != self.cached && kept > 0);
         }
         loss.files_changed += usize::from(survived != self.cached);
-        loss.files_torn += usize::from(survived != self.cached && kept > 0);
-        self.dirty.clear();
         self.cached.clone_from(&survived);
         self.durable = survived;
     }
+}
 
-    fn surviving_length(&self, rng: &mut Rng) -> usize {
-        const PAGE_SIZE: usize = 4096;
-        let (low, high) =
-            (self.durable.len().min(self.cached.len()), self.durable.len().max(self.cached.len()));
-        let anywhere = low + index(rng.below((high - low) as u64 + 1));
-        match rng.below(5) {
-            0 => self.durable.len(),
-            1 => anywhere,
-            2 => (anywhere / PAGE_SIZE * PAGE_SIZE).clamp(low, high),
-            3 => (anywhere / SECTOR_SIZE * SECTOR_SIZE).clamp(low, high),
-            _ => self.cached.len(),
+/// Applies some of the changes: each sector ends as it was after one of them. How many sectors took one.
+fn keep_some(durable: &mut Vec<u8>, changes: &VecDeque<Change>, rng: &mut Rng) -> usize {
+    let of_ten = match rng.below(4) {
+        0 => 0,
+        1 => 10,
+        _ => 1 + rng.below(9),
+    };
+    let (mut lowest, mut highest, mut length) = (durable.len(), durable.len(), durable.len());
+    let mut lost = BTreeSet::new();
+    let mut kept = 0;
+    for change in changes {
+        match change {
+            Change::Write(position, data) => {
+                let mut from = 0;
+                while from < data.len() {
+                    let at = position + from;
+                    let part = (SECTOR_SIZE - at % SECTOR_SIZE).min(data.len() - from);
+                    if !lost.contains(&(at / SECTOR_SIZE)) {
+                        if rng.chance(of_ten, 10) {
+                            Change::Write(at, data.slice(from..from + part)).apply(durable);
+                            kept += 1;
+                        } else {
+                            lost.insert(at / SECTOR_SIZE);
+                        }
+                    }
+                    from += part;
+                }
+                length = length.max(position + data.len());
+            }
+            Change::Length(to) => {
+                if rng.chance(of_ten, 10) {
+                    durable.resize(*to, 0);
+                }
+                length = *to;
+            }
         }
+        lowest = lowest.min(length);
+        highest = highest.max(length);
+    }
+    let length = surviving_length(lowest, highest, durable.len(), rng);
+    durable.resize(length, 0);
+    kept
+}
+
+/// The length that a file is left with: it is written on its own, before or after the sectors.
+fn surviving_length(lowest: usize, highest: usize, length: usize, rng: &mut Rng) -> usize {
+    const PAGE_SIZE: usize = 4096;
+    let anywhere = lowest + index(rng.below((highest - lowest) as u64 + 1));
+    match rng.below(8) {
+        0 => lowest,
+        1 => anywhere,
+        2 => (anywhere / PAGE_SIZE * PAGE_SIZE).clamp(lowest, highest),
+        3 => (anywhere / SECTOR_SIZE * SECTOR_SIZE).clamp(lowest, highest),
+        4 => highest,
+        _ => length,
     }
 }
 
@@ -455,7 +571,7 @@ mod tests {
         Arc::from(name)
     }
 
-    fn read(disk: &Disk, name: &str) -> Option<Vec<u8>> {
+    fn read(disk: &MemoryDisk, name: &str) -> Option<Vec<u8>> {
         disk.read(&path(name), 0, usize::MAX).map(|bytes| bytes.to_vec())
     }
 
@@ -467,10 +583,10 @@ mod tests {
     fn what_is_synced_survives_and_of_the_rest_any_part_does() {
         let (mut changed, mut torn, mut whole) = (false, false, false);
         for seed in 0..200 {
-            let mut disk = Disk::default();
-            disk.write(&path("t-0/0.log"), 0, &ones(1000)).unwrap();
-            disk.sync(&path("t-0/0.log"));
-            disk.write(&path("t-0/0.log"), 1000, &ones(5000)).unwrap();
+            let mut disk = MemoryDisk::default();
+            disk.write(&path("t-0/0.log"), 0, ones(1000).into()).unwrap();
+            disk.sync("t-0/0.log");
+            disk.write(&path("t-0/0.log"), 1000, ones(5000).into()).unwrap();
             assert_eq!(read(&disk, "t-0/0.log"), Some(ones(6000)));
             let loss = disk.lose_power(&mut Rng::from_seed(seed));
             let left = read(&disk, "t-0/0.log").unwrap();
@@ -488,10 +604,10 @@ mod tests {
     fn what_is_written_while_a_sync_runs_is_not_made_durable_by_it() {
         let mut lost = false;
         for seed in 0..50 {
-            let mut disk = Disk::default();
-            disk.write(&path("log"), 0, b"abc").unwrap();
-            let sync = disk.begin_sync(&path("log")).unwrap();
-            disk.write(&path("log"), 3, b"def").unwrap();
+            let mut disk = MemoryDisk::default();
+            disk.write(&path("log"), 0, Bytes::from_static(b"abc")).unwrap();
+            let sync = disk.begin_sync("log").unwrap();
+            disk.write(&path("log"), 3, Bytes::from_static(b"def")).unwrap();
             disk.finish_sync(sync);
             assert!(disk.is_dirty());
             disk.lose_power(&mut Rng::from_seed(seed));
@@ -506,9 +622,9 @@ mod tests {
     fn a_name_is_durable_once_its_file_was_synced() {
         let (mut lost, mut kept) = (false, false);
         for seed in 0..50 {
-            let mut disk = Disk::default();
-            disk.write(&path("t-0/a"), 0, b"a").unwrap();
-            disk.sync(&path("t-0/a"));
+            let mut disk = MemoryDisk::default();
+            disk.write(&path("t-0/a"), 0, Bytes::from_static(b"a")).unwrap();
+            disk.sync("t-0/a");
             disk.apply(&Op::Rename { from: path("t-0"), to: path("t-1") }).unwrap();
             disk.lose_power(&mut Rng::from_seed(seed));
             let names = (read(&disk, "t-0/a").is_some(), read(&disk, "t-1/a").is_some());
@@ -521,12 +637,56 @@ mod tests {
 
     #[test]
     fn the_host_refuses_what_a_file_system_refuses() {
-        let mut disk = Disk::default();
+        let mut disk = MemoryDisk::default();
         assert!(disk.apply(&Op::Rename { from: path("a"), to: path("b") }).is_err());
         disk.apply(&Op::Remove { path: path("a/b") }).unwrap();
-        disk.write(&path("a/b"), 0, b"x").unwrap();
-        assert!(disk.write(&path("a"), 0, b"x").is_err());
+        disk.write(&path("a/b"), 0, Bytes::from_static(b"x")).unwrap();
+        assert!(disk.write(&path("a"), 0, Bytes::from_static(b"x")).is_err());
         disk.apply(&Op::Remove { path: path("a") }).unwrap();
         assert_eq!(disk.list(&path("")), []);
+    }
+
+    #[test]
+    fn a_full_disk_takes_what_fits_and_is_usable_when_something_is_removed() {
+        let mut disk = MemoryDisk { capacity: Some(1000), ..MemoryDisk::default() };
+        disk.write(&path("a"), 0, ones(600).into()).unwrap();
+        disk.write(&path("a"), 0, ones(600).into()).expect("overwriting takes no room");
+        let error = disk.write(&path("b"), 0, ones(600).into()).unwrap_err();
+        assert!(error.to_string().contains("no space"), "{error}");
+        assert_eq!(disk.length("b"), Some(400));
+        disk.apply(&Op::Remove { path: path("a") }).unwrap();
+        disk.write(&path("b"), 400, ones(600).into()).unwrap();
+    }
+
+    #[test]
+    fn after_a_failed_sync_the_next_one_succeeds_and_writes_nothing() {
+        let mut lost = false;
+        for seed in 0..20 {
+            let rng = &mut Rng::from_seed(seed);
+            let mut disk = MemoryDisk::default();
+            disk.write(&path("log"), 0, ones(3000).into()).unwrap();
+            disk.sync("log");
+            disk.write(&path("log"), 3000, ones(3000).into()).unwrap();
+            let sync = disk.begin_sync("log").unwrap();
+            disk.fail_sync(sync, rng);
+            assert_eq!(read(&disk, "log"), Some(ones(6000)));
+            disk.sync("log");
+            disk.lose_power(rng);
+            let left = read(&disk, "log").unwrap();
+            assert_eq!(left[..3000], ones(3000));
+            lost |= left != ones(6000);
+        }
+        assert!(lost);
+    }
+
+    #[test]
+    fn a_flipped_bit_stays_flipped() {
+        let mut disk = MemoryDisk::default();
+        disk.write(&path("log"), 0, Bytes::from_static(b"abc")).unwrap();
+        assert!(!disk.flip_bit("log", 1, 0), "the medium has none of it yet");
+        disk.sync("log");
+        assert!(disk.flip_bit("log", 1, 0));
+        disk.lose_power(&mut Rng::from_seed(0));
+        assert_eq!(read(&disk, "log"), Some(b"acc".to_vec()));
     }
 }
