@@ -1,23 +1,24 @@
 //! From the start of the process to the first request served.
 //!
-//! 1. Read what the data directory says about itself: `meta.properties`, the checkpoints, whether the last stop
-//!    was clean.
+//! 1. Read what each log dir says about itself (`boot_facts.rs`). They must belong to the same node; one that is new
+//!    gets its `meta.properties`.
 //! 2. Open the metadata log and replay it.
 //! 3. Become leader of the quorum of one: a new epoch with its leader-change record, and the broker registered
 //!    anew. A fresh log gets the bootstrap records first.
 //! 4. Once that is committed: serve. The partitions' logs are opened meanwhile, and each serves when it is open.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use dohle_configs::{Properties, broker};
-use dohle_storage::disk::{Answer, FilePath, Job, Op, Progress, Step};
-use dohle_storage::{Log, OpenError, OpenLog, Opening, checkpoint};
+use dohle_configs::broker;
+use dohle_storage::disk::{FilePath, LogDir, Op};
+use dohle_storage::{Log, OpenError, OpenLog, Opening};
 use dohle_types::{LeaderEpoch, Offset, TopicId, TopicPartition};
 
+use crate::boot_facts::{BootFacts, KnownLog, MetaProperties, ReadBootFacts};
 use crate::host::{DiskJob, Effect};
+use crate::jobs::WriteCheckpoints;
 use crate::metadata_log::{METADATA_TOPIC, METADATA_TOPIC_ID};
 use crate::node::{JobPurpose, Node, Phase};
 use crate::partition::{PartitionKey, State, Tenant};
@@ -29,237 +30,156 @@ const OPENING_GRACE: Duration = Duration::from_secs(1);
 /// How far a boot has come.
 #[derive(Debug, Default)]
 pub struct Boot {
-    facts: BootFacts,
+    /// What the log dirs that have answered say.
+    facts: BTreeMap<LogDir, BootFacts>,
     /// The metadata log's end once this node's registration is appended: it serves when that is committed.
     registered: Option<Offset>,
 }
 
-/// What the data directory says about itself.
-#[derive(Debug)]
-pub struct BootFacts {
-    /// `meta.properties`, or why it cannot be used.
-    pub meta: Result<MetaProperties, String>,
-    /// Whether the last process said that everything is in order.
-    pub clean: bool,
-    /// `recovery-point-offset-checkpoint`.
-    pub recovery_points: BTreeMap<TopicPartition, Offset>,
-    /// `log-start-offset-checkpoint`.
-    pub log_start_offsets: BTreeMap<TopicPartition, Offset>,
-    /// The names of all directories.
-    pub directories: BTreeSet<String>,
-}
-
-impl Default for BootFacts {
-    fn default() -> Self {
-        Self {
-            meta: Err("not read".into()),
-            clean: false,
-            recovery_points: BTreeMap::new(),
-            log_start_offsets: BTreeMap::new(),
-            directories: BTreeSet::new(),
-        }
-    }
-}
-
-/// What [`BootFacts`] say of one log.
-struct KnownLog {
-    clean: bool,
-    recovery_point: Option<Offset>,
-    start_offset: Option<Offset>,
-}
-
-/// The identity of a data directory: Kafka's `meta.properties`, version 1.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct MetaProperties {
-    /// `cluster.id`
-    pub cluster_id: String,
-    /// `node.id`
-    pub node_id: i32,
-    /// `directory.id`
-    pub directory_id: TopicId,
-}
-
-impl MetaProperties {
-    fn parse(text: &str) -> Result<Self, String> {
-        let properties = Properties::parse(text).map_err(|error| format!("meta.properties: {error}"))?;
-        let optional = |name: &str| {
-            properties.entries.iter().rfind(|entry| entry.name == name).map(|entry| entry.value.as_str())
-        };
-        let value = |name: &str| {
-            optional(name).ok_or_else(|| format!("meta.properties lacks {name}: restore it from a backup"))
-        };
-        let version = value("version")?;
-        if version != "1" {
-            return Err(format!("meta.properties has version {version}; only version 1 (KRaft) is known"));
-        }
-        let invalid = |name: &str| format!("meta.properties: {name} is not valid");
-        Ok(Self {
-            cluster_id: value("cluster.id")?.to_owned(),
-            node_id: value("node.id")?.parse().map_err(|_| invalid("node.id"))?,
-            // Directories formatted before KIP-858 have none.
-            directory_id: match optional("directory.id") {
-                Some(id) => id.parse().map_err(|_| invalid("directory.id"))?,
-                None => TopicId::ZERO,
-            },
-        })
-    }
-
-    fn format(&self) -> String {
-        let Self { cluster_id, node_id, directory_id } = self;
-        format!("cluster.id={cluster_id}\ndirectory.id={directory_id}\nnode.id={node_id}\nversion=1\n")
-    }
-}
-
-const META_PROPERTIES: &str = "meta.properties";
-const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
-
-/// The file that says that the last stop was clean; read and removed at start.
-pub(crate) fn clean_shutdown_marker(broker_epoch: i64) -> (FilePath, Bytes) {
-    let text = format!("{{\"version\":0,\"brokerEpoch\":{broker_epoch}}}");
-    (Arc::from(CLEAN_SHUTDOWN), Bytes::from(text))
-}
-
-/// Reads [`BootFacts`], and writes `meta.properties` where there is none.
-#[derive(Debug)]
-pub struct ReadBootFacts {
-    fresh: MetaProperties,
-    facts: BootFacts,
-    stage: Stage,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Stage {
-    Meta,
-    WroteMeta,
-    Clean,
-    RemovedClean,
-    SyncedRemoval,
-    RecoveryPoints,
-    LogStartOffsets,
-    Listing,
-}
-
-/// Files that are read whole here are small; a larger one is not ours.
-const SMALL_FILE_MAX: usize = 64 << 20;
-
-impl ReadBootFacts {
-    /// Will read the facts; `fresh` becomes the identity of an empty directory.
-    #[must_use]
-    pub fn new(fresh: MetaProperties) -> Self {
-        Self { fresh, facts: BootFacts::default(), stage: Stage::Meta }
-    }
-
-    fn ask(&mut self, stage: Stage, step: Step) -> Progress<BootFacts> {
-        self.stage = stage;
-        Progress::Next(step)
-    }
-
-    fn read(&mut self, stage: Stage, path: &str) -> Progress<BootFacts> {
-        self.ask(stage, Step::Read { path: Arc::from(path), position: 0, length: SMALL_FILE_MAX })
-    }
-}
-
-impl Job for ReadBootFacts {
-    type Output = BootFacts;
-
-    fn start(&mut self) -> Progress<BootFacts> {
-        self.read(Stage::Meta, META_PROPERTIES)
-    }
-
-    fn resume(&mut self, answer: Answer) -> Progress<BootFacts> {
-        let bytes = match &answer {
-            Answer::Read(bytes) => bytes.as_ref(),
-            Answer::Listed(_) | Answer::Done => None,
-        };
-        match self.stage {
-            Stage::Meta => match bytes {
-                Some(bytes) => {
-                    self.facts.meta = MetaProperties::parse(&String::from_utf8_lossy(bytes));
-                    self.read(Stage::Clean, CLEAN_SHUTDOWN)
-                }
-                None => {
-                    self.facts.meta = Ok(self.fresh.clone());
-                    let data = Bytes::from(self.fresh.format());
-                    self.ask(Stage::WroteMeta, Step::Replace { path: Arc::from(META_PROPERTIES), data })
-                }
-            },
-            Stage::WroteMeta => self.read(Stage::Clean, CLEAN_SHUTDOWN),
-            Stage::Clean => {
-                self.facts.clean = bytes.is_some();
-                let path = Arc::from(CLEAN_SHUTDOWN);
-                self.ask(Stage::RemovedClean, Step::Apply(Op::Remove { path }))
-            }
-            // The marker must be gone for good before anything is appended; syncing a neighbour makes it so.
-            Stage::RemovedClean => {
-                self.ask(Stage::SyncedRemoval, Step::Sync { path: Arc::from(META_PROPERTIES) })
-            }
-            Stage::SyncedRemoval => self.read(Stage::RecoveryPoints, checkpoint::RECOVERY_POINT_CHECKPOINT),
-            Stage::RecoveryPoints => {
-                self.facts.recovery_points = parse_checkpoint(checkpoint::RECOVERY_POINT_CHECKPOINT, bytes);
-                self.read(Stage::LogStartOffsets, checkpoint::LOG_START_OFFSET_CHECKPOINT)
-            }
-            Stage::LogStartOffsets => {
-                self.facts.log_start_offsets =
-                    parse_checkpoint(checkpoint::LOG_START_OFFSET_CHECKPOINT, bytes);
-                self.ask(Stage::Listing, Step::List { path: Arc::from("") })
-            }
-            Stage::Listing => {
-                if let Answer::Listed(entries) = answer {
-                    let directories = entries.into_iter().filter(|entry| entry.is_directory);
-                    self.facts.directories = directories.map(|entry| entry.name).collect();
-                }
-                Progress::Done(std::mem::take(&mut self.facts))
-            }
-        }
-    }
-}
-
-/// A checkpoint is an economy: without it more of the logs is read.
-fn parse_checkpoint(name: &str, bytes: Option<&Bytes>) -> BTreeMap<TopicPartition, Offset> {
-    let Some(bytes) = bytes else { return BTreeMap::new() };
-    match checkpoint::parse_offsets(bytes) {
-        Ok(offsets) => offsets,
-        Err(error) => {
-            tracing::warn!(file = name, %error, "checkpoint ignored");
-            BTreeMap::new()
-        }
-    }
+/// Where the directory of a partition was found.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    Nowhere,
+    In(LogDir, KnownLog),
+    /// In several log dirs, none of which the metadata log names.
+    InSeveral(Vec<LogDir>),
 }
 
 impl Node {
     /// Begins: everything else follows from the answers.
     pub(crate) fn boot(&mut self) {
-        let fresh = MetaProperties {
-            cluster_id: TopicId(self.rng.uuid()).to_string(),
-            node_id: self.config.value(broker::NODE_ID),
-            directory_id: TopicId(self.rng.uuid()),
-        };
-        self.start_job(JobPurpose::Boot, DiskJob::Boot(Box::new(ReadBootFacts::new(fresh))));
+        for log_dir in self.log_dirs.all() {
+            self.start_job(JobPurpose::Boot(log_dir), DiskJob::Boot(Box::new(ReadBootFacts::new(log_dir))));
+        }
     }
 
-    /// The data directory has told about itself: open the metadata log.
-    pub(crate) fn on_boot_facts(&mut self, facts: BootFacts) {
-        let meta = match &facts.meta {
-            Ok(meta) => meta.clone(),
-            Err(error) => return self.fail_to_boot(error.clone()),
-        };
-        let configured = self.config.value(broker::NODE_ID);
-        if meta.node_id != configured {
-            let stored = meta.node_id;
-            return self.fail_to_boot(format!(
-                "node.id is {configured}, but this data directory belongs to node {stored}: set node.id={stored} \
-                 or use another directory"
-            ));
+    /// A log dir has told about itself. When all have: give those that are new an identity, and open the metadata
+    /// log.
+    pub(crate) fn on_boot_facts(&mut self, log_dir: LogDir, facts: BootFacts) {
+        let Phase::Booting(boot) = &mut self.phase else { return };
+        boot.facts.insert(log_dir, facts);
+        if boot.facts.len() < self.log_dirs.all().count() {
+            return;
         }
-        self.metadata.set_identity(meta);
-        self.maintenance.set_recovery_points(facts.recovery_points.clone());
+        let facts = std::mem::take(&mut boot.facts);
+        let identities = match self.identities(&facts) {
+            Ok(identities) => identities,
+            Err(why) => return self.fail_to_boot(why),
+        };
+        let mut files = Vec::new();
+        for (log_dir, meta) in identities {
+            let known = facts.get(&log_dir);
+            if known.is_none_or(|facts| facts.meta != Ok(Some(meta.clone()))) {
+                files.push(meta.file(log_dir));
+            }
+            if let Some(state) = self.log_dirs.state_mut(log_dir) {
+                state.directory_id = meta.directory_id;
+                let recovery_points = known.map(|facts| facts.recovery_points.clone());
+                state.checkpoints.set_recovery_points(recovery_points.unwrap_or_default());
+            }
+            if log_dir == self.log_dirs.of_metadata_log() {
+                self.metadata.set_identity(meta);
+            }
+        }
         if let Phase::Booting(boot) = &mut self.phase {
             boot.facts = facts;
         }
+        if files.is_empty() {
+            return self.open_metadata_log();
+        }
+        let job = DiskJob::Checkpoint(Box::new(WriteCheckpoints::new(files)));
+        self.start_job(JobPurpose::FormatLogDirs, job);
+    }
+
+    /// Whose log dirs these are, that of the metadata log first; those that have no identity yet get one.
+    fn identities(
+        &mut self,
+        facts: &BTreeMap<LogDir, BootFacts>,
+    ) -> Result<Vec<(LogDir, MetaProperties)>, String> {
+        let metadata_dir = self.log_dirs.of_metadata_log();
+        self.check_place_of_metadata_log(facts)?;
+        let mut ordered: Vec<_> = facts.iter().collect();
+        ordered.sort_by_key(|&(&log_dir, _)| (log_dir != metadata_dir, log_dir));
+        let node_id = self.config.value(broker::NODE_ID);
+        let known_cluster = ordered.iter().find_map(|(_, facts)| facts.meta.as_ref().ok()?.as_ref());
+        let cluster_id = known_cluster.map(|meta| meta.cluster_id.clone());
+        let cluster_id = cluster_id.unwrap_or_else(|| TopicId(self.rng.uuid()).to_string());
+        let mut identities: Vec<(LogDir, MetaProperties)> = Vec::new();
+        for (&log_dir, facts) in ordered {
+            let name = self.log_dirs.name(log_dir);
+            let meta = facts.meta.as_ref().map_err(|error| format!("{name}: {error}"))?;
+            let mut meta = meta.clone().unwrap_or_else(|| MetaProperties {
+                cluster_id: cluster_id.clone(),
+                node_id,
+                directory_id: uuid::Uuid::nil(),
+            });
+            if meta.node_id != node_id {
+                let stored = meta.node_id;
+                return Err(format!(
+                    "node.id is {node_id}, but the log dir {name} belongs to node {stored}: set node.id={stored} or \
+                     use another directory"
+                ));
+            }
+            if meta.cluster_id != cluster_id {
+                let other = &meta.cluster_id;
+                return Err(format!(
+                    "the log dir {name} belongs to cluster {other}, but others of this node to {cluster_id}: leave \
+                     the one or the other out of log.dirs"
+                ));
+            }
+            // Directories formatted before KIP-858 have no id.
+            if meta.directory_id.is_nil() {
+                meta.directory_id = self.rng.uuid();
+            }
+            let same = |(_, known): &&(LogDir, MetaProperties)| known.directory_id == meta.directory_id;
+            if let Some((other, _)) = identities.iter().find(same) {
+                let (name, other) = (self.log_dirs.name(log_dir), self.log_dirs.name(*other));
+                return Err(format!(
+                    "the log dirs {other} and {name} have the same directory.id: one is a copy of the other; remove it \
+                     from log.dirs"
+                ));
+            }
+            identities.push((log_dir, meta));
+        }
+        Ok(identities)
+    }
+
+    /// A log dir that was put before the others must not be taken for that of the metadata log: all topics would be
+    /// unknown.
+    fn check_place_of_metadata_log(&self, facts: &BTreeMap<LogDir, BootFacts>) -> Result<(), String> {
+        let place = self.log_dirs.of_metadata_log();
+        let name = self.log_dirs.name(place);
+        let has_metadata = |facts: &BootFacts| facts.directories.contains(METADATA_DIRECTORY);
+        if facts.get(&place).is_some_and(has_metadata) {
+            return Ok(());
+        }
+        if let Some((&other, _)) = facts.iter().find(|(_, facts)| has_metadata(facts)) {
+            let other = self.log_dirs.name(other);
+            return Err(format!(
+                "the metadata log is in {other}, not in {name}: set metadata.log.dir={other}, or name that directory \
+                 first in log.dirs"
+            ));
+        }
+        let is_known = |facts: &BootFacts| !matches!(facts.meta, Ok(None));
+        match facts.iter().find(|(_, facts)| is_known(facts)) {
+            Some((&other, _)) if !facts.get(&place).is_some_and(is_known) => {
+                let other = self.log_dirs.name(other);
+                Err(format!(
+                    "the log dir {name}, which is to hold the metadata log, is empty, but {other} belongs to a node \
+                     already: restore {name}, or name the directory of the metadata log by metadata.log.dir"
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The log dirs have their identities: replay the metadata log.
+    pub(crate) fn open_metadata_log(&mut self) {
         let name = TopicPartition::new(METADATA_TOPIC, 0);
-        let durability = dohle_configs::Durability::Durable;
+        let log_dir = self.log_dirs.of_metadata_log();
+        let (epoch, durability) = (LeaderEpoch::NONE, dohle_configs::Durability::Durable);
         let partition =
-            self.partitions.add(name, METADATA_TOPIC_ID, LeaderEpoch::NONE, durability, Tenant::Metadata);
+            self.partitions.add(name, log_dir, METADATA_TOPIC_ID, epoch, durability, Tenant::Metadata);
         let key = partition.key;
         self.metadata.set_partition(key);
         self.open_log(key);
@@ -267,19 +187,34 @@ impl Node {
 
     /// Opens a partition's log: from its directory where there is one, else empty.
     pub(crate) fn open_log(&mut self, key: PartitionKey) {
-        let Some(partition) = self.partitions.by_key_mut(key) else { return };
-        let directory = partition.name.to_string();
-        let path: FilePath = Arc::from(&*directory);
-        let config = Arc::new(topic_config(self.metadata.image(), &self.config, &partition.name.topic));
-        let known = match &mut self.phase {
-            Phase::Booting(boot) => boot.facts.take(&partition.name, &directory),
-            Phase::Serving | Phase::Stopping | Phase::Stopped => None,
+        let Some(partition) = self.partitions.by_key(key) else { return };
+        let (name, topic_id) = (partition.name.clone(), partition.topic_id);
+        let preferred = match partition.tenant {
+            Tenant::Metadata => partition.log_dir,
+            Tenant::None | Tenant::Groups(_) => self.log_dir_for(&name),
         };
+        let config = Arc::new(topic_config(self.metadata.image(), &self.config, &name.topic));
+        let (log_dir, known) = match self.locate(&name, preferred) {
+            Found::Nowhere => (preferred, None),
+            Found::In(log_dir, known) => (log_dir, Some(known)),
+            Found::InSeveral(log_dirs) => {
+                let names: Vec<&str> = log_dirs.iter().map(|&log_dir| self.log_dirs.name(log_dir)).collect();
+                let reason = format!(
+                    "the log dirs {} all have a directory {name}: remove all but one",
+                    names.join(" and ")
+                );
+                return self.refuse_log(key, reason);
+            }
+        };
+        if let Some(partition) = self.partitions.by_key_mut(key) {
+            partition.log_dir = log_dir;
+        }
+        let dir = log_dir.path(&name.to_string());
         match known {
             Some(known) => {
                 let opening = Opening {
-                    dir: path,
-                    topic_id: partition.topic_id,
+                    dir,
+                    topic_id,
                     config,
                     clean: known.clean,
                     recovery_point: known.recovery_point,
@@ -289,13 +224,38 @@ impl Node {
                 let job = DiskJob::Open(Box::new(OpenLog::new(opening)));
                 self.start_job(JobPurpose::OpenPartition(key), job);
             }
-            None => {
-                let (name, topic_id) = (partition.name.clone(), partition.topic_id);
-                if self.waits_for_checkpoint(key, &name) {
-                    return;
-                }
-                let log = Log::create(path, topic_id, config);
-                self.on_log_opened(key, Ok(log));
+            None if self.waits_for_checkpoint(key, log_dir, &name) => {}
+            None => self.on_log_opened(key, Ok(Log::create(dir, topic_id, config))),
+        }
+    }
+
+    /// Where the directory of a partition is, as far as that was found at start and is not taken yet. In several
+    /// places there may be what a deleted topic left behind, or a move that a crash cut short: the metadata log tells
+    /// which of them counts.
+    fn locate(&mut self, name: &TopicPartition, preferred: LogDir) -> Found {
+        let Phase::Booting(boot) = &mut self.phase else { return Found::Nowhere };
+        let directory = name.to_string();
+        let mut found: Vec<LogDir> = boot
+            .facts
+            .iter()
+            .filter(|(_, facts)| facts.directories.contains(&directory))
+            .map(|(&log_dir, _)| log_dir)
+            .collect();
+        if found.len() > 1 && found.contains(&preferred) {
+            found.retain(|&log_dir| log_dir == preferred);
+            tracing::warn!(partition = %name, log_dir = self.log_dirs.name(preferred), "found in several log dirs");
+        }
+        match *found {
+            [] => Found::Nowhere,
+            [log_dir] => match boot.facts.get_mut(&log_dir).and_then(|facts| facts.take(name, &directory)) {
+                Some(known) => Found::In(log_dir, known),
+                None => Found::Nowhere,
+            },
+            _ => {
+                boot.facts.values_mut().for_each(|facts| {
+                    facts.directories.remove(&directory);
+                });
+                Found::InSeveral(found)
             }
         }
     }
@@ -319,21 +279,27 @@ impl Node {
             Ok(log) => Some(format!("its directory belongs to topic id {}", log.topic_id())),
             Err(error) => Some(error.to_string()),
         };
+        let tenant = partition.tenant;
         if let Some(reason) = refused {
-            tracing::error!(partition = %partition.name, reason, "partition offline");
-            partition.take_offline(reason.clone());
-            match partition.tenant {
-                Tenant::None => {}
-                Tenant::Metadata => {
-                    self.fail_to_boot(format!("the metadata log cannot be opened: {reason}"));
-                }
-                Tenant::Groups(index) => self.remove_group_host(index),
-            }
-            return;
+            return self.refuse_log(key, reason);
         }
-        match partition.tenant {
+        match tenant {
             Tenant::None => {}
             Tenant::Metadata | Tenant::Groups(_) => self.load_ledger(key, Offset::ZERO),
+        }
+    }
+
+    /// A log cannot be used: its partition does not serve, and neither does a ledger that it holds.
+    fn refuse_log(&mut self, key: PartitionKey, reason: String) {
+        let Some(partition) = self.partitions.by_key_mut(key) else { return };
+        tracing::error!(partition = %partition.name, reason, "partition offline");
+        partition.take_offline(reason.clone());
+        match partition.tenant {
+            Tenant::None => {}
+            Tenant::Metadata => {
+                self.fail_to_boot(format!("the metadata log cannot be opened: {reason}"));
+            }
+            Tenant::Groups(index) => self.remove_group_host(index),
         }
     }
 
@@ -364,6 +330,7 @@ impl Node {
         }
         self.set_aside_strays();
         self.phase = Phase::Serving;
+        self.tell_log_dirs();
         self.maintenance.start(self.now, &self.config);
         self.listen_by = Some(self.now.after(OPENING_GRACE));
     }
@@ -384,13 +351,20 @@ impl Node {
     /// rest is renamed, as Kafka does, for it may be somebody's data.
     fn set_aside_strays(&mut self) {
         let Phase::Booting(boot) = &mut self.phase else { return };
-        for directory in std::mem::take(&mut boot.facts.directories) {
-            let path: FilePath = Arc::from(&*directory);
-            if directory.ends_with(DELETED_SUFFIX) {
-                self.effects.push(Effect::Disk(Op::Remove { path }));
-            } else if is_partition_directory(&directory) {
-                tracing::warn!(directory, "no such partition in the metadata log: set aside as stray");
-                self.set_aside(&path);
+        for (log_dir, facts) in std::mem::take(&mut boot.facts) {
+            for directory in facts.directories {
+                let path = log_dir.path(&directory);
+                if directory.ends_with(DELETED_SUFFIX) {
+                    self.effects.push(Effect::Disk(Op::Remove { path }));
+                } else if is_partition_directory(&directory) {
+                    let name = self.log_dirs.name(log_dir);
+                    tracing::warn!(
+                        directory,
+                        log_dir = name,
+                        "no partition of the metadata log: set aside as stray"
+                    );
+                    self.set_aside(&path);
+                }
             }
         }
     }
@@ -410,22 +384,14 @@ impl Node {
 /// What the directory of a deleted partition ends with while it is being removed.
 pub(crate) const DELETED_SUFFIX: &str = "-delete";
 const STRAY_SUFFIX: &str = "-stray";
+/// The directory of the metadata log, in its log dir.
+const METADATA_DIRECTORY: &str = "__cluster_metadata-0";
 
 fn is_partition_directory(name: &str) -> bool {
-    name.rsplit_once('-').is_some_and(|(topic, partition)| {
-        !topic.is_empty() && !partition.is_empty() && partition.bytes().all(|byte| byte.is_ascii_digit())
-    })
-}
-
-impl BootFacts {
-    /// What is known of a partition's directory, once; `None` where there is no such directory.
-    fn take(&mut self, name: &TopicPartition, directory: &str) -> Option<KnownLog> {
-        self.directories.remove(directory).then(|| KnownLog {
-            clean: self.clean,
-            recovery_point: self.recovery_points.get(name).copied(),
-            start_offset: self.log_start_offsets.get(name).copied(),
+    name != METADATA_DIRECTORY
+        && name.rsplit_once('-').is_some_and(|(topic, partition)| {
+            !topic.is_empty() && !partition.is_empty() && partition.bytes().all(|byte| byte.is_ascii_digit())
         })
-    }
 }
 
 #[cfg(test)]
@@ -433,24 +399,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn meta_properties_reads_back_what_it_wrote_and_refuses_what_it_does_not_know() {
-        let meta = MetaProperties {
-            cluster_id: "MkU3OEVBNTcwNTJENDM2Qg".into(),
-            node_id: 7,
-            directory_id: TopicId(uuid::Uuid::from_u128(77)),
-        };
-        assert_eq!(MetaProperties::parse(&meta.format()), Ok(meta));
-        let refused = |text| MetaProperties::parse(text).unwrap_err();
-        assert!(refused("version=0\nbroker.id=1\ncluster.id=x\n").contains("version 0"));
-        assert!(refused("version=1\nnode.id=1\n").contains("lacks cluster.id"));
-        assert!(refused("version=1\nnode.id=x\ncluster.id=x\n").contains("node.id is not valid"));
-    }
-
-    #[test]
     fn only_names_that_end_in_a_partition_number_are_partitions() {
         assert!(is_partition_directory("orders-0"));
         assert!(is_partition_directory("a-b-12"));
-        for other in ["orders-", "-0", "orders", "orders-0.abc-delete", "orders-0-stray"] {
+        for other in ["orders-", "-0", "orders", "orders-0.abc-delete", "orders-0-stray", METADATA_DIRECTORY]
+        {
             assert!(!is_partition_directory(other), "{other}");
         }
     }

@@ -9,7 +9,7 @@ use dohle_protocol::Frame;
 use dohle_storage::disk::{Answer, DiskError, FilePath, Job, Op, Progress};
 use dohle_types::Offset;
 
-use crate::boot::{BootFacts, ReadBootFacts};
+use crate::boot_facts::{BootFacts, ReadBootFacts};
 use crate::jobs::{CheckpointWritten, WriteCheckpoints};
 use crate::partition::PartitionKey;
 
@@ -180,7 +180,7 @@ macro_rules! disk_jobs {
 }
 
 disk_jobs! {
-    /// What the data directory holds, at start.
+    /// What a log dir holds, at start.
     Boot(ReadBootFacts) -> BootFacts,
     /// Opens, and where needed recovers, one log.
     Open(dohle_storage::OpenLog) -> Result<dohle_storage::Log, dohle_storage::OpenError>,

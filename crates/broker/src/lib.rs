@@ -16,6 +16,8 @@
 //! `handlers/k00_produce.rs` and `handlers/k01_fetch.rs` for the two that matter most.
 
 pub mod boot;
+pub mod boot_facts;
+mod checkpoints;
 mod cluster;
 pub mod connection;
 pub mod fetch_session;
@@ -25,6 +27,7 @@ pub mod host;
 pub mod jobs;
 pub mod ledger_hosts;
 mod ledger_load;
+pub mod log_dirs;
 pub mod maintenance;
 pub mod metadata_log;
 pub mod node;

@@ -1,22 +1,19 @@
 //! What is done from time to time: retention, checkpoints, expiry of offsets and producers; and the last of it,
 //! stopping in good order.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use dohle_configs::{BrokerConfig, broker};
-use dohle_storage::checkpoint;
-use dohle_storage::disk::FilePath;
+use dohle_storage::disk::{FilePath, LogDir};
 use dohle_types::time::Instant;
-use dohle_types::{Now, Offset, TopicPartition};
+use dohle_types::{Now, Offset};
 
-use crate::boot::clean_shutdown_marker;
-use crate::host::{DiskJob, Effect};
-use crate::jobs::WriteCheckpoints;
+use crate::boot_facts::clean_shutdown_marker;
+use crate::host::Effect;
 use crate::node::{JobPurpose, Node, Phase};
-use crate::partition::{Partition, PartitionKey, Tenant};
+use crate::partition::Tenant;
 
 /// When the periodic work is due next.
 #[derive(Debug, Default)]
@@ -24,18 +21,8 @@ pub struct Maintenance {
     retention: Recurring,
     checkpoint: Recurring,
     offsets: Recurring,
-    /// Whether a checkpoint is being written.
-    checkpointing: bool,
-    /// The recovery points that the checkpoint on disk has.
-    recovery_points: BTreeMap<TopicPartition, Offset>,
-    /// Partitions whose names another partition had that the checkpoint still knows; they open when it does not.
-    waiting_to_open: Vec<PartitionKey>,
-    /// Those of the checkpoint that is being written.
-    recovery_points_being_written: BTreeMap<TopicPartition, Offset>,
-    /// The log start offsets that the checkpoint durably has.
-    checkpointed_starts: BTreeMap<TopicPartition, Offset>,
-    /// Those of the checkpoint that is being written.
-    starts_being_written: BTreeMap<TopicPartition, Offset>,
+    /// Log dirs whose last checkpoint, before the end, is being written; `None` before that.
+    last_checkpoints: Option<BTreeSet<LogDir>>,
 }
 
 #[derive(Debug, Default)]
@@ -68,11 +55,6 @@ impl Maintenance {
         self.offsets.start(now, config.value(broker::OFFSETS_RETENTION_CHECK_INTERVAL_MS));
     }
 
-    /// Takes over what the checkpoint on disk has.
-    pub fn set_recovery_points(&mut self, offsets: BTreeMap<TopicPartition, Offset>) {
-        self.recovery_points = offsets;
-    }
-
     /// When something is due.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
@@ -86,8 +68,8 @@ impl Node {
         if self.maintenance.retention.is_due(self.now) {
             self.retain();
         }
-        if self.maintenance.checkpoint.is_due(self.now) && !self.maintenance.checkpointing {
-            self.write_checkpoints(JobPurpose::Checkpoint, Vec::new());
+        if self.maintenance.checkpoint.is_due(self.now) {
+            self.write_all_checkpoints();
         }
         if self.maintenance.offsets.is_due(self.now) {
             self.expire_offsets();
@@ -100,78 +82,13 @@ impl Node {
         // The metadata log is the cluster's memory: nothing but a snapshot may replace what it says.
         for partition in self.partitions.iter_mut().filter(|partition| partition.tenant != Tenant::Metadata) {
             let (name, high_watermark) = (partition.name.clone(), partition.high_watermark());
+            let state = self.log_dirs.state(partition.log_dir);
+            let start = state.map_or(Offset::ZERO, |state| state.checkpoints.durable_start(&name));
             let Some(log) = partition.log_mut() else { continue };
-            let start = self.maintenance.checkpointed_starts.get(&name).copied().unwrap_or(Offset::ZERO);
             log.retain(self.now, high_watermark, start, &mut ops);
             log.expire_producers(self.now, expiration_ms);
         }
         self.effects.extend(ops.into_iter().map(Effect::Disk));
-    }
-
-    fn write_checkpoints(&mut self, purpose: JobPurpose, also: Vec<(FilePath, Bytes)>) {
-        let logs = || self.partitions.iter().filter_map(|partition| Some((partition, partition.log()?)));
-        let recovery_points = self.recovery_points();
-        let starts: BTreeMap<TopicPartition, Offset> = logs()
-            .filter_map(|(partition, log)| Some((partition.name.clone(), log.start_offset_to_checkpoint()?)))
-            .collect();
-        let high_watermarks: Vec<_> =
-            logs().map(|(partition, _)| (&partition.name, partition.high_watermark())).collect();
-        let file = |name: &str, text: String| (FilePath::from(name), Bytes::from(text));
-        let mut files = vec![
-            file(
-                checkpoint::RECOVERY_POINT_CHECKPOINT,
-                checkpoint::format_offsets(recovery_points.iter().map(|(name, &at)| (name, at))),
-            ),
-            file(
-                checkpoint::LOG_START_OFFSET_CHECKPOINT,
-                checkpoint::format_offsets(starts.iter().map(|(name, &start)| (name, start))),
-            ),
-            file(checkpoint::HIGH_WATERMARK_CHECKPOINT, checkpoint::format_offsets(high_watermarks)),
-        ];
-        files.extend(also);
-        self.maintenance.checkpointing = true;
-        self.maintenance.recovery_points_being_written = recovery_points;
-        self.maintenance.starts_being_written = starts;
-        self.start_job(purpose, DiskJob::Checkpoint(Box::new(WriteCheckpoints::new(files))));
-    }
-
-    /// What each log is known to have on disk. One that is not open keeps what the last checkpoint says of it.
-    fn recovery_points(&self) -> BTreeMap<TopicPartition, Offset> {
-        let point = |partition: &Partition| match partition.log() {
-            Some(log) => Some(log.durable_offset()),
-            None if self.maintenance.waiting_to_open.contains(&partition.key) => None,
-            None => self.maintenance.recovery_points.get(&partition.name).copied(),
-        };
-        self.partitions
-            .iter()
-            .filter_map(|partition| Some((partition.name.clone(), point(partition)?)))
-            .filter(|&(_, offset)| offset > Offset::ZERO)
-            .collect()
-    }
-
-    /// A checkpoint is durable.
-    pub(crate) fn on_checkpoint_written(&mut self) {
-        self.maintenance.checkpointing = false;
-        self.maintenance.checkpointed_starts = std::mem::take(&mut self.maintenance.starts_being_written);
-        self.maintenance.recovery_points =
-            std::mem::take(&mut self.maintenance.recovery_points_being_written);
-        for key in std::mem::take(&mut self.maintenance.waiting_to_open) {
-            self.open_log(key);
-        }
-    }
-
-    /// Whether a new partition must wait for a checkpoint: the one on disk has a recovery point of an earlier
-    /// partition of its name, by which the new log, which is shorter, would be taken for a damaged one.
-    pub(crate) fn waits_for_checkpoint(&mut self, key: PartitionKey, name: &TopicPartition) -> bool {
-        let stale = self.maintenance.recovery_points.contains_key(name)
-            || self.maintenance.recovery_points_being_written.contains_key(name);
-        if stale {
-            self.maintenance.waiting_to_open.push(key);
-            if !self.maintenance.checkpointing {
-                self.write_checkpoints(JobPurpose::Checkpoint, Vec::new());
-            }
-        }
-        stale
     }
 
     /// The operator asks the node to stop: what is in the page cache is made durable, and the checkpoints say
@@ -204,18 +121,31 @@ impl Node {
         for partition in self.partitions.iter_mut() {
             partition.begin_sync(&mut self.effects);
         }
-        if self.partitions.iter().any(|partition| partition.is_syncing()) || self.maintenance.checkpointing {
+        let is_writing =
+            |log_dir| self.log_dirs.state(log_dir).is_some_and(|state| state.checkpoints.is_being_written());
+        if self.partitions.iter().any(|partition| partition.is_syncing())
+            || self.log_dirs.all().any(is_writing)
+            || self.maintenance.last_checkpoints.is_some()
+        {
             return;
         }
         let node_id = self.config.node_id();
         let epoch = self.image().broker(node_id).map_or(-1, |registered| registered.epoch);
-        self.write_checkpoints(JobPurpose::LastCheckpoint, vec![clean_shutdown_marker(epoch)]);
+        self.maintenance.last_checkpoints = Some(self.log_dirs.all().collect());
+        for log_dir in self.log_dirs.all() {
+            let marker = clean_shutdown_marker(log_dir, epoch);
+            self.write_checkpoints(log_dir, JobPurpose::LastCheckpoint(log_dir), Some(marker));
+        }
     }
 
-    /// The last checkpoint is written: the end.
-    pub(crate) fn on_last_checkpoint(&mut self) {
-        self.phase = Phase::Stopped;
-        self.effects.push(Effect::Stopped { error: None });
+    /// The last checkpoint of a log dir is written: that of the last log dir is the end.
+    pub(crate) fn on_last_checkpoint(&mut self, log_dir: LogDir) {
+        let outstanding = self.maintenance.last_checkpoints.get_or_insert_default();
+        outstanding.remove(&log_dir);
+        if outstanding.is_empty() {
+            self.phase = Phase::Stopped;
+            self.effects.push(Effect::Stopped { error: None });
+        }
     }
 }
 

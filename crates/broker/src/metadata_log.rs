@@ -18,7 +18,7 @@ use dohle_records::control::control_batch;
 use dohle_records::{BatchBuilder, BatchOptions, ControlRecordType};
 use dohle_types::{LeaderEpoch, Offset, PartitionIndex, Str, TopicId};
 
-use crate::boot::MetaProperties;
+use crate::boot_facts::MetaProperties;
 use crate::connection::Call;
 use crate::ledger_hosts::Held;
 use crate::node::{Node, Phase, encode};
@@ -150,7 +150,7 @@ impl Node {
             incarnation_id: self.rng.uuid(),
             endpoints: endpoints.collect(),
             rack: self.config.value(broker::BROKER_RACK).map(Str::from),
-            log_dirs: vec![self.metadata.identity.directory_id.0],
+            log_dirs: self.log_dirs.directory_ids(),
         }
     }
 
@@ -201,7 +201,7 @@ impl Node {
 
     /// Appends records, at most [`RECORDS_PER_BATCH_MAX`] a batch, and replays them into the controller. The log's
     /// end after them; `None` where there are none, or the log takes none.
-    fn append_metadata(&mut self, records: Vec<MetadataRecord>) -> Option<Offset> {
+    pub(crate) fn append_metadata(&mut self, records: Vec<MetadataRecord>) -> Option<Offset> {
         let mut end = None;
         for batch in records.chunks(RECORDS_PER_BATCH_MAX) {
             end = Some(self.append_metadata_batch(batch)?);

@@ -10,6 +10,7 @@ use dohle_controller::MetadataImage;
 use dohle_protocol::messages::ApiVersionsResponse;
 use dohle_protocol::{ApiKey, EncodeError, Frame, Message, Reader, decode_request_header, encode_response};
 use dohle_storage::Codecs;
+use dohle_storage::disk::LogDir;
 use dohle_types::time::Instant;
 use dohle_types::{ErrorCode, FastMap, Now, Offset, Rng, Str, TopicId};
 
@@ -19,6 +20,7 @@ use crate::fetch_session::FetchSessions;
 use crate::group_hosts::GroupHosts;
 use crate::handlers;
 use crate::host::{ConnectionId, DiskJob, Effect, Input, JobOutput, JobToken};
+use crate::log_dirs::LogDirs;
 use crate::maintenance::Maintenance;
 use crate::metadata_log::MetadataLog;
 use crate::partition::{Partition, PartitionKey, Progress, Tenant, Waiter};
@@ -41,6 +43,7 @@ pub struct Node {
     pub(crate) now: Now,
     pub(crate) rng: Rng,
     pub(crate) connections: FastMap<ConnectionId, Connection>,
+    pub(crate) log_dirs: LogDirs,
     pub(crate) partitions: Partitions,
     pub(crate) purgatory: Purgatory,
     pub(crate) sessions: FetchSessions,
@@ -73,8 +76,10 @@ pub enum Phase {
 /// What is to be done when a job is finished.
 #[derive(Debug, Clone)]
 pub enum JobPurpose {
-    /// Go on booting.
-    Boot,
+    /// Go on booting, with what a log dir says about itself.
+    Boot(LogDir),
+    /// Go on booting, with log dirs that were new.
+    FormatLogDirs,
     /// Put the partition online.
     OpenPartition(PartitionKey),
     /// Go on loading a ledger from its log, with what is there from the offset on.
@@ -83,10 +88,10 @@ pub enum JobPurpose {
     Fetch(ParkedId, crate::fetch_session::FetchKey),
     /// Go on with a look-up of offsets, for the partition at this place of the response.
     ListOffsets(ParkedId, (usize, usize)),
-    /// A periodic checkpoint.
-    Checkpoint,
-    /// The last checkpoint before the end.
-    LastCheckpoint,
+    /// A periodic checkpoint of a log dir.
+    Checkpoint(LogDir),
+    /// Its last checkpoint before the end.
+    LastCheckpoint(LogDir),
 }
 
 impl std::fmt::Debug for Node {
@@ -110,6 +115,7 @@ impl Node {
             now: Now { instant: Instant::ZERO, wall: dohle_types::Timestamp::NONE },
             rng: Rng::from_seed(seed),
             connections: FastMap::default(),
+            log_dirs: LogDirs::new(&config),
             partitions: Partitions::new(tail_bytes),
             purgatory: Purgatory::default(),
             sessions: FetchSessions::new(usize::try_from(session_slots).unwrap_or_default()),
@@ -310,7 +316,8 @@ impl Node {
 
     fn on_job_done(&mut self, purpose: JobPurpose, output: JobOutput) {
         match (purpose, output) {
-            (JobPurpose::Boot, JobOutput::Boot(facts)) => self.on_boot_facts(*facts),
+            (JobPurpose::Boot(log_dir), JobOutput::Boot(facts)) => self.on_boot_facts(log_dir, *facts),
+            (JobPurpose::FormatLogDirs, JobOutput::Checkpoint(_)) => self.open_metadata_log(),
             (JobPurpose::OpenPartition(key), JobOutput::Open(opened)) => self.on_log_opened(key, *opened),
             (JobPurpose::LoadLedger(key, from), JobOutput::ColdRead(batches)) => {
                 self.on_ledger_piece(key, from, *batches)
@@ -321,11 +328,13 @@ impl Node {
             (JobPurpose::ListOffsets(id, place), JobOutput::FindTimestamp(found)) => {
                 handlers::k02_list_offsets::on_found(self, id, place, *found);
             }
-            (JobPurpose::Checkpoint, JobOutput::Checkpoint(_)) => {
-                self.on_checkpoint_written();
+            (JobPurpose::Checkpoint(log_dir), JobOutput::Checkpoint(_)) => {
+                self.on_checkpoint_written(log_dir);
                 self.on_sync_while_stopping();
             }
-            (JobPurpose::LastCheckpoint, JobOutput::Checkpoint(_)) => self.on_last_checkpoint(),
+            (JobPurpose::LastCheckpoint(log_dir), JobOutput::Checkpoint(_)) => {
+                self.on_last_checkpoint(log_dir);
+            }
             (purpose, output) => unreachable!("a job for {purpose:?} gave {output:?}"),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use dohle_configs::Durability;
-use dohle_storage::disk::Op;
+use dohle_storage::disk::{LogDir, Op};
 use dohle_storage::{AppendError, Appended, Codecs, Log, Origin};
 use dohle_types::{LeaderEpoch, Now, Offset, TopicId, TopicPartition};
 
@@ -55,6 +55,8 @@ pub struct Partition {
     pub key: PartitionKey,
     /// Its name, by which its directory is called.
     pub name: TopicPartition,
+    /// The log dir that its directory is in.
+    pub log_dir: LogDir,
     /// Its topic's id.
     pub topic_id: TopicId,
     /// The term of this node as its leader.
@@ -90,6 +92,7 @@ impl Partition {
     pub fn new(
         key: PartitionKey,
         name: TopicPartition,
+        log_dir: LogDir,
         topic_id: TopicId,
         leader_epoch: LeaderEpoch,
         durability: Durability,
@@ -98,6 +101,7 @@ impl Partition {
         Self {
             key,
             name,
+            log_dir,
             topic_id,
             leader_epoch,
             durability,

@@ -1,5 +1,6 @@
 //! The partitions of this node, found by number or by topic.
 
+use dohle_storage::disk::LogDir;
 use dohle_storage::{LogKey, TailBudget};
 use dohle_types::{FastMap, LeaderEpoch, PartitionIndex, TopicId, TopicPartition};
 
@@ -24,6 +25,7 @@ impl Partitions {
     pub fn add(
         &mut self,
         name: TopicPartition,
+        log_dir: LogDir,
         topic_id: TopicId,
         leader_epoch: LeaderEpoch,
         durability: dohle_configs::Durability,
@@ -38,7 +40,7 @@ impl Partitions {
         if let Some(entry) = of_topic.get_mut(index) {
             *entry = Some(key);
         }
-        let partition = Partition::new(key, name, topic_id, leader_epoch, durability, tenant);
+        let partition = Partition::new(key, name, log_dir, topic_id, leader_epoch, durability, tenant);
         self.slots.push(None);
         let slot = self.slots.last_mut();
         slot.map(|slot| slot.insert(partition)).unwrap_or_else(|| unreachable!("it was just pushed"))

@@ -64,7 +64,8 @@ impl Node {
         let durability = topic_config(self.image(), &self.config, &topic).durability;
         let tenant = if topic == OFFSETS_TOPIC { Tenant::Groups(index.0) } else { Tenant::None };
         let name = TopicPartition::new(topic, index);
-        let key = self.partitions.add(name, topic_id, epoch, durability, tenant).key;
+        let log_dir = self.log_dir_for(&name);
+        let key = self.partitions.add(name, log_dir, topic_id, epoch, durability, tenant).key;
         if let Tenant::Groups(index) = tenant {
             self.add_group_host(index, key);
         }

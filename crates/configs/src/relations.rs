@@ -10,8 +10,8 @@ use crate::broker::{
     LOG_CLEANER_MIN_COMPACTION_LAG_MS, LOG_DIR, LOG_DIRS, LOG_FLUSH_INTERVAL_MS,
     LOG_FLUSH_SCHEDULER_INTERVAL_MS, LOG_RETENTION_HOURS, LOG_RETENTION_MINUTES, LOG_RETENTION_MS,
     LOG_ROLL_HOURS, LOG_ROLL_JITTER_HOURS, LOG_ROLL_JITTER_MS, LOG_ROLL_MS, MAX_CONNECTIONS_PER_IP,
-    MAX_CONNECTIONS_PER_IP_OVERRIDES, NODE_ID, QUEUED_MAX_REQUEST_BYTES, REPLICA_FETCH_WAIT_MAX_MS,
-    REPLICA_LAG_TIME_MAX_MS, REPLICA_SOCKET_TIMEOUT_MS, SOCKET_REQUEST_MAX_BYTES,
+    MAX_CONNECTIONS_PER_IP_OVERRIDES, METADATA_LOG_DIR, NODE_ID, QUEUED_MAX_REQUEST_BYTES,
+    REPLICA_FETCH_WAIT_MAX_MS, REPLICA_LAG_TIME_MAX_MS, REPLICA_SOCKET_TIMEOUT_MS, SOCKET_REQUEST_MAX_BYTES,
 };
 use crate::broker_config::{BrokerConfig, StartError};
 
@@ -33,6 +33,22 @@ impl BrokerConfig {
             Some(dirs) if !dirs.is_empty() => dirs,
             _ => self.value(LOG_DIR),
         }
+    }
+
+    /// All directories of the node: the log directories, and that of the metadata log where it is none of them.
+    #[must_use]
+    pub fn directories(&self) -> Vec<String> {
+        let mut directories = self.log_dirs();
+        directories.extend(self.value(METADATA_LOG_DIR).filter(|dir| !directories.contains(dir)));
+        directories
+    }
+
+    /// The place among [`Self::directories`] of the one that holds the metadata log: `metadata.log.dir`, else the
+    /// first log directory.
+    #[must_use]
+    pub fn metadata_log_dir(&self) -> usize {
+        let dir = self.value(METADATA_LOG_DIR);
+        dir.and_then(|dir| self.directories().iter().position(|one| *one == dir)).unwrap_or_default()
     }
 
     /// How long records are kept, in milliseconds; -1 means for ever.

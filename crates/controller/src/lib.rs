@@ -31,6 +31,7 @@ pub mod brokers;
 pub mod configs_alter;
 pub mod image;
 pub mod ledger;
+pub mod log_dirs;
 pub mod partitions_create;
 mod placement;
 pub mod producer_ids;

@@ -8,6 +8,7 @@ use dohle_types::{ErrorCode, PartitionIndex, Rng, Str};
 
 use crate::image::TopicImage;
 use crate::ledger::{Controller, PARTITIONS_MAX, RECORDS_PER_REQUEST_MAX, distinct, error_message};
+use crate::log_dirs::LogDirLoad;
 use crate::placement::PlacementError;
 use crate::record::MetadataRecord;
 use crate::topics_create::{AssignmentError, assigned_partitions, partition_record, placed_partitions};
@@ -73,12 +74,13 @@ impl Controller {
     ) -> Outcome<MetadataRecord, CreatePartitionsResponse> {
         let mut records = Vec::new();
         let mut results = Vec::new();
+        let mut log_dirs = LogDirLoad::of(&self.image);
         for (topic, is_duplicate) in distinct(&request.topics, |topic| &topic.name) {
             let name = topic.name.clone();
             let added = if is_duplicate {
                 Err(CreatePartitionsError::DuplicateName(name.clone()))
             } else {
-                self.add_partitions(rng, topic, records.len())
+                self.add_partitions(rng, topic, records.len(), &mut log_dirs)
             };
             results.push(match added {
                 Ok(added) => {
@@ -103,6 +105,7 @@ impl Controller {
         rng: &mut Rng,
         asked: &CreatePartitionsTopic,
         added_before: usize,
+        log_dirs: &mut LogDirLoad,
     ) -> Result<Vec<MetadataRecord>, CreatePartitionsError> {
         let topic = self
             .image
@@ -130,11 +133,11 @@ impl Controller {
             }
             Some(assignments) => {
                 let assignments = assignments.iter().map(|assignment| &*assignment.broker_ids);
-                assigned_partitions(&self.image, assignments, current, Some(replication_factor))?
+                assigned_partitions(&self.image, log_dirs, assignments, current, Some(replication_factor))?
             }
             None => {
                 let replication_factor = i16::try_from(replication_factor).unwrap_or(i16::MAX);
-                placed_partitions(&self.image, rng, added, replication_factor)?
+                placed_partitions(&self.image, log_dirs, rng, added, replication_factor)?
             }
         };
         let first = i32::try_from(current).unwrap_or(i32::MAX);

@@ -6,6 +6,7 @@ use dohle_types::{BrokerId, Rng};
 use uuid::Uuid;
 
 use crate::image::{BrokerImage, MetadataImage, PartitionImage};
+use crate::log_dirs::LogDirLoad;
 
 /// Why replicas cannot be placed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,11 +84,18 @@ fn stripe_racks(brokers: &mut [&BrokerImage]) {
 }
 
 /// A new partition with these replicas: the active ones are in sync, the first of these leads. `None` if none is.
-pub(crate) fn new_partition(image: &MetadataImage, replicas: Vec<BrokerId>) -> Option<PartitionImage> {
+pub(crate) fn new_partition(
+    image: &MetadataImage,
+    load: &mut LogDirLoad,
+    replicas: Vec<BrokerId>,
+) -> Option<PartitionImage> {
     let is_active = |id: &BrokerId| image.broker(*id).is_some_and(|broker| broker.is_active());
     let isr: Vec<BrokerId> = replicas.iter().copied().filter(is_active).collect();
     Some(PartitionImage {
-        directories: replicas.iter().map(|&id| default_directory(image, id)).collect(),
+        directories: replicas
+            .iter()
+            .map(|&id| image.broker(id).map_or(Uuid::nil(), |broker| load.choose(broker)))
+            .collect(),
         leader: *isr.first()?,
         replicas,
         isr,
@@ -99,12 +107,4 @@ pub(crate) fn new_partition(image: &MetadataImage, replicas: Vec<BrokerId>) -> O
         leader_epoch: dohle_types::LeaderEpoch(0),
         partition_epoch: 0,
     })
-}
-
-/// The one log directory of a broker; nil, "the broker chooses", where it has several (KIP-858).
-fn default_directory(image: &MetadataImage, id: BrokerId) -> Uuid {
-    match image.broker(id).map(|broker| &*broker.log_dirs) {
-        Some([directory]) => *directory,
-        _ => Uuid::nil(),
-    }
 }

@@ -3,6 +3,7 @@
 mod brokers;
 mod configs_alter;
 mod image;
+mod log_dirs;
 mod partitions_create;
 mod producer_ids;
 mod property;
@@ -69,6 +70,10 @@ impl Cluster {
     }
 
     fn register(&mut self, id: i32) {
+        self.register_with(id, &[1000 + u128::try_from(id).unwrap()]);
+    }
+
+    fn register_with(&mut self, id: i32, log_dirs: &[u128]) {
         let registration = BrokerRegistration {
             id: BrokerId(id),
             incarnation_id: self.rng.uuid(),
@@ -79,7 +84,7 @@ impl Cluster {
                 security_protocol: 0,
             }],
             rack: Some(if id % 2 == 1 { "a" } else { "b" }.into()),
-            log_dirs: vec![Uuid::from_u128(1000 + u128::try_from(id).unwrap())],
+            log_dirs: log_dirs.iter().map(|&id| Uuid::from_u128(id)).collect(),
         };
         let end = self.image().end_offset();
         self.run(self.controller.handle_register_broker(registration, end));

@@ -19,6 +19,7 @@ use dohle_types::{BrokerId, ErrorCode, PartitionIndex, Rng, Str, TopicId};
 
 use crate::image::{MetadataImage, PartitionImage};
 use crate::ledger::{Controller, PARTITIONS_MAX, RECORDS_PER_REQUEST_MAX, distinct, error_message};
+use crate::log_dirs::LogDirLoad;
 use crate::placement::{PlacementError, new_partition, place};
 use crate::record::MetadataRecord;
 use crate::resource::ConfigResource;
@@ -144,11 +145,18 @@ pub enum AssignmentError {
 }
 
 /// What one request has made so far.
-#[derive(Default)]
 struct Creation {
     records: Vec<MetadataRecord>,
     partitions: usize,
     metric_names: BTreeMap<Str, Str>,
+    log_dirs: LogDirLoad,
+}
+
+impl Creation {
+    fn new(image: &MetadataImage) -> Self {
+        let log_dirs = LogDirLoad::of(image);
+        Self { records: Vec::new(), partitions: 0, metric_names: BTreeMap::new(), log_dirs }
+    }
 }
 
 impl Controller {
@@ -160,7 +168,7 @@ impl Controller {
         rng: &mut Rng,
         request: &CreateTopicsRequest,
     ) -> Outcome<MetadataRecord, CreateTopicsResponse> {
-        let mut creation = Creation::default();
+        let mut creation = Creation::new(&self.image);
         let is_too_large = partitions_asked_for(config, &request.topics) > RECORDS_PER_REQUEST_MAX;
         let mut topics = Vec::new();
         for (topic, is_duplicate) in distinct(&request.topics, |topic| &topic.name) {
@@ -193,7 +201,7 @@ impl Controller {
         rng: &mut Rng,
         name: &str,
     ) -> Outcome<MetadataRecord, Result<(), CreateTopicError>> {
-        let mut creation = Creation::default();
+        let mut creation = Creation::new(&self.image);
         let topic = self.auto_created_topic(config, name);
         match self.create_topic(config, rng, &topic, &mut creation) {
             Ok(_) => Outcome { records: creation.records, reply: Ok(()) },
@@ -246,7 +254,7 @@ impl Controller {
         let metric_name = self.check_new_name(&topic.name, creation)?;
         let configs = topic_configs(&topic.configs)?;
         validate_configs(config, Target::Topic, configs.iter().copied())?;
-        let partitions = self.new_partitions(config, rng, topic)?;
+        let partitions = self.new_partitions(config, rng, topic, &mut creation.log_dirs)?;
         let record_count = 1 + configs.len() + partitions.len();
         if creation.records.len() + record_count > RECORDS_PER_REQUEST_MAX {
             return Err(CreateTopicError::RequestTooLarge);
@@ -297,13 +305,14 @@ impl Controller {
         config: &BrokerConfig,
         rng: &mut Rng,
         topic: &CreatableTopic,
+        log_dirs: &mut LogDirLoad,
     ) -> Result<Vec<PartitionImage>, CreateTopicError> {
         if !topic.assignments.is_empty() {
             if topic.num_partitions != -1 || topic.replication_factor != -1 {
                 return Err(CreateTopicError::AssignmentAndNumbers);
             }
             let assignments = in_order(&topic.assignments)?;
-            return Ok(assigned_partitions(&self.image, assignments, 0, None)?);
+            return Ok(assigned_partitions(&self.image, log_dirs, assignments, 0, None)?);
         }
         let replication_factor = match topic.replication_factor {
             -1 => {
@@ -319,7 +328,7 @@ impl Controller {
             1..=RECORDS_PER_REQUEST_MAX => {}
             _ => return Err(CreateTopicError::RequestTooLarge),
         }
-        Ok(placed_partitions(&self.image, rng, count, replication_factor)?)
+        Ok(placed_partitions(&self.image, log_dirs, rng, count, replication_factor)?)
     }
 
     fn new_topic_id(&self, rng: &mut Rng) -> TopicId {
@@ -377,6 +386,7 @@ fn in_order(assignments: &[CreatableReplicaAssignment]) -> Result<Vec<&[i32]>, A
 /// New partitions, from number `first` on, with replicas where the client wants them.
 pub(crate) fn assigned_partitions<'a>(
     image: &MetadataImage,
+    log_dirs: &mut LogDirLoad,
     assignments: impl IntoIterator<Item = &'a [i32]>,
     first: usize,
     mut replication_factor: Option<usize>,
@@ -400,7 +410,7 @@ pub(crate) fn assigned_partitions<'a>(
             _ => replication_factor = Some(found),
         }
         let replicas = broker_ids.iter().copied().map(BrokerId).collect();
-        let partition = new_partition(image, replicas);
+        let partition = new_partition(image, log_dirs, replicas);
         partitions.push(partition.ok_or(AssignmentError::NoActiveBroker(first + position))?);
     }
     Ok(partitions)
@@ -409,6 +419,7 @@ pub(crate) fn assigned_partitions<'a>(
 /// New partitions with replicas where there is room.
 pub(crate) fn placed_partitions(
     image: &MetadataImage,
+    log_dirs: &mut LogDirLoad,
     rng: &mut Rng,
     count: usize,
     replication_factor: i16,
@@ -416,7 +427,7 @@ pub(crate) fn placed_partitions(
     let none_active = || PlacementError::NoActiveBroker(replication_factor);
     place(image, rng, count, replication_factor)?
         .into_iter()
-        .map(|replicas| new_partition(image, replicas).ok_or_else(none_active))
+        .map(|replicas| new_partition(image, log_dirs, replicas).ok_or_else(none_active))
         .collect()
 }
 

@@ -78,12 +78,14 @@ fn announce(started: &Started) {
         Some(address) if address != "127.0.0.1:9092" => format!(" --bootstrap-server {address}"),
         _ => String::new(),
     };
+    let data: Vec<String> = started.data.iter().map(|directory| shown(directory)).collect();
+    let which = if data.len() == 1 { "that directory" } else { "these directories" };
     let text = format!(
-        "Dohle {} listens on {}\nIts data is in {} (delete that directory to wipe everything)\nTry it: \
+        "Dohle {} listens on {}\nIts data is in {} (delete {which} to wipe everything)\nTry it: \
          echo hello | dohle produce greetings{bootstrap} && dohle consume greetings --from beginning -e{bootstrap}\n",
         env!("CARGO_PKG_VERSION"),
         addresses.join(", "),
-        shown(&started.data),
+        data.join(", "),
     );
     // A closed standard output is no reason not to serve.
     let _ = std::io::stdout().write_all(text.as_bytes());

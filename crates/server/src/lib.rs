@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use dohle_broker::Node;
 use dohle_configs::{BrokerConfig, StartErrors, broker};
-use dohle_io::disk::files::{Files, OPEN_FILES_MAX, read_small_file};
+use dohle_io::disk::files::{Files, LogDirError, OPEN_FILES_MAX, read_small_file};
 use dohle_io::net::event_loop::{EventLoop, NetworkLimits};
 
 /// What the command line says.
@@ -33,8 +33,8 @@ pub struct Options {
 pub struct Started {
     /// The addresses it listens on.
     pub addresses: Vec<SocketAddr>,
-    /// Its data directory.
-    pub data: PathBuf,
+    /// Its log dirs, that of the metadata log included.
+    pub data: Vec<PathBuf>,
 }
 
 /// Why a node cannot start, or ended without being asked.
@@ -51,9 +51,6 @@ pub enum ServerError {
     /// The configuration is wrong.
     #[error("{0}")]
     Config(#[from] StartErrors),
-    /// The configuration asks for what is not there yet.
-    #[error("{0}")]
-    NotServed(String),
     /// A listener cannot be bound.
     #[error("cannot listen on {address}: {error}{}", hint(.error))]
     Listen {
@@ -62,14 +59,9 @@ pub enum ServerError {
         /// What the system said.
         error: io::Error,
     },
-    /// The data directory cannot be used.
-    #[error("cannot use the data directory {path}: {error}")]
-    Data {
-        /// The directory.
-        path: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
+    /// A log dir cannot be used.
+    #[error("{0}")]
+    LogDir(#[from] LogDirError),
     /// The system refuses what a node needs.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -92,11 +84,11 @@ fn hint(error: &io::Error) -> &'static str {
 /// See [`ServerError`].
 pub fn run(options: &Options, on_ready: impl FnOnce(&Started)) -> Result<(), ServerError> {
     let config = configuration(options)?;
-    let data = data_directory(&config)?;
+    let data: Vec<PathBuf> = config.directories().into_iter().map(PathBuf::from).collect();
     let handles = raise_open_files_limit();
     let listeners = bind(&config)?;
     let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
-    let files = Files::open(&data).map_err(|error| ServerError::Data { path: data.clone(), error })?;
+    let files = Files::open(&data)?;
     let limits = network_limits(&config, handles);
     let node = Node::new(config, seed()?);
     let event_loop = EventLoop::new(node, files, listeners, limits)?;
@@ -124,16 +116,6 @@ fn configuration(options: &Options) -> Result<BrokerConfig, ServerError> {
         tracing::warn!("{warning}");
     }
     Ok(config)
-}
-
-fn data_directory(config: &BrokerConfig) -> Result<PathBuf, ServerError> {
-    match config.log_dirs().as_slice() {
-        [directory] => Ok(PathBuf::from(directory)),
-        directories => Err(ServerError::NotServed(format!(
-            "log.dirs names {} directories; this version serves one: name one in log.dirs or with --data",
-            directories.len()
-        ))),
-    }
 }
 
 fn bind(config: &BrokerConfig) -> Result<Vec<TcpListener>, ServerError> {

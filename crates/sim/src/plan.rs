@@ -176,6 +176,11 @@ fn settings(rng: &mut Rng, durable: bool, partitions: i32) -> Vec<String> {
     if rng.chance(1, 3) {
         settings.push(format!("log.roll.ms={}", pick(rng, &[500, 3000])));
     }
+    if rng.chance(1, 3) {
+        settings.push("log.dirs=first,second".to_owned());
+        let metadata = ["first", "second", "third"].get(below(rng, 3)).copied().unwrap_or_default();
+        settings.push(format!("metadata.log.dir={metadata}"));
+    }
     if !durable {
         settings.push("dohle.durability=relaxed".to_owned());
     }

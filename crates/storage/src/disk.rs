@@ -14,8 +14,53 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// A file or directory below the data directory, `/`-separated and relative to it: `orders-0/…0.log`.
+/// A file or directory, `/`-separated and relative to its log dir: `orders-0/…0.log` in the first one,
+/// `@1/orders-0/…0.log` in the second; see [`LogDir`].
 pub type FilePath = Arc<str>;
+
+/// One of the directories of a node, by its place among them. Paths below the first bear no prefix, those below
+/// the n-th (n >= 1) begin with `@n/`, which no name of a partition can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogDir(pub u16);
+
+impl LogDir {
+    /// The first one.
+    pub const FIRST: Self = Self(0);
+
+    /// The path of the directory itself.
+    #[must_use]
+    pub fn root(self) -> FilePath {
+        match self {
+            Self::FIRST => FilePath::from(""),
+            Self(place) => FilePath::from(format!("@{place}")),
+        }
+    }
+
+    /// The path of something in it.
+    #[must_use]
+    pub fn path(self, name: &str) -> FilePath {
+        match self {
+            Self::FIRST => FilePath::from(name),
+            Self(place) => FilePath::from(format!("@{place}/{name}")),
+        }
+    }
+
+    /// Where a path is, and what it is called there.
+    #[must_use]
+    pub fn split(path: &str) -> (Self, &str) {
+        let prefixed = path.strip_prefix('@').and_then(|rest| {
+            let (place, name) = rest.split_once('/').unwrap_or((rest, ""));
+            Some((Self(place.parse().ok()?), name))
+        });
+        prefixed.unwrap_or((Self::FIRST, path))
+    }
+
+    /// The log dir that a path is in.
+    #[must_use]
+    pub fn of(path: &str) -> Self {
+        Self::split(path).0
+    }
+}
 
 /// A change to files. The directories a path needs are created on the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +100,7 @@ pub enum Op {
 pub enum Step {
     /// The entries of a directory, by name; none where it does not exist. Answered by [`Answer::Listed`].
     List {
-        /// The directory; empty for the data directory itself.
+        /// The directory, which may be a log dir itself ([`LogDir::root`]).
         path: FilePath,
     },
     /// Up to `length` bytes from `position`; fewer at the end of the file, `None` where there is no file.

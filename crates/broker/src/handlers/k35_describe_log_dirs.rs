@@ -10,9 +10,11 @@ use dohle_protocol::messages::describe_log_dirs_response::{
     DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
 };
 use dohle_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse};
+use dohle_storage::disk::LogDir;
 use dohle_types::Str;
 
 use crate::connection::Call;
+use crate::log_dirs::LogDirState;
 use crate::node::Node;
 use crate::partition::Tenant;
 
@@ -24,23 +26,27 @@ pub(super) fn handle(node: &mut Node, call: Call, request: DescribeLogDirsReques
             topics.iter().any(|wanted| wanted.topic == *topic && wanted.partitions.contains(&partition))
         })
     };
-    let mut topics: BTreeMap<Str, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
+    let mut topics: BTreeMap<LogDir, BTreeMap<Str, Vec<DescribeLogDirsPartition>>> = BTreeMap::new();
     for partition in node.partitions.iter().filter(|partition| partition.tenant != Tenant::Metadata) {
         let (topic, index) = (&partition.name.topic, partition.name.partition.0);
         let Some(log) = partition.log().filter(|_| is_wanted(topic, index)) else { continue };
-        topics.entry(topic.clone()).or_default().push(DescribeLogDirsPartition {
+        let in_log_dir = topics.entry(partition.log_dir).or_default();
+        in_log_dir.entry(topic.clone()).or_default().push(DescribeLogDirsPartition {
             partition_index: index,
             partition_size: i64::try_from(log.size_in_bytes()).unwrap_or(i64::MAX),
             offset_lag: 0,
             is_future_key: false,
         });
     }
-    let topics = topics
-        .into_iter()
-        .map(|(name, partitions)| DescribeLogDirsTopic { name, partitions })
-        .collect();
-    let log_dir = node.config.log_dirs().into_iter().next().unwrap_or_default();
-    let result =
-        DescribeLogDirsResult { log_dir: Str::from(log_dir), topics, ..DescribeLogDirsResult::default() };
-    node.reply(&call, &DescribeLogDirsResponse { results: vec![result], ..DescribeLogDirsResponse::default() });
+    let describe = |(log_dir, state): (LogDir, &LogDirState)| {
+        let topics = topics.remove(&log_dir).unwrap_or_default().into_iter();
+        let topics = topics.map(|(name, partitions)| DescribeLogDirsTopic { name, partitions });
+        DescribeLogDirsResult {
+            log_dir: state.name.clone(),
+            topics: topics.collect(),
+            ..DescribeLogDirsResult::default()
+        }
+    };
+    let results = node.log_dirs.for_partitions().map(describe).collect();
+    node.reply(&call, &DescribeLogDirsResponse { results, ..DescribeLogDirsResponse::default() });
 }

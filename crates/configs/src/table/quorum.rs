@@ -1,6 +1,6 @@
 //! Metadata and the controller quorum.
 
-use crate::row::Effect::WithoutEffect;
+use crate::row::Effect::{InForce, WithoutEffect};
 use crate::row::Update::ReadOnly;
 use crate::row::configs;
 use crate::table::reasons::{CLUSTER, QUORUM};
@@ -66,7 +66,7 @@ configs! {
         Any, ReadOnly, WithoutEffect(CLUSTER),
         "How long a broker tries at start to register with the controller.";
 
-    METADATA_LOG_DIR "metadata.log.dir": Option<String>, Any, ReadOnly, WithoutEffect(CLUSTER),
+    METADATA_LOG_DIR "metadata.log.dir": Option<String>, Any, ReadOnly, InForce,
         "The directory of the metadata log; not set, the first log directory.";
 
     METADATA_LOG_SEGMENT_BYTES "metadata.log.segment.bytes": Int = 1073741824,

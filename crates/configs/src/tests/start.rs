@@ -226,6 +226,14 @@ fn the_finer_unit_counts() {
     );
     assert_eq!(start("log.dir=a").log_dirs(), ["a"]);
     assert_eq!(start("log.dir=a\nlog.dirs=b, c").log_dirs(), ["b", "c"]);
+    for (file, directories, metadata) in [
+        ("log.dirs=b,c", &["b", "c"][..], 0),
+        ("log.dirs=b,c\nmetadata.log.dir=c", &["b", "c"], 1),
+        ("log.dirs=b,c\nmetadata.log.dir=m", &["b", "c", "m"], 2),
+    ] {
+        assert_eq!(start(file).directories(), directories);
+        assert_eq!(start(file).metadata_log_dir(), metadata, "{file}");
+    }
     assert_eq!(start("broker.id=7").node_id().0, 7);
     assert_eq!(start("node.id=7").value(broker::BROKER_ID), 7);
 }

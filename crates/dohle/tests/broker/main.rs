@@ -14,4 +14,5 @@ mod client;
 mod command_line;
 mod durable;
 mod hostile;
+mod log_dirs;
 mod process;

@@ -45,8 +45,13 @@ pub(crate) struct Broker {
 
 impl Broker {
     pub(crate) fn start(data: &Path, overrides: &[&str]) -> Self {
-        let mut command = dohle(&["server", "--listen", "127.0.0.1:0", "--data"]);
-        command.arg(data);
+        let data = format!("log.dirs={}", data.display());
+        Self::start_without_data(&[&[data.as_str()], overrides].concat())
+    }
+
+    /// As [`Self::start`], where the overrides name the log dirs.
+    pub(crate) fn start_without_data(overrides: &[&str]) -> Self {
+        let mut command = dohle(&["server", "--listen", "127.0.0.1:0"]);
         for one in overrides {
             command.args(["--override", one]);
         }

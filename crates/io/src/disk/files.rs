@@ -1,4 +1,4 @@
-//! Files below the data directory: a bounded set of open handles, and which directories a sync must include.
+//! Files below the log dirs: a bounded set of open handles, and which directories a sync must include.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use dohle_storage::disk::{Answer, DiskError, Entry, FilePath, Op, Step};
+use dohle_storage::disk::{Answer, DiskError, Entry, FilePath, LogDir, Op, Step};
 use dohle_types::{FastMap, FastSet};
 
 /// Handles that stay open between uses.
@@ -16,13 +16,29 @@ pub const OPEN_FILES_MAX: usize = 4096;
 /// Slices that one gathered write may have (Linux's `IOV_MAX`).
 const SLICES_PER_WRITE_MAX: usize = 1024;
 
-/// The data directory of a node, held exclusively while this lives. Shared by all threads that do I/O.
+/// The log dirs of a node, held exclusively while this lives. Shared by all threads that do I/O.
 #[derive(Debug)]
 pub struct Files {
-    root: PathBuf,
+    roots: Vec<Root>,
     state: Mutex<State>,
-    /// Holds the lock on the directory.
-    _lock: File,
+}
+
+/// A log dir.
+#[derive(Debug)]
+struct Root {
+    path: PathBuf,
+    /// Holds the lock on the directory; or why it cannot be used, which whoever asks for a file in it is told.
+    held: Result<File, String>,
+}
+
+/// A log dir that keeps the node from starting.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use the log dir {path}: {error}")]
+pub struct LogDirError {
+    /// The directory.
+    pub path: PathBuf,
+    /// What the system said.
+    pub error: io::Error,
 }
 
 #[derive(Debug, Default)]
@@ -40,18 +56,35 @@ struct OpenFile {
 }
 
 impl Files {
-    /// Opens the data directory, creating it where there is none, and locks it against other processes.
+    /// Opens the log dirs, creating those that are not there, and locks them against other processes. One of several
+    /// that cannot be created or written is left out, as in Kafka: every use of it fails.
     ///
     /// # Errors
-    /// The directory cannot be created or written, or another process holds it.
-    pub fn open(root: &Path) -> io::Result<Self> {
-        fs::create_dir_all(root)?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(root.join(".lock"))?;
-        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|error| {
-            let hint = "another process uses this data directory: stop it, or choose another with --data";
-            io::Error::new(error.kind(), hint)
-        })?;
-        Ok(Self { root: root.to_path_buf(), state: Mutex::default(), _lock: lock })
+    /// None of them can be used, one is named twice, or another process holds it.
+    pub fn open(directories: &[PathBuf]) -> Result<Self, LogDirError> {
+        let mut roots: Vec<Root> = Vec::new();
+        let mut seen = Vec::new();
+        for path in directories {
+            let held = fs::create_dir_all(path).and_then(|()| {
+                let canonical = path.canonicalize()?;
+                if seen.contains(&canonical) {
+                    return Err(io::Error::new(ErrorKind::ResourceBusy, "log.dirs names it twice"));
+                }
+                seen.push(canonical);
+                lock(path)
+            });
+            let is_fatal = |error: &io::Error| error.kind() == ErrorKind::ResourceBusy;
+            match held {
+                Err(error) if directories.len() == 1 || is_fatal(&error) => {
+                    return Err(LogDirError { path: path.clone(), error });
+                }
+                held => {
+                    let held = held.map_err(|error| error.to_string());
+                    roots.push(Root { path: path.clone(), held });
+                }
+            }
+        }
+        Ok(Self { roots, state: Mutex::default() })
     }
 
     /// Carries out one step of a job.
@@ -114,7 +147,8 @@ impl Files {
 
     fn list(&self, path: &FilePath) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();
-        let directory = match self.with_handle(|| fs::read_dir(self.absolute(path))) {
+        let absolute = self.absolute(path)?;
+        let directory = match self.with_handle(|| fs::read_dir(&absolute)) {
             Ok(directory) => directory,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(entries),
             Err(error) => return Err(error),
@@ -122,8 +156,10 @@ impl Files {
         for entry in directory {
             let entry = entry?;
             let metadata = entry.metadata()?;
-            // A name that is not UTF-8 is none of ours.
-            if let Ok(name) = entry.file_name().into_string() {
+            // A name that is not UTF-8, or looks like the prefix of another log dir, is none of ours.
+            if let Ok(name) = entry.file_name().into_string()
+                && !name.starts_with('@')
+            {
                 let is_directory = metadata.is_dir();
                 let length = if is_directory { 0 } else { metadata.len() };
                 entries.push(Entry { name, length, is_directory });
@@ -156,7 +192,7 @@ impl Files {
     }
 
     fn replace(&self, path: &FilePath, data: &[u8]) -> io::Result<()> {
-        let target = self.absolute(path);
+        let target = self.absolute(path)?;
         let mut temporary = target.clone().into_os_string();
         temporary.push(".tmp");
         let temporary = PathBuf::from(temporary);
@@ -173,7 +209,7 @@ impl Files {
     fn rename(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
         self.close_below(from);
         self.close_below(to);
-        let (from, to) = (self.absolute(from), self.absolute(to));
+        let (from, to) = (self.absolute(from)?, self.absolute(to)?);
         fs::rename(&from, &to)?;
         self.note_changed_name(&from);
         self.note_changed_name(&to);
@@ -182,7 +218,7 @@ impl Files {
 
     fn remove(&self, path: &FilePath) -> io::Result<()> {
         self.close_below(path);
-        let target = self.absolute(path);
+        let target = self.absolute(path)?;
         let removed = match fs::symlink_metadata(&target) {
             Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(&target),
             Ok(_) => fs::remove_file(&target),
@@ -210,7 +246,7 @@ impl Files {
                 return Ok(Arc::clone(&open.file));
             }
         }
-        let absolute = self.absolute(path);
+        let absolute = self.absolute(path)?;
         let open =
             |create_new| OpenOptions::new().read(true).write(true).create_new(create_new).open(&absolute);
         let file = match self.with_handle(|| open(false)) {
@@ -267,22 +303,34 @@ impl Files {
         }
     }
 
-    /// Syncs the directories between the data directory and `path` in which names changed.
+    /// Syncs the directories between the log dir and `path` in which names changed.
     fn sync_directories_of(&self, path: &FilePath) -> io::Result<()> {
-        let target = self.absolute(path);
+        let target = self.absolute(path)?;
+        let root = self.root(LogDir::of(path))?;
         for directory in target.ancestors().skip(1) {
             if self.state().changed_directories.remove(directory) {
                 self.with_handle(|| File::open(directory))?.sync_all()?;
             }
-            if directory == self.root {
+            if directory == root {
                 break;
             }
         }
         Ok(())
     }
 
-    fn absolute(&self, path: &FilePath) -> PathBuf {
-        if path.is_empty() { self.root.clone() } else { self.root.join(&**path) }
+    fn absolute(&self, path: &FilePath) -> io::Result<PathBuf> {
+        let (log_dir, name) = LogDir::split(path);
+        let root = self.root(log_dir)?;
+        Ok(if name.is_empty() { root.to_path_buf() } else { root.join(name) })
+    }
+
+    fn root(&self, log_dir: LogDir) -> io::Result<&Path> {
+        let root = self.roots.get(usize::from(log_dir.0));
+        let root = root.ok_or_else(|| io::Error::other(format!("there is no {log_dir:?}")))?;
+        match &root.held {
+            Ok(_) => Ok(&root.path),
+            Err(reason) => Err(io::Error::other(reason.clone())),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -297,6 +345,19 @@ impl State {
         uses.sort_unstable();
         let limit = uses.get(uses.len() / 4).copied().unwrap_or_default();
         self.open.retain(|_, open| open.last_used > limit);
+    }
+}
+
+/// Locks a log dir for this process.
+fn lock(directory: &Path) -> io::Result<File> {
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(directory.join(".lock"))?;
+    match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(error) if error == rustix::io::Errno::WOULDBLOCK => {
+            let hint = "another process uses this data directory: stop it, or choose another with --data";
+            Err(io::Error::new(ErrorKind::ResourceBusy, hint))
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -369,7 +430,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_listed_and_removed() {
         let root = temporary();
-        let files = Files::open(&root).unwrap();
+        let files = Files::open(std::slice::from_ref(&root)).unwrap();
         let log = path("t-0/0.log");
         files
             .write(&log, 0, &[Bytes::from_static(b"abc"), Bytes::new(), Bytes::from_static(b"defg")])
@@ -390,12 +451,37 @@ mod tests {
     }
 
     #[test]
-    fn a_data_directory_has_one_user() {
+    fn a_log_dir_has_one_user_and_is_named_once() {
         let root = temporary();
-        let first = Files::open(&root).unwrap();
-        assert!(Files::open(&root).unwrap_err().to_string().contains("--data"));
+        let directories = [root.join("a"), root.join("b")];
+        let refused = |directories: &[PathBuf]| Files::open(directories).unwrap_err().to_string();
+        let first = Files::open(&directories).unwrap();
+        assert!(refused(&directories[1..]).contains("--data"));
         drop(first);
-        Files::open(&root).unwrap();
+        Files::open(&directories).unwrap();
+        assert!(refused(&[root.join("a"), root.join("b/../a")]).contains("twice"));
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn each_log_dir_has_its_own_files_and_one_that_is_gone_fails_alone() {
+        let root = temporary();
+        fs::create_dir_all(&root).unwrap();
+        fs::write(root.join("file"), "in the way").unwrap();
+        let files = Files::open(&[root.join("a"), root.join("b"), root.join("file")]).unwrap();
+        for (log_dir, content) in [(LogDir(0), "first"), (LogDir(1), "second")] {
+            let path = log_dir.path("t-0/0.log");
+            files.write(&path, 0, &[Bytes::from_static(content.as_bytes())]).unwrap();
+            files.sync(&path).unwrap();
+            let listed = files.perform(Step::List { path: log_dir.root() }).unwrap();
+            let entry = |name: &str, is_directory| Entry { name: name.into(), length: 0, is_directory };
+            assert_eq!(listed, Answer::Listed(vec![entry(".lock", false), entry("t-0", true)]));
+        }
+        assert_eq!(fs::read_to_string(root.join("a/t-0/0.log")).unwrap(), "first");
+        assert_eq!(fs::read_to_string(root.join("b/t-0/0.log")).unwrap(), "second");
+        let path = LogDir(2).path("t-0/0.log");
+        let error = files.write(&path, 0, &[Bytes::from_static(b"x")]).unwrap_err();
+        assert_eq!((error.operation, &*error.path), ("write", "@2/t-0/0.log"));
         fs::remove_dir_all(root).unwrap();
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dohle_broker::Node;
 use dohle_broker::partition::PartitionKey;
 use dohle_protocol::messages::ProduceResponse;
-use dohle_storage::disk::FilePath;
+use dohle_storage::disk::{FilePath, LogDir};
 use dohle_storage::{Log, OpenError};
 use dohle_types::{Offset, TopicId};
 
@@ -15,7 +15,7 @@ use super::exchange::AskedProduce;
 pub(super) struct AcknowledgedIsSynced {
     durable: bool,
     directories: BTreeMap<PartitionKey, String>,
-    /// By directory: what a sync has covered, or was found and synced when the log was opened.
+    /// By directory, in whichever log dir: what a sync has covered, or was found and synced when the log was opened.
     synced: BTreeMap<String, Offset>,
 }
 
@@ -26,12 +26,14 @@ impl AcknowledgedIsSynced {
 
     pub(super) fn on_opened(&mut self, opened: &Result<Log, OpenError>) {
         if let Ok(log) = opened {
-            self.synced.insert(log.dir().to_string(), log.end_offset());
+            let (_, directory) = LogDir::split(log.dir());
+            self.synced.insert(directory.to_owned(), log.end_offset());
         }
     }
 
     pub(super) fn on_sync(&mut self, partition: PartitionKey, paths: &[FilePath]) {
-        if let Some((directory, _)) = paths.first().and_then(|path| path.rsplit_once('/')) {
+        let names = paths.first().and_then(|path| LogDir::split(path).1.split_once('/'));
+        if let Some((directory, _)) = names {
             self.directories.insert(partition, directory.to_owned());
         }
     }

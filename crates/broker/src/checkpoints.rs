@@ -1,0 +1,147 @@
+//! The checkpoint files of each log dir: recovery points, log start offsets, high watermarks.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use dohle_storage::checkpoint;
+use dohle_storage::disk::{FilePath, LogDir};
+use dohle_types::{Offset, TopicPartition};
+
+use crate::host::DiskJob;
+use crate::jobs::WriteCheckpoints;
+use crate::node::{JobPurpose, Node};
+use crate::partition::{Partition, PartitionKey};
+
+/// What a log dir's checkpoint files have, and are about to have.
+#[derive(Debug, Default)]
+pub struct Checkpoints {
+    /// Whether they are being written.
+    writing: bool,
+    /// The recovery points that the checkpoint on disk has.
+    recovery_points: BTreeMap<TopicPartition, Offset>,
+    /// Those of the checkpoint that is being written.
+    recovery_points_being_written: BTreeMap<TopicPartition, Offset>,
+    /// The log start offsets that the checkpoint durably has.
+    starts: BTreeMap<TopicPartition, Offset>,
+    /// Those of the checkpoint that is being written.
+    starts_being_written: BTreeMap<TopicPartition, Offset>,
+    /// Partitions whose names another partition had that the checkpoint still knows; they open when it does not.
+    waiting_to_open: Vec<PartitionKey>,
+}
+
+impl Checkpoints {
+    /// Takes over what the checkpoint on disk has.
+    pub fn set_recovery_points(&mut self, offsets: BTreeMap<TopicPartition, Offset>) {
+        self.recovery_points = offsets;
+    }
+
+    /// Whether they are being written.
+    #[must_use]
+    pub fn is_being_written(&self) -> bool {
+        self.writing
+    }
+
+    /// The start offset that the log start offset checkpoint durably has, 0 where it has none.
+    #[must_use]
+    pub fn durable_start(&self, name: &TopicPartition) -> Offset {
+        self.starts.get(name).copied().unwrap_or(Offset::ZERO)
+    }
+}
+
+impl Node {
+    /// Writes the checkpoints of all log dirs, but for those whose last ones are still being written.
+    pub(crate) fn write_all_checkpoints(&mut self) {
+        for log_dir in self.log_dirs.all() {
+            let is_idle = |dir: &crate::log_dirs::LogDirState| !dir.checkpoints.writing;
+            if self.log_dirs.state(log_dir).is_some_and(is_idle) {
+                self.write_checkpoints(log_dir, JobPurpose::Checkpoint(log_dir), None);
+            }
+        }
+    }
+
+    /// Writes the checkpoints of a log dir, and after them one more file.
+    pub(crate) fn write_checkpoints(
+        &mut self,
+        log_dir: LogDir,
+        purpose: JobPurpose,
+        also: Option<(FilePath, Bytes)>,
+    ) {
+        let here = || self.partitions.iter().filter(move |partition| partition.log_dir == log_dir);
+        let logs = || here().filter_map(|partition| Some((partition, partition.log()?)));
+        let recovery_points = self.recovery_points(log_dir);
+        let starts: BTreeMap<TopicPartition, Offset> = logs()
+            .filter_map(|(partition, log)| Some((partition.name.clone(), log.start_offset_to_checkpoint()?)))
+            .collect();
+        let high_watermarks: Vec<_> =
+            logs().map(|(partition, _)| (&partition.name, partition.high_watermark())).collect();
+        let file = |name: &str, text: String| (log_dir.path(name), Bytes::from(text));
+        let mut files = vec![
+            file(
+                checkpoint::RECOVERY_POINT_CHECKPOINT,
+                checkpoint::format_offsets(recovery_points.iter().map(|(name, &at)| (name, at))),
+            ),
+            file(
+                checkpoint::LOG_START_OFFSET_CHECKPOINT,
+                checkpoint::format_offsets(starts.iter().map(|(name, &start)| (name, start))),
+            ),
+            file(checkpoint::HIGH_WATERMARK_CHECKPOINT, checkpoint::format_offsets(high_watermarks)),
+        ];
+        files.extend(also);
+        if let Some(state) = self.log_dirs.state_mut(log_dir) {
+            state.checkpoints.writing = true;
+            state.checkpoints.recovery_points_being_written = recovery_points;
+            state.checkpoints.starts_being_written = starts;
+        }
+        self.start_job(purpose, DiskJob::Checkpoint(Box::new(WriteCheckpoints::new(files))));
+    }
+
+    /// What each log is known to have on disk. One that is not open keeps what the last checkpoint says of it.
+    fn recovery_points(&self, log_dir: LogDir) -> BTreeMap<TopicPartition, Offset> {
+        let Some(state) = self.log_dirs.state(log_dir) else { return BTreeMap::new() };
+        let last = &state.checkpoints;
+        let point = |partition: &Partition| match partition.log() {
+            Some(log) => Some(log.durable_offset()),
+            None if last.waiting_to_open.contains(&partition.key) => None,
+            None => last.recovery_points.get(&partition.name).copied(),
+        };
+        self.partitions
+            .iter()
+            .filter(|partition| partition.log_dir == log_dir)
+            .filter_map(|partition| Some((partition.name.clone(), point(partition)?)))
+            .filter(|&(_, offset)| offset > Offset::ZERO)
+            .collect()
+    }
+
+    /// The checkpoints of a log dir are durable.
+    pub(crate) fn on_checkpoint_written(&mut self, log_dir: LogDir) {
+        let Some(state) = self.log_dirs.state_mut(log_dir) else { return };
+        let written = &mut state.checkpoints;
+        written.writing = false;
+        written.starts = std::mem::take(&mut written.starts_being_written);
+        written.recovery_points = std::mem::take(&mut written.recovery_points_being_written);
+        for key in std::mem::take(&mut written.waiting_to_open) {
+            self.open_log(key);
+        }
+    }
+
+    /// Whether a new partition must wait for a checkpoint: the one on disk has a recovery point of an earlier
+    /// partition of its name, by which the new log, which is shorter, would be taken for a damaged one.
+    pub(crate) fn waits_for_checkpoint(
+        &mut self,
+        key: PartitionKey,
+        log_dir: LogDir,
+        name: &TopicPartition,
+    ) -> bool {
+        let Some(state) = self.log_dirs.state_mut(log_dir) else { return false };
+        let last = &mut state.checkpoints;
+        let stale =
+            last.recovery_points.contains_key(name) || last.recovery_points_being_written.contains_key(name);
+        if stale {
+            last.waiting_to_open.push(key);
+            if !last.writing {
+                self.write_checkpoints(log_dir, JobPurpose::Checkpoint(log_dir), None);
+            }
+        }
+        stale
+    }
+}

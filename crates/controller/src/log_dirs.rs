@@ -1,0 +1,86 @@
+//! Which of a broker's log dirs a replica is in (KIP-858).
+//!
+//! Differs from Kafka: the controller chooses the log dir of a new replica itself, the one with the fewest partitions.
+//! There it leaves the choice, which is the same, to a broker with several, and is told by AssignReplicasToDirs.
+
+use std::collections::BTreeMap;
+
+use dohle_protocol::messages::PartitionChangeRecord;
+use dohle_types::{BrokerId, PartitionIndex, TopicId};
+use uuid::Uuid;
+
+use crate::image::{BrokerImage, MetadataImage, PartitionImage};
+use crate::ledger::Controller;
+use crate::record::MetadataRecord;
+
+/// Nil, "the broker chooses"; Kafka keeps the ids up to 99 for such meanings.
+const UNASSIGNED: Uuid = Uuid::nil();
+
+/// How many replicas each log dir has; counted only where a broker has a choice.
+#[derive(Debug)]
+pub(crate) struct LogDirLoad(BTreeMap<Uuid, usize>);
+
+impl LogDirLoad {
+    pub(crate) fn of(image: &MetadataImage) -> Self {
+        let with_choice = image.brokers().filter(|broker| broker.log_dirs.len() > 1);
+        let mut load: BTreeMap<Uuid, usize> =
+            with_choice.flat_map(|broker| &broker.log_dirs).map(|&dir| (dir, 0)).collect();
+        if !load.is_empty() {
+            let partitions = image.topics().flat_map(|topic| topic.partitions.values());
+            for directory in partitions.flat_map(|partition| &partition.directories) {
+                load.entry(*directory).and_modify(|count| *count += 1);
+            }
+        }
+        Self(load)
+    }
+
+    /// The log dir of a broker for one more replica.
+    pub(crate) fn choose(&mut self, broker: &BrokerImage) -> Uuid {
+        if let [only] = &*broker.log_dirs {
+            return *only;
+        }
+        let load = &mut self.0;
+        let emptiest =
+            broker.log_dirs.iter().copied().min_by_key(|dir| load.get(dir).copied().unwrap_or_default());
+        if let Some(dir) = emptiest {
+            *load.entry(dir).or_default() += 1;
+        }
+        emptiest.unwrap_or(UNASSIGNED)
+    }
+}
+
+impl PartitionImage {
+    /// The log dir of a broker's replica; `None` where it has none or may choose.
+    #[must_use]
+    pub fn directory_of(&self, broker: BrokerId) -> Option<Uuid> {
+        let place = self.replicas.iter().position(|&replica| replica == broker)?;
+        self.directories.get(place).copied().filter(|&directory| directory != UNASSIGNED)
+    }
+}
+
+impl Controller {
+    /// The records that say where a broker's replicas are, as far as the log says otherwise.
+    #[must_use]
+    pub fn assign_log_dirs(
+        &self,
+        broker: BrokerId,
+        assignments: impl IntoIterator<Item = (TopicId, PartitionIndex, Uuid)>,
+    ) -> Vec<MetadataRecord> {
+        let change = |(topic_id, index, directory): (TopicId, PartitionIndex, Uuid)| {
+            let partition = self.image.topic_by_id(topic_id)?.partitions.get(&index)?;
+            let place = partition.replicas.iter().position(|&replica| replica == broker)?;
+            let mut directories = partition.directories.clone();
+            let known = directories.get_mut(place)?;
+            (std::mem::replace(known, directory) != directory).then(|| {
+                PartitionChangeRecord {
+                    partition_id: index.0,
+                    topic_id: topic_id.0,
+                    directories: Some(directories),
+                    ..Default::default()
+                }
+                .into()
+            })
+        };
+        assignments.into_iter().filter_map(change).collect()
+    }
+}
