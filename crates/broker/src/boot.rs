@@ -105,7 +105,9 @@ impl Node {
         let cluster_id = known_cluster.map(|meta| meta.cluster_id.clone());
         let cluster_id = cluster_id.unwrap_or_else(|| TopicId(self.rng.uuid()).to_string());
         let mut identities: Vec<(LogDir, MetaProperties)> = Vec::new();
-        for (&log_dir, facts) in ordered {
+        let is_online = |log_dir| self.log_dirs.online().any(|online| online == log_dir);
+        let online: Vec<_> = ordered.into_iter().filter(|&(&log_dir, _)| is_online(log_dir)).collect();
+        for (&log_dir, facts) in online {
             let name = self.log_dirs.name(log_dir);
             let meta = facts.meta.as_ref().map_err(|error| format!("{name}: {error}"))?;
             let mut meta = meta.clone().unwrap_or_else(|| MetaProperties {
@@ -160,9 +162,9 @@ impl Node {
                  first in log.dirs"
             ));
         }
-        let is_known = |facts: &BootFacts| !matches!(facts.meta, Ok(None));
-        match facts.iter().find(|(_, facts)| is_known(facts)) {
-            Some((&other, _)) if !facts.get(&place).is_some_and(is_known) => {
+        let is_new = facts.get(&place).is_some_and(|facts| facts.meta == Ok(None));
+        match facts.iter().find(|(_, facts)| matches!(facts.meta, Ok(Some(_)))) {
+            Some((&other, _)) if is_new => {
                 let other = self.log_dirs.name(other);
                 Err(format!(
                     "the log dir {name}, which is to hold the metadata log, is empty, but {other} belongs to a node \
@@ -195,7 +197,10 @@ impl Node {
         };
         let config = Arc::new(topic_config(self.metadata.image(), &self.config, &name.topic));
         let (log_dir, known) = match self.locate(&name, preferred) {
-            Found::Nowhere => (preferred, None),
+            Found::Nowhere => match self.offline_log_dir_of(&name) {
+                Some(reason) => return self.refuse_log(key, reason),
+                None => (preferred, None),
+            },
             Found::In(log_dir, known) => (log_dir, Some(known)),
             Found::InSeveral(log_dirs) => {
                 let names: Vec<&str> = log_dirs.iter().map(|&log_dir| self.log_dirs.name(log_dir)).collect();
@@ -227,6 +232,19 @@ impl Node {
             None if self.waits_for_checkpoint(key, log_dir, &name) => {}
             None => self.on_log_opened(key, Ok(Log::create(dir, topic_id, config))),
         }
+    }
+
+    /// Why a partition that was found nowhere may be in a log dir that cannot be read; `None` where it cannot.
+    fn offline_log_dir_of(&self, name: &TopicPartition) -> Option<String> {
+        if !matches!(self.phase, Phase::Booting(_)) {
+            return None;
+        }
+        let directory =
+            self.image().partition(&name.topic, name.partition)?.directory_of(self.config.node_id())?;
+        let is_elsewhere = self.log_dirs.by_id(directory).is_none();
+        let (_, offline) = self.log_dirs.for_partitions().find(|(_, state)| state.offline.is_some())?;
+        is_elsewhere
+            .then(|| format!("it is in none of the log dirs that are online, and {} is not", offline.name))
     }
 
     /// Where the directory of a partition is, as far as that was found at start and is not taken yet. In several
@@ -262,7 +280,10 @@ impl Node {
 
     /// A log is open, or cannot be.
     pub(crate) fn on_log_opened(&mut self, key: PartitionKey, opened: Result<Log, OpenError>) {
-        let Some(partition) = self.partitions.by_key_mut(key) else { return };
+        let Some(partition) = self.partitions.by_key_mut(key).filter(|partition| !partition.is_offline())
+        else {
+            return;
+        };
         if let Err(error @ OpenError::OtherTopic { dir, .. }) = &opened
             && partition.tenant != Tenant::Metadata
         {

@@ -51,7 +51,7 @@ impl Checkpoints {
 impl Node {
     /// Writes the checkpoints of all log dirs, but for those whose last ones are still being written.
     pub(crate) fn write_all_checkpoints(&mut self) {
-        for log_dir in self.log_dirs.all() {
+        for log_dir in self.log_dirs.online().collect::<Vec<_>>() {
             let is_idle = |dir: &crate::log_dirs::LogDirState| !dir.checkpoints.writing;
             if self.log_dirs.state(log_dir).is_some_and(is_idle) {
                 self.write_checkpoints(log_dir, JobPurpose::Checkpoint(log_dir), None);

@@ -65,8 +65,16 @@ pub enum Input {
         /// What it came to.
         output: JobOutput,
     },
-    /// A write, a sync or a job's step failed. Nobody knows what is stored now: the node stops.
+    /// A write or a sync failed, and nobody knows what is stored now: the log dir that the error's path is in goes
+    /// offline. What else was asked for in the same round, in other log dirs, was carried out.
     DiskFailed {
+        /// What failed.
+        error: DiskError,
+    },
+    /// A step of a job failed, which is the end of the job.
+    JobFailed {
+        /// As given in [`Effect::Start`].
+        token: JobToken,
         /// What failed.
         error: DiskError,
     },

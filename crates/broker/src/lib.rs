@@ -10,7 +10,7 @@
 //!    `dohle.durability` is `durable`, synced. Answers of ledgers wait for the commit of all that they may speak of.
 //! 3. Consumers see records below the high watermark only.
 //! 4. Whatever waits is woken by what it waits for, or by a deadline; an idle node is never woken.
-//! 5. After a failed write or sync nothing is answered any more.
+//! 5. After a failed write or sync in a log dir nothing is acknowledged that it may hold.
 //!
 //! Start reading at [`node`], then `handlers/k12_heartbeat.rs` for the smallest way through, and
 //! `handlers/k00_produce.rs` and `handlers/k01_fetch.rs` for the two that matter most.

@@ -2,13 +2,15 @@
 //! partitions go.
 
 use dohle_configs::BrokerConfig;
-use dohle_storage::disk::LogDir;
-use dohle_types::{Str, TopicPartition};
+use dohle_storage::disk::{DiskError, LogDir};
+use dohle_types::{ErrorCode, Str, TopicPartition};
 use uuid::Uuid;
 
 use crate::checkpoints::Checkpoints;
-use crate::node::Node;
-use crate::partition::{Partition, Tenant};
+use crate::handlers::k00_produce;
+use crate::host::Effect;
+use crate::node::{Node, Phase};
+use crate::partition::{Partition, PartitionKey, Tenant};
 
 /// All log dirs, by their place in the configuration.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub struct LogDirState {
     pub directory_id: Uuid,
     /// Whether partitions may be in it; `metadata.log.dir` may be a directory of its own.
     pub holds_partitions: bool,
+    /// Why it cannot be used any more, until the node is started again.
+    pub offline: Option<String>,
     /// What its checkpoint files say.
     pub checkpoints: Checkpoints,
 }
@@ -39,6 +43,7 @@ impl LogDirs {
             name: Str::from(name),
             directory_id: Uuid::nil(),
             holds_partitions: place < for_partitions,
+            offline: None,
             checkpoints: Checkpoints::default(),
         });
         let metadata = LogDir(u16::try_from(config.metadata_log_dir()).unwrap_or_default());
@@ -56,9 +61,19 @@ impl LogDirs {
         (0..self.dirs.len()).map(|place| LogDir(u16::try_from(place).unwrap_or(u16::MAX)))
     }
 
-    /// Those that partitions may be in.
+    /// Those that have not failed.
+    pub fn online(&self) -> impl Iterator<Item = LogDir> {
+        self.all().zip(&self.dirs).filter(|(_, state)| state.offline.is_none()).map(|(log_dir, _)| log_dir)
+    }
+
+    /// Those that partitions may be in, failed ones included.
     pub fn for_partitions(&self) -> impl Iterator<Item = (LogDir, &LogDirState)> {
         self.all().zip(&self.dirs).filter(|(_, state)| state.holds_partitions)
+    }
+
+    /// Those that partitions may be in and that have not failed.
+    pub fn usable(&self) -> impl Iterator<Item = (LogDir, &LogDirState)> {
+        self.for_partitions().filter(|(_, state)| state.offline.is_none())
     }
 
     /// One of them; `None` where there is no such.
@@ -78,22 +93,66 @@ impl LogDirs {
         self.state(log_dir).map_or("", |state| &state.name)
     }
 
-    /// The one of this `directory.id`, if partitions may be in it.
+    /// The one of this `directory.id`, if partitions may be in it and it has not failed.
     #[must_use]
     pub fn by_id(&self, directory_id: Uuid) -> Option<LogDir> {
-        self.for_partitions()
-            .find(|(_, state)| state.directory_id == directory_id)
-            .map(|(log_dir, _)| log_dir)
+        self.usable().find(|(_, state)| state.directory_id == directory_id).map(|(log_dir, _)| log_dir)
     }
 
-    /// The ids of those that partitions may be in, as brokers register them.
+    /// The ids of those that are usable, as brokers register them.
     #[must_use]
     pub fn directory_ids(&self) -> Vec<Uuid> {
-        self.for_partitions().map(|(_, state)| state.directory_id).collect()
+        self.usable().map(|(_, state)| state.directory_id).collect()
     }
 }
 
 impl Node {
+    /// Something in a log dir failed: it goes offline, with all its partitions. The node goes on with the others, as
+    /// in Kafka, unless it was the one with the metadata log, or the last one.
+    pub(crate) fn on_disk_failed(&mut self, error: &DiskError) {
+        let log_dir = LogDir::of(&error.path);
+        let Some(state) = self.log_dirs.state_mut(log_dir).filter(|state| state.offline.is_none()) else {
+            return;
+        };
+        state.offline = Some(error.to_string());
+        let name = state.name.clone();
+        if log_dir == self.log_dirs.of_metadata_log() || self.log_dirs.usable().next().is_none() {
+            tracing::error!(%error, log_dir = &*name, "the log dir failed, and the node cannot go on without it");
+            self.phase = Phase::Stopped;
+            return self.effects.push(Effect::Stopped { error: Some(format!("log dir {name}: {error}")) });
+        }
+        tracing::error!(%error, log_dir = &*name, "the log dir failed: its partitions are offline until a restart");
+        let here: Vec<PartitionKey> = self
+            .partitions
+            .iter()
+            .filter(|partition| partition.log_dir == log_dir)
+            .map(|partition| partition.key)
+            .collect();
+        for key in here {
+            self.take_offline(key, format!("the log dir {name} failed: {error}"));
+        }
+        if matches!(self.phase, Phase::Serving) {
+            self.tell_log_dirs();
+        }
+        self.on_sync_while_stopping();
+    }
+
+    /// A partition cannot serve any more. Whoever waits for it is told, and a ledger that it holds is gone.
+    pub(crate) fn take_offline(&mut self, key: PartitionKey, reason: String) {
+        let Some(partition) = self.partitions.by_key_mut(key) else { return };
+        partition.take_offline(reason);
+        let (tenant, waiters) = (partition.tenant, partition.abandon_waiters());
+        let fetches = partition.fetches.clone();
+        for waiter in waiters {
+            k00_produce::on_abandoned(self, waiter, ErrorCode::KafkaStorageError);
+        }
+        self.wake(fetches);
+        match tenant {
+            Tenant::None | Tenant::Metadata => {}
+            Tenant::Groups(index) => self.remove_group_host(index),
+        }
+    }
+
     /// The log dir that a partition without files goes to: the one that the metadata log names, else that with the
     /// fewest partitions.
     pub(crate) fn log_dir_for(&self, name: &TopicPartition) -> LogDir {
@@ -104,19 +163,23 @@ impl Node {
         }
         let count =
             |log_dir: LogDir| self.partitions.iter().filter(|partition| partition.log_dir == log_dir).count();
-        let candidates = self.log_dirs.for_partitions().map(|(log_dir, _)| log_dir);
+        let candidates = self.log_dirs.usable().map(|(log_dir, _)| log_dir);
         candidates.min_by_key(|&log_dir| count(log_dir)).unwrap_or(LogDir::FIRST)
     }
 
-    /// Tells the metadata log where partitions are that it looks for elsewhere, or for which it left the choice to
-    /// the broker.
+    /// Tells the metadata log which log dirs are left, and where partitions are that it looks for elsewhere, or for
+    /// which it left the choice to the broker.
     pub(crate) fn tell_log_dirs(&mut self) {
-        let of_users = |partition: &&Partition| partition.tenant != Tenant::Metadata;
-        let actual = self.partitions.iter().filter(of_users).filter_map(|partition| {
+        // Where one is that is offline, nobody knows better than the metadata log.
+        let is_placed =
+            |partition: &&Partition| partition.tenant != Tenant::Metadata && !partition.is_offline();
+        let actual = self.partitions.iter().filter(is_placed).filter_map(|partition| {
             let directory_id = self.log_dirs.state(partition.log_dir)?.directory_id;
             Some((partition.topic_id, partition.name.partition, directory_id))
         });
-        let records = self.metadata.controller().assign_log_dirs(self.config.node_id(), actual);
+        let (controller, node_id) = (self.metadata.controller(), self.config.node_id());
+        let mut records = controller.change_log_dirs(node_id, self.log_dirs.directory_ids());
+        records.extend(controller.assign_log_dirs(node_id, actual));
         if !records.is_empty() {
             self.append_metadata(records);
         }

@@ -124,15 +124,15 @@ impl Node {
         let is_writing =
             |log_dir| self.log_dirs.state(log_dir).is_some_and(|state| state.checkpoints.is_being_written());
         if self.partitions.iter().any(|partition| partition.is_syncing())
-            || self.log_dirs.all().any(is_writing)
+            || self.log_dirs.online().any(is_writing)
             || self.maintenance.last_checkpoints.is_some()
         {
             return;
         }
         let node_id = self.config.node_id();
         let epoch = self.image().broker(node_id).map_or(-1, |registered| registered.epoch);
-        self.maintenance.last_checkpoints = Some(self.log_dirs.all().collect());
-        for log_dir in self.log_dirs.all() {
+        self.maintenance.last_checkpoints = Some(self.log_dirs.online().collect());
+        for log_dir in self.log_dirs.online().collect::<Vec<_>>() {
             let marker = clean_shutdown_marker(log_dir, epoch);
             self.write_checkpoints(log_dir, JobPurpose::LastCheckpoint(log_dir), Some(marker));
         }

@@ -10,11 +10,12 @@ use dohle_controller::MetadataImage;
 use dohle_protocol::messages::ApiVersionsResponse;
 use dohle_protocol::{ApiKey, EncodeError, Frame, Message, Reader, decode_request_header, encode_response};
 use dohle_storage::Codecs;
-use dohle_storage::disk::LogDir;
+use dohle_storage::disk::{DiskError, LogDir};
 use dohle_types::time::Instant;
 use dohle_types::{ErrorCode, FastMap, Now, Offset, Rng, Str, TopicId};
 
 use crate::boot::Boot;
+use crate::boot_facts::BootFacts;
 use crate::connection::{Call, Connection, Flow};
 use crate::fetch_session::FetchSessions;
 use crate::group_hosts::GroupHosts;
@@ -154,10 +155,12 @@ impl Node {
                     self.on_job_done(purpose, output);
                 }
             }
-            Input::DiskFailed { error } => {
-                tracing::error!(%error, "the data directory failed; the node stops, for nobody knows what is stored");
-                self.phase = Phase::Stopped;
-                self.effects.push(Effect::Stopped { error: Some(error.to_string()) });
+            Input::DiskFailed { error } => self.on_disk_failed(&error),
+            Input::JobFailed { token, error } => {
+                self.on_disk_failed(&error);
+                if let Some(purpose) = self.jobs.remove(&token) {
+                    self.on_job_failed(purpose, &error);
+                }
             }
             Input::Tick => {}
             Input::Stop => self.stop(),
@@ -339,6 +342,26 @@ impl Node {
         }
     }
 
+    /// A job's log dir failed, and what the job was for cannot be.
+    fn on_job_failed(&mut self, purpose: JobPurpose, error: &DiskError) {
+        if matches!(self.phase, Phase::Stopped) {
+            return;
+        }
+        match purpose {
+            JobPurpose::Boot(log_dir) => {
+                let meta = Err(error.to_string());
+                self.on_boot_facts(log_dir, BootFacts { meta, ..BootFacts::default() });
+            }
+            JobPurpose::FormatLogDirs => self.fail_to_boot(error.to_string()),
+            // The partition is offline with its log dir, which is what the request is told.
+            JobPurpose::Fetch(id, key) => handlers::k01_fetch::on_cold_read(self, id, key, Ok(Vec::new())),
+            JobPurpose::ListOffsets(id, place) => handlers::k02_list_offsets::on_failed(self, id, place),
+            JobPurpose::OpenPartition(_) | JobPurpose::LoadLedger(..) => {}
+            JobPurpose::Checkpoint(_) => self.on_sync_while_stopping(),
+            JobPurpose::LastCheckpoint(log_dir) => self.on_last_checkpoint(log_dir),
+        }
+    }
+
     fn on_written(&mut self, key: PartitionKey, end: Offset) {
         let Some(partition) = self.partitions.by_key_mut(key) else { return };
         let progress = partition.on_written(end, &mut self.effects);
@@ -377,6 +400,11 @@ impl Node {
     /// Has the fetches that wait for a partition look again at the end of this input.
     pub(crate) fn wake_fetches_of(&mut self, partition: &Partition) {
         self.woken.extend(&partition.fetches);
+    }
+
+    /// Has these fetches look again at the end of this input.
+    pub(crate) fn wake(&mut self, fetches: BTreeSet<ParkedId>) {
+        self.woken.extend(fetches);
     }
 
     fn wake_fetches(&mut self) {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use dohle_configs::Durability;
 use dohle_storage::disk::{LogDir, Op};
 use dohle_storage::{AppendError, Appended, Codecs, Log, Origin};
-use dohle_types::{LeaderEpoch, Now, Offset, TopicId, TopicPartition};
+use dohle_types::{ErrorCode, LeaderEpoch, Now, Offset, TopicId, TopicPartition};
 
 use crate::host::Effect;
 use crate::purgatory::ParkedId;
@@ -123,9 +123,22 @@ impl Partition {
         self.state = State::Online(Box::new(log));
     }
 
-    /// Ends serving, for the reason given.
+    /// Ends serving, for the reason given. A sync that is under way is none of its any more.
     pub fn take_offline(&mut self, reason: String) {
         self.state = State::Offline(reason);
+        self.sync_in_flight = false;
+    }
+
+    /// Whether its log cannot be used.
+    #[must_use]
+    pub fn is_offline(&self) -> bool {
+        matches!(self.state, State::Offline(_))
+    }
+
+    /// What clients are told while there is no log to serve.
+    #[must_use]
+    pub fn unavailable(&self) -> ErrorCode {
+        if self.is_offline() { ErrorCode::KafkaStorageError } else { ErrorCode::NotLeaderOrFollower }
     }
 
     /// Its state.
@@ -210,8 +223,11 @@ impl Partition {
 
     /// Everything below `end` is in the files now.
     pub fn on_written(&mut self, end: Offset, effects: &mut Vec<Effect>) -> Progress {
-        self.written = self.written.max(end);
         let mut progress = Progress::default();
+        if self.is_offline() {
+            return progress;
+        }
+        self.written = self.written.max(end);
         release(&mut self.until_written, self.written, &mut progress.acknowledged);
         match self.durability {
             Durability::Durable => self.begin_sync(effects),
@@ -227,8 +243,11 @@ impl Partition {
 
     /// Everything below `up_to` survives power loss now.
     pub fn on_synced(&mut self, up_to: Offset, effects: &mut Vec<Effect>) -> Progress {
-        self.sync_in_flight = false;
         let mut progress = Progress::default();
+        if self.is_offline() {
+            return progress;
+        }
+        self.sync_in_flight = false;
         if let Some(log) = self.log_mut() {
             log.synced(up_to);
         }

@@ -14,7 +14,7 @@ use crate::group_hosts::OFFSETS_TOPIC;
 use crate::handlers::k00_produce;
 use crate::host::Effect;
 use crate::maintenance::deleted_directory;
-use crate::node::Node;
+use crate::node::{Node, Phase};
 use crate::partition::Tenant;
 
 /// The configs of a topic, resolved over the broker's.
@@ -65,11 +65,17 @@ impl Node {
         let tenant = if topic == OFFSETS_TOPIC { Tenant::Groups(index.0) } else { Tenant::None };
         let name = TopicPartition::new(topic, index);
         let log_dir = self.log_dir_for(&name);
+        // It may have failed since the controller chose it.
+        let image = self.image().partition(&name.topic, index);
+        let named = image.and_then(|partition| partition.directory_of(self.config.node_id()));
         let key = self.partitions.add(name, log_dir, topic_id, epoch, durability, tenant).key;
         if let Tenant::Groups(index) = tenant {
             self.add_group_host(index, key);
         }
         self.open_log(key);
+        if matches!(self.phase, Phase::Serving) && named.is_some_and(|id| self.log_dirs.by_id(id).is_none()) {
+            self.tell_log_dirs();
+        }
     }
 
     /// Stops serving a topic that was deleted, and removes its files.

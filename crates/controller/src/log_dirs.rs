@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use dohle_protocol::messages::PartitionChangeRecord;
+use dohle_protocol::messages::{BrokerRegistrationChangeRecord, PartitionChangeRecord};
 use dohle_types::{BrokerId, PartitionIndex, TopicId};
 use uuid::Uuid;
 
@@ -59,6 +59,22 @@ impl PartitionImage {
 }
 
 impl Controller {
+    /// The records that say that a broker has only these log dirs left: new replicas go to no other.
+    #[must_use]
+    pub fn change_log_dirs(&self, broker: BrokerId, log_dirs: Vec<Uuid>) -> Vec<MetadataRecord> {
+        let registered = self.image.broker(broker).filter(|registered| registered.log_dirs != log_dirs);
+        let change = registered.map(|registered| {
+            BrokerRegistrationChangeRecord {
+                broker_id: broker.0,
+                broker_epoch: registered.epoch,
+                log_dirs,
+                ..Default::default()
+            }
+            .into()
+        });
+        change.into_iter().collect()
+    }
+
     /// The records that say where a broker's replicas are, as far as the log says otherwise.
     #[must_use]
     pub fn assign_log_dirs(

@@ -31,8 +31,10 @@ marks! {
     TornEndCut,
     /// The node stopped in good order, and what it left survived power loss.
     StoppedInGoodOrder,
-    /// A sync failed, and the node stopped.
+    /// A sync failed, and with it a log dir or the node.
     SyncFailed,
+    /// A log dir failed, and the node went on with another.
+    LogDirFailedAlone,
     /// A log went on in another segment.
     SegmentRolled,
     /// One group commit served several partitions.

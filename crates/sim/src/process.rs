@@ -8,7 +8,7 @@ use dohle_broker::Node;
 use dohle_broker::host::{ConnectionId, DiskJob, Effect, Input, JobOutput, JobToken};
 use dohle_broker::partition::PartitionKey;
 use dohle_protocol::FrameDecoder;
-use dohle_storage::disk::{Answer, DiskError, FilePath, Job, Op, Progress, Step};
+use dohle_storage::disk::{Answer, DiskError, FilePath, Job, LogDir, Op, Progress, Step};
 use dohle_storage::memory_disk::{SyncUnderWay, replacement, temporary};
 use dohle_types::time::Instant;
 use dohle_types::{Now, Offset, Timestamp};
@@ -35,12 +35,15 @@ pub(crate) struct Process {
     effects: Vec<Effect>,
     /// By how much its wall clock is ahead, in milliseconds.
     skew: i64,
-    sync_under_way: Option<(Vec<SyncRequest>, Vec<SyncUnderWay>)>,
+    sync_under_way: Option<GroupCommit>,
     syncs: Vec<SyncRequest>,
     jobs: VecDeque<(JobToken, DiskJob)>,
     running: BTreeMap<JobToken, (DiskJob, Progress<JobOutput>)>,
     tick_at: Option<Instant>,
 }
+
+/// Who asked, and what is synced for them.
+type GroupCommit = (Vec<SyncRequest>, Vec<(FilePath, SyncUnderWay)>);
 
 struct SyncRequest {
     partition: PartitionKey,
@@ -265,7 +268,11 @@ impl World {
         self.shared.marks.sometimes(Mark::CommittedTogether, group.len() > 1);
         let paths: std::collections::BTreeSet<&FilePath> =
             group.iter().flat_map(|request| &request.paths).collect();
-        let syncs = paths.into_iter().filter_map(|path| self.disk.begin_sync(path)).collect();
+        let syncs = paths
+            .into_iter()
+            .filter(|path| !self.failed_log_dirs.contains(&LogDir::of(path)))
+            .filter_map(|path| Some((path.clone(), self.disk.begin_sync(path)?)))
+            .collect();
         process.sync_under_way = Some((group, syncs));
         let (at, life) = (self.now + self.sync_duration(), self.life);
         self.schedule(at, Event::SyncDone(life));
@@ -278,17 +285,27 @@ impl World {
             return;
         };
         if std::mem::take(&mut self.fail_next_sync) {
-            let path = group.first().and_then(|request| request.paths.first()).cloned().unwrap_or_default();
+            let path = group.last().and_then(|request| request.paths.first()).cloned().unwrap_or_default();
+            self.failed_log_dirs.insert(LogDir::of(&path));
             let error = DiskError { operation: "sync", path, reason: "input/output error".to_owned() };
             self.shared.marks.sometimes(Mark::SyncFailed, true);
-            self.disk_failed = true;
             self.handle(Input::DiskFailed { error });
-            return self.finish_round();
         }
-        syncs.into_iter().for_each(|sync| self.disk.finish_sync(sync));
-        for SyncRequest { partition, up_to, .. } in group {
-            self.invariants.on_synced(partition, up_to);
-            self.handle(Input::Synced { partition, up_to });
+        for (path, sync) in syncs {
+            if self.failed_log_dirs.contains(&LogDir::of(&path)) {
+                self.disk.fail_sync(sync, &mut self.rng);
+            } else {
+                self.disk.finish_sync(sync);
+            }
+        }
+        for SyncRequest { partition, up_to, paths } in group {
+            let is_failed = |path: &FilePath| self.failed_log_dirs.contains(&LogDir::of(path));
+            if !paths.iter().any(is_failed) {
+                let is_alone = !self.failed_log_dirs.is_empty();
+                self.shared.marks.sometimes(Mark::LogDirFailedAlone, is_alone);
+                self.invariants.on_synced(partition, up_to);
+                self.handle(Input::Synced { partition, up_to });
+            }
         }
         self.finish_round();
         self.begin_sync();
@@ -328,7 +345,7 @@ impl World {
                 }
                 match self.perform(&step) {
                     Err(Ended) => return,
-                    Ok(Err(error)) => Input::DiskFailed { error },
+                    Ok(Err(error)) => Input::JobFailed { token, error },
                     Ok(Ok(answer)) => {
                         let progress = job.resume(answer);
                         if let Some(process) = &mut self.process {
@@ -395,7 +412,7 @@ impl World {
     /// The node says that it is finished.
     fn on_stopped(&mut self, error: Option<String>) {
         match error {
-            Some(_) if self.disk_failed => self.end_node(End::PowerLoss),
+            Some(_) if !self.failed_log_dirs.is_empty() => self.end_node(End::PowerLoss),
             Some(error) => {
                 self.invariants.violate(format!("the node stopped of its own accord: {error}"));
                 self.end_node(End::Kill);
@@ -413,7 +430,7 @@ impl World {
             return;
         }
         self.end_after = None;
-        self.disk_failed = false;
+        self.failed_log_dirs.clear();
         let lost = if end == End::Kill || !self.plan.durable {
             self.shared.marks.sometimes(Mark::ProcessKilled, self.disk.is_dirty());
             None

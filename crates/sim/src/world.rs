@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use dohle_broker::host::{ConnectionId, Input, JobToken};
 use dohle_client::{Effect as ClientEffect, Input as ClientInput, Peer};
 use dohle_protocol::FrameDecoder;
+use dohle_storage::disk::LogDir;
 use dohle_storage::memory_disk::MemoryDisk;
 use dohle_types::time::Instant;
 use dohle_types::{Now, Rng, Str, TopicPartition};
@@ -100,7 +101,8 @@ pub(crate) struct World {
     /// The node ends after so many more changes to files.
     pub(crate) end_after: Option<(u64, End)>,
     pub(crate) fail_next_sync: bool,
-    pub(crate) disk_failed: bool,
+    /// Log dirs that have failed since the node was started.
+    pub(crate) failed_log_dirs: BTreeSet<LogDir>,
     queue: BTreeMap<(Instant, u64), Event>,
     next_event: u64,
     clients: Vec<Client>,
@@ -130,7 +132,7 @@ impl World {
             trace,
             end_after: None,
             fail_next_sync: false,
-            disk_failed: false,
+            failed_log_dirs: BTreeSet::new(),
             queue: BTreeMap::new(),
             next_event: 0,
             clients: Vec::new(),
@@ -283,6 +285,10 @@ impl World {
         self.shared.quiet = true;
         self.end_after = None;
         self.fail_next_sync = false;
+        if !self.failed_log_dirs.is_empty() {
+            // A log dir that has failed is used again by the next start alone.
+            self.end_node(End::PowerLoss);
+        }
         self.start_node();
         for client in 0..self.clients.len() {
             self.step(client, ClientInput::Wake);

@@ -178,7 +178,7 @@ fn append(
     let origin = Origin::Client { zstd_allowed: call.version >= 7 };
     let appended = match partition.append(node.now, records, origin, &mut node.codecs, &mut node.effects) {
         Ok(appended) => appended,
-        Err(None) => return Err(ErrorCode::NotLeaderOrFollower.into()),
+        Err(None) => return Err(partition.unavailable().into()),
         Err(Some(error)) => return Err(error.into()),
     };
     node.partitions.admit_tail(key, appended.bytes);

@@ -168,7 +168,7 @@ fn look(
         Ok(partition) => partition,
         Err(code) => return error(code),
     };
-    let Some(log) = partition.log() else { return error(ErrorCode::NotLeaderOrFollower) };
+    let Some(log) = partition.log() else { return error(partition.unavailable()) };
     let high_watermark = partition.high_watermark();
     let last_stable_offset = partition.last_stable_offset();
     let log_start_offset = log.start_offset();

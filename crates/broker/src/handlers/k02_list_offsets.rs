@@ -98,11 +98,25 @@ pub(crate) fn on_found(
     (topic, place): (usize, usize),
     found: Result<Option<TimestampOffset>, ReadError>,
 ) {
+    on_answered(node, id, (topic, place), found.map_err(|error| error.error_code()));
+}
+
+/// A look-up cannot be finished: the log dir has failed.
+pub(crate) fn on_failed(node: &mut Node, id: ParkedId, place: (usize, usize)) {
+    on_answered(node, id, place, Err(ErrorCode::KafkaStorageError));
+}
+
+fn on_answered(
+    node: &mut Node,
+    id: ParkedId,
+    (topic, place): (usize, usize),
+    found: Result<Option<TimestampOffset>, ErrorCode>,
+) {
     let Some(Parked::ListOffsets(parked)) = node.purgatory.parked_mut(id) else { return };
     let partition =
         parked.response.topics.get_mut(topic).and_then(|topic| topic.partitions.get_mut(place));
     if let Some(partition) = partition {
-        *partition = answer(partition.partition_index, found.map_err(|error| error.error_code()));
+        *partition = answer(partition.partition_index, found);
     }
     parked.outstanding -= 1;
     if parked.outstanding == 0
@@ -122,7 +136,7 @@ fn look_up(
     let key =
         FetchKey { topic_id: TopicId::ZERO, topic: topic.clone(), partition: wanted.partition_index };
     let partition = leading_partition(node, &key, wanted.current_leader_epoch)?;
-    let log = partition.log().ok_or(ErrorCode::NotLeaderOrFollower)?;
+    let log = partition.log().ok_or(partition.unavailable())?;
     let upper_bound =
         if read_committed { partition.last_stable_offset() } else { partition.high_watermark() };
     let at = |offset: Offset| {

@@ -22,6 +22,7 @@ use super::authorized_operations;
 use crate::connection::Call;
 use crate::ledger_hosts::Held;
 use crate::node::Node;
+use crate::partition::Partition;
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 0..=13;
 
@@ -92,23 +93,31 @@ fn describe(node: &Node, topic: &Arc<TopicImage>, request: &MetadataRequest) -> 
         name: Some(topic.name.clone()),
         topic_id: topic.id.0,
         is_internal: is_internal_topic(&topic.name),
-        partitions: topic.partitions.iter().map(|(&index, image)| partition(node, index, image)).collect(),
+        partitions: topic
+            .partitions
+            .iter()
+            .map(|(&index, image)| partition(node, topic.id, index, image))
+            .collect(),
         topic_authorized_operations: if operations { authorized_operations::TOPIC } else { i32::MIN },
         ..MetadataResponseTopic::default()
     }
 }
 
-fn partition(node: &Node, index: PartitionIndex, image: &PartitionImage) -> MetadataResponsePartition {
-    let error =
-        if image.leader == BrokerId::NONE { ErrorCode::LeaderNotAvailable } else { ErrorCode::None };
+fn partition(
+    node: &Node,
+    topic_id: TopicId,
+    index: PartitionIndex,
+    image: &PartitionImage,
+) -> MetadataResponsePartition {
+    let (error, leader) = leader(node, topic_id, index, image);
     MetadataResponsePartition {
         error_code: error.code(),
         partition_index: index.0,
-        leader_id: image.leader.0,
+        leader_id: leader.0,
         leader_epoch: image.leader_epoch.0,
         replica_nodes: ids(&image.replicas),
         isr_nodes: ids(&image.isr),
-        offline_replicas: offline_replicas(node, image),
+        offline_replicas: offline_replicas(node, topic_id, index, image),
     }
 }
 
@@ -117,8 +126,36 @@ pub(super) fn ids(brokers: &[BrokerId]) -> Vec<i32> {
     brokers.iter().map(|broker| broker.0).collect()
 }
 
-/// The replicas whose brokers are not there.
-pub(super) fn offline_replicas(node: &Node, image: &PartitionImage) -> Vec<i32> {
-    let is_alive = |id: &BrokerId| node.image().broker(*id).is_some_and(|broker| !broker.fenced);
+/// Who leads a partition; nobody where it is offline on this node, the only one that could.
+pub(super) fn leader(
+    node: &Node,
+    topic_id: TopicId,
+    index: PartitionIndex,
+    image: &PartitionImage,
+) -> (ErrorCode, BrokerId) {
+    let leads_offline = image.leader == node.config.node_id() && is_offline_here(node, topic_id, index);
+    match if leads_offline { BrokerId::NONE } else { image.leader } {
+        BrokerId::NONE => (ErrorCode::LeaderNotAvailable, BrokerId::NONE),
+        leader => (ErrorCode::None, leader),
+    }
+}
+
+/// The replicas whose brokers are not there, or whose logs cannot be used.
+pub(super) fn offline_replicas(
+    node: &Node,
+    topic_id: TopicId,
+    index: PartitionIndex,
+    image: &PartitionImage,
+) -> Vec<i32> {
+    let this = node.config.node_id();
+    let is_alive = |id: &BrokerId| {
+        node.image().broker(*id).is_some_and(|broker| !broker.fenced)
+            && !(*id == this && is_offline_here(node, topic_id, index))
+    };
     image.replicas.iter().filter(|id| !is_alive(id)).map(|id| id.0).collect()
+}
+
+fn is_offline_here(node: &Node, topic_id: TopicId, index: PartitionIndex) -> bool {
+    let partition = node.partitions.key(topic_id, index.0).and_then(|key| node.partitions.by_key(key));
+    partition.is_some_and(Partition::is_offline)
 }

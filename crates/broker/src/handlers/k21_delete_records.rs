@@ -49,7 +49,8 @@ fn delete(node: &mut Node, topic: &Str, index: i32, offset: i64) -> Result<Offse
         return Err(ErrorCode::InvalidTopicException);
     }
     let high_watermark = partition.high_watermark();
-    let log = partition.log_mut().ok_or(ErrorCode::NotLeaderOrFollower)?;
+    let unavailable = partition.unavailable();
+    let log = partition.log_mut().ok_or(unavailable)?;
     // Kafka refuses this for topics that are only compacted: a consumer relies on finding the last value of a key.
     if !log.config().cleanup_policy.delete && log.config().cleanup_policy.compact {
         return Err(ErrorCode::PolicyViolation);

@@ -54,6 +54,6 @@ fn end_offset(
 ) -> Result<(LeaderEpoch, Offset), ErrorCode> {
     let key = FetchKey { topic_id: TopicId::ZERO, topic: topic.clone(), partition };
     let partition = leading_partition(node, &key, current_leader_epoch)?;
-    let log = partition.log().ok_or(ErrorCode::NotLeaderOrFollower)?;
+    let log = partition.log().ok_or(partition.unavailable())?;
     Ok(log.epoch_end_offset(epoch))
 }

@@ -11,7 +11,7 @@ use dohle_protocol::messages::describe_log_dirs_response::{
 };
 use dohle_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse};
 use dohle_storage::disk::LogDir;
-use dohle_types::Str;
+use dohle_types::{ErrorCode, Str};
 
 use crate::connection::Call;
 use crate::log_dirs::LogDirState;
@@ -41,7 +41,9 @@ pub(super) fn handle(node: &mut Node, call: Call, request: DescribeLogDirsReques
     let describe = |(log_dir, state): (LogDir, &LogDirState)| {
         let topics = topics.remove(&log_dir).unwrap_or_default().into_iter();
         let topics = topics.map(|(name, partitions)| DescribeLogDirsTopic { name, partitions });
+        let error = if state.offline.is_some() { ErrorCode::KafkaStorageError } else { ErrorCode::None };
         DescribeLogDirsResult {
+            error_code: error.code(),
             log_dir: state.name.clone(),
             topics: topics.collect(),
             ..DescribeLogDirsResult::default()

@@ -40,7 +40,7 @@ pub(super) fn handle(node: &mut Node, call: Call, request: DescribeProducersRequ
 fn producers(node: &Node, topic: &Str, partition: i32) -> Result<Vec<ProducerState>, ErrorCode> {
     let key = FetchKey { topic_id: TopicId::ZERO, topic: topic.clone(), partition };
     let partition = leading_partition(node, &key, -1)?;
-    let log = partition.log().ok_or(ErrorCode::NotLeaderOrFollower)?;
+    let log = partition.log().ok_or(partition.unavailable())?;
     let producers = log.producers().map(|(id, state)| ProducerState {
         producer_id: id.0,
         producer_epoch: i32::from(state.epoch.0),

@@ -11,10 +11,10 @@ use dohle_protocol::messages::describe_topic_partitions_response::{
     Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
 use dohle_protocol::messages::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse};
-use dohle_types::{BrokerId, ErrorCode, PartitionIndex, Str};
+use dohle_types::{ErrorCode, PartitionIndex, Str};
 
 use super::authorized_operations;
-use super::k03_metadata::{ids, offline_replicas};
+use super::k03_metadata::{ids, leader, offline_replicas};
 use crate::connection::Call;
 use crate::node::Node;
 
@@ -75,18 +75,17 @@ fn describe(
         .by_ref()
         .take(room)
         .map(|(index, image)| {
-            let has_leader = image.leader != BrokerId::NONE;
-            let error = if has_leader { ErrorCode::None } else { ErrorCode::LeaderNotAvailable };
+            let (error, leader) = leader(node, topic.id, *index, image);
             DescribeTopicPartitionsResponsePartition {
                 error_code: error.code(),
                 partition_index: index.0,
-                leader_id: image.leader.0,
+                leader_id: leader.0,
                 leader_epoch: image.leader_epoch.0,
                 replica_nodes: ids(&image.replicas),
                 isr_nodes: ids(&image.isr),
                 eligible_leader_replicas: Some(ids(&image.elr)),
                 last_known_elr: Some(ids(&image.last_known_elr)),
-                offline_replicas: offline_replicas(node, image),
+                offline_replicas: offline_replicas(node, topic.id, *index, image),
             }
         })
         .collect();

@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use dohle_protocol::messages::metadata_request::MetadataRequestTopic;
+use dohle_protocol::messages::{DescribeLogDirsRequest, MetadataRequest};
+
 use crate::client::Client;
 use crate::process::{Broker, Directory, dohle, run};
 
@@ -80,4 +83,58 @@ fn log_dirs_of_different_nodes_or_copies_of_each_other_are_refused() {
     assert!(refused(&[&both, "node.id=1"]).contains("belongs to cluster"));
     std::fs::copy(root.0.join("a/meta.properties"), root.0.join("c/meta.properties")).unwrap();
     assert!(refused(&[&both, "node.id=1"]).contains("have the same directory.id"));
+}
+
+#[test]
+fn a_log_dir_that_fails_takes_its_own_partitions_offline_and_no_others() {
+    const KAFKA_STORAGE_ERROR: i16 = 56;
+    const LEADER_NOT_AVAILABLE: i16 = 5;
+    let root = Directory::new();
+    let dirs = log_dirs(&root.0, &["a", "b"]);
+    let broker = Broker::start_without_data(&[&dirs]);
+    let mut client = Client::connect(&broker.address);
+    let topic = client.create_topic("orders", 4, &[]);
+    for partition in 0..2 {
+        assert_eq!(client.produce(topic, partition, &[b"before"]), 0);
+    }
+    // Something else is where the second log dir was: no directory can be made in it.
+    std::fs::rename(root.0.join("b"), root.0.join("gone")).unwrap();
+    std::fs::write(root.0.join("b"), "in the way").unwrap();
+    assert_eq!(client.produce(topic, 3, &[b"lost"]), KAFKA_STORAGE_ERROR);
+    assert_eq!(client.produce(topic, 1, &[b"lost"]), KAFKA_STORAGE_ERROR);
+    assert_eq!(client.produce(topic, 0, &[b"after"]), 0);
+    assert_eq!(client.produce(topic, 2, &[b"after"]), 0);
+    let request = MetadataRequest {
+        topics: Some(vec![MetadataRequestTopic { name: Some("orders".into()), ..Default::default() }]),
+        ..Default::default()
+    };
+    let described = client.call(&request, 12);
+    for partition in &described.topics[0].partitions {
+        let seen = (partition.error_code, partition.leader_id, &*partition.offline_replicas);
+        match partition.partition_index {
+            0 | 2 => assert_eq!(seen, (0, 1, &[][..])),
+            _ => assert_eq!(seen, (LEADER_NOT_AVAILABLE, -1, &[1][..])),
+        }
+    }
+    // New partitions go to what is left.
+    let added = client.create_topic("added", 2, &[]);
+    assert_eq!((client.produce(added, 0, &[b"x"]), client.produce(added, 1, &[b"x"])), (0, 0));
+    let dirs_described = client.call(&DescribeLogDirsRequest::default(), 4);
+    let errors: Vec<i16> = dirs_described.results.iter().map(|result| result.error_code).collect();
+    assert_eq!(errors, [0, KAFKA_STORAGE_ERROR]);
+    broker.stop();
+
+    // A start without it goes on as before; with it again everything is there.
+    let broker = Broker::start_without_data(&[&dirs]);
+    let mut client = Client::connect(&broker.address);
+    assert_eq!(client.produce(topic, 1, &[b"lost"]), KAFKA_STORAGE_ERROR);
+    broker.stop();
+    std::fs::remove_file(root.0.join("b")).unwrap();
+    std::fs::rename(root.0.join("gone"), root.0.join("b")).unwrap();
+    let broker = Broker::start_without_data(&[&dirs]);
+    let mut client = Client::connect(&broker.address);
+    assert_eq!(client.consume(topic, 0), ["before", "after"]);
+    assert_eq!(client.consume(topic, 1), ["before"]);
+    assert_eq!(client.produce(topic, 3, &[b"again"]), 0);
+    assert_eq!(partitions(&root.0.join("b")), ["orders-1", "orders-3"]);
 }

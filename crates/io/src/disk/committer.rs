@@ -1,5 +1,5 @@
 //! Group commit: one thread that makes files durable. While it syncs, further requests gather, and the next
-//! round serves them together, each file once.
+//! round serves them together, each file once. In a log dir in which a sync failed nothing is synced any more.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::thread;
 
 use dohle_broker::Input;
 use dohle_broker::partition::PartitionKey;
-use dohle_storage::disk::FilePath;
+use dohle_storage::disk::{FilePath, LogDir};
 use dohle_types::Offset;
 
 use super::files::Files;
@@ -50,17 +50,26 @@ impl Committer {
 }
 
 fn run(files: &Files, inbox: &Receiver<SyncRequest>, mailbox: &Mailbox) {
+    let mut failed = BTreeSet::new();
+    let mut is_synced = |path: &FilePath| {
+        let log_dir = LogDir::of(path);
+        if failed.contains(&log_dir) {
+            return false;
+        }
+        let synced = files.sync(path);
+        if let Err(error) = synced {
+            failed.insert(log_dir);
+            mailbox.post([Input::DiskFailed { error }]);
+            return false;
+        }
+        true
+    };
     while let Ok(first) = inbox.recv() {
         let group: Vec<SyncRequest> = std::iter::once(first).chain(inbox.try_iter()).collect();
         let paths: BTreeSet<&FilePath> = group.iter().flat_map(|request| &request.paths).collect();
-        if let Err(error) = paths.into_iter().try_for_each(|path| files.sync(path)) {
-            mailbox.post([Input::DiskFailed { error }]);
-            return;
-        }
-        mailbox.post(
-            group
-                .into_iter()
-                .map(|request| Input::Synced { partition: request.partition, up_to: request.up_to }),
-        );
+        let unsynced: BTreeSet<&FilePath> = paths.into_iter().filter(|path| !is_synced(path)).collect();
+        let synced = group.iter().filter(|request| request.paths.iter().all(|path| !unsynced.contains(path)));
+        mailbox
+            .post(synced.map(|request| Input::Synced { partition: request.partition, up_to: request.up_to }));
     }
 }

@@ -51,7 +51,7 @@ fn run(files: &Files, inbox: &Mutex<Receiver<(JobToken, DiskJob)>>, mailbox: &Ma
         let Ok((token, mut job)) = next else { return };
         let input = match drive(&mut job, |step| files.perform(step)) {
             Ok(output) => Input::JobDone { token, output },
-            Err(error) => Input::DiskFailed { error },
+            Err(error) => Input::JobFailed { token, error },
         };
         mailbox.post([input]);
     }

@@ -328,7 +328,7 @@ impl EventLoop {
                     Effect::Pause { connection } => self.set_paused(connection, true),
                     Effect::Resume { connection } => self.set_paused(connection, false),
                     Effect::Disk(op) => {
-                        if let Err(error) = self.disk(op) {
+                        for error in self.disk(op) {
                             self.handle(now, Input::DiskFailed { error });
                         }
                     }
@@ -343,13 +343,12 @@ impl EventLoop {
                     Effect::Stopped { error } => self.stopped = Some(error.map_or(Ok(()), Err)),
                 }
             }
-            match self.write_gathered() {
-                Ok(()) => {
-                    for (partition, end) in written {
-                        self.handle(now, Input::Written { partition, end });
-                    }
-                }
-                Err(error) => self.handle(now, Input::DiskFailed { error }),
+            // Before what was written is told: the partitions of a log dir that failed believe nothing any more.
+            for error in self.write_gathered() {
+                self.handle(now, Input::DiskFailed { error });
+            }
+            for (partition, end) in written {
+                self.handle(now, Input::Written { partition, end });
             }
             syncs.into_iter().for_each(|request| self.committer.sync(request));
             started.into_iter().for_each(|(token, job)| self.jobs.start_job(token, job));
@@ -364,11 +363,12 @@ impl EventLoop {
         }
     }
 
-    /// Gathers a write; carries out anything else, after the writes that came before it.
-    fn disk(&mut self, op: Op) -> Result<(), DiskError> {
+    /// Gathers a write; carries out anything else, after the writes that came before it. What failed.
+    fn disk(&mut self, op: Op) -> Vec<DiskError> {
         let Op::Write { path, position, data } = op else {
-            self.write_gathered()?;
-            return self.files.apply(op);
+            let mut failed = self.write_gathered();
+            failed.extend(self.files.apply(op).err());
+            return failed;
         };
         let length = data.len() as u64;
         if let Some(write) = self.write_of.get(&path).and_then(|&index| self.writes.get_mut(index))
@@ -376,21 +376,21 @@ impl EventLoop {
         {
             write.slices.push(data);
             write.end += length;
-            return Ok(());
+            return Vec::new();
         }
-        if self.write_of.contains_key(&path) {
-            self.write_gathered()?;
-        }
+        let failed = if self.write_of.contains_key(&path) { self.write_gathered() } else { Vec::new() };
         self.write_of.insert(Arc::clone(&path), self.writes.len());
         self.writes.push(GatheredWrite { path, position, end: position + length, slices: vec![data] });
-        Ok(())
+        failed
     }
 
-    fn write_gathered(&mut self) -> Result<(), DiskError> {
+    /// Writes what was gathered; what failed.
+    fn write_gathered(&mut self) -> Vec<DiskError> {
         self.write_of.clear();
-        self.writes
-            .drain(..)
-            .try_for_each(|write| self.files.write(&write.path, write.position, &write.slices))
+        let written = self.writes.drain(..);
+        written
+            .filter_map(|write| self.files.write(&write.path, write.position, &write.slices).err())
+            .collect()
     }
 
     fn listen(&mut self) {
