@@ -197,6 +197,8 @@ disk_jobs! {
     /// Finds an offset by timestamp.
     FindTimestamp(dohle_storage::FindTimestamp)
         -> Result<Option<dohle_storage::TimestampOffset>, dohle_storage::ReadError>,
+    /// Finds the aborted transactions of a range of offsets.
+    FindAborted(dohle_storage::FindAborted) -> Vec<dohle_storage::AbortedTxn>,
     /// Writes checkpoint files.
     Checkpoint(WriteCheckpoints) -> CheckpointWritten,
 }

@@ -87,6 +87,8 @@ pub enum JobPurpose {
     LoadLedger(PartitionKey, Offset),
     /// Go on with a fetch.
     Fetch(ParkedId, crate::fetch_session::FetchKey),
+    /// Go on with a fetch whose aborted transactions were looked for.
+    FetchAborted(ParkedId, crate::fetch_session::FetchKey),
     /// Go on with a look-up of offsets, for the partition at this place of the response.
     ListOffsets(ParkedId, (usize, usize)),
     /// A periodic checkpoint of a log dir.
@@ -327,6 +329,9 @@ impl Node {
             }
             (JobPurpose::Fetch(id, key), JobOutput::ColdRead(batches)) => {
                 handlers::k01_fetch::on_cold_read(self, id, key, *batches);
+            }
+            (JobPurpose::FetchAborted(id, key), JobOutput::FindAborted(aborted)) => {
+                handlers::k01_fetch::on_aborted_found(self, id, key, *aborted);
             }
             (JobPurpose::ListOffsets(id, place), JobOutput::FindTimestamp(found)) => {
                 handlers::k02_list_offsets::on_found(self, id, place, *found);

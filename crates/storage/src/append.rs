@@ -12,6 +12,8 @@ use dohle_types::{ErrorCode, LeaderEpoch, Now, Offset, Timestamp};
 use crate::disk::Op;
 use crate::log::{Log, into_own};
 use crate::producer_state::{Checked, ProducerBatch, ProducerError, SequenceCheck};
+use crate::segment::{TXN_INDEX_SUFFIX, file};
+use crate::txn_index;
 
 /// Who appends, and thus how far a batch is trusted (Kafka's `AppendOrigin`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,8 +110,8 @@ struct Incoming {
     bytes: Bytes,
     /// What the header's timestamp fields must become, where they are not that.
     timestamps: Option<(TimestampType, Timestamp)>,
-    /// The coordinator's epoch, where it is a transaction marker.
-    marker: Option<i32>,
+    /// What it says, where it is a transaction marker.
+    marker: Option<EndTxn>,
 }
 
 impl Log {
@@ -190,8 +192,8 @@ impl Log {
     }
 
     fn check_producer(&self, incoming: &Incoming, origin: Origin) -> Result<Checked, ProducerError> {
-        if let Some(coordinator_epoch) = incoming.marker {
-            self.producers.check_marker(&incoming.header, coordinator_epoch)?;
+        if let Some(marker) = incoming.marker {
+            self.producers.check_marker(&incoming.header, marker.coordinator_epoch)?;
         }
         let check = match origin {
             Origin::Client { .. } => SequenceCheck::Full,
@@ -265,8 +267,8 @@ impl Log {
 
         match (origin, marker) {
             (Origin::RaftLeader, _) => {}
-            (Origin::Client { .. } | Origin::Coordinator, Some(coordinator_epoch)) => {
-                self.producers.note_marker(&header, coordinator_epoch);
+            (Origin::Client { .. } | Origin::Coordinator, Some(marker)) => {
+                self.note_marker(&header, marker, ops);
             }
             (Origin::Client { .. } | Origin::Coordinator, None) => self.producers.note_data(&header),
         }
@@ -287,6 +289,25 @@ impl Log {
             bytes: size,
         }
     }
+
+    /// Takes note of a transaction marker at the end of the active segment.
+    fn note_marker(&mut self, header: &BatchHeader, marker: EndTxn, ops: &mut Vec<Op>) {
+        let Some(segment) = self.segments.last_mut() else {
+            unreachable!("invariant 1: a log has a segment")
+        };
+        if let Some(aborted) = txn_index::note_marker(&mut self.producers, header, marker) {
+            self.last_abort = aborted.last_offset;
+            self.files.dirty.insert(file(&self.dir, segment.base, TXN_INDEX_SUFFIX));
+            ops.push(txn_index::append(segment, &self.dir, &aborted));
+        }
+    }
+}
+
+/// What a transaction marker says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EndTxn {
+    pub(crate) is_abort: bool,
+    pub(crate) coordinator_epoch: i32,
 }
 
 /// The timestamps that the topic's records keep.
@@ -326,8 +347,8 @@ fn from_broker(records: &Bytes, decompressor: &mut Decompressor) -> Result<Incom
     Ok(Incoming { header, bytes: batch.into_bytes(), timestamps: None, marker })
 }
 
-/// The coordinator's epoch in a transaction marker; `None` where the batch is none.
-pub(crate) fn marker(batch: &Batch, decompressor: &mut Decompressor) -> Result<Option<i32>, BatchError> {
+/// What a transaction marker says; `None` where the batch is none.
+pub(crate) fn marker(batch: &Batch, decompressor: &mut Decompressor) -> Result<Option<EndTxn>, BatchError> {
     if !batch.header().attributes.is_control() || !batch.header().has_producer_id() {
         return Ok(None);
     }
@@ -337,7 +358,8 @@ pub(crate) fn marker(batch: &Batch, decompressor: &mut Decompressor) -> Result<O
     match key.record_type {
         ControlRecordType::Abort | ControlRecordType::Commit => {
             let value = EndTxnMarker::parse(&record.value.unwrap_or_default()).map_err(malformed)?;
-            Ok(Some(value.coordinator_epoch))
+            let is_abort = key.record_type == ControlRecordType::Abort;
+            Ok(Some(EndTxn { is_abort, coordinator_epoch: value.coordinator_epoch }))
         }
         ControlRecordType::LeaderChange
         | ControlRecordType::SnapshotHeader

@@ -39,6 +39,7 @@ mod script;
 mod segment;
 mod tail;
 mod timestamp_lookup;
+mod txn_index;
 mod walk;
 
 #[cfg(test)]
@@ -51,3 +52,4 @@ pub use producer_state::{ProducerBatch, ProducerError, ProducerState};
 pub use read::{ColdRead, OffsetOutOfRange, Read, ReadError};
 pub use tail::{LogKey, TailBudget};
 pub use timestamp_lookup::{FindTimestamp, TimestampOffset};
+pub use txn_index::{AbortedTxn, FindAborted};

@@ -31,6 +31,8 @@ pub struct Log {
     pub(crate) end: Offset,
     pub(crate) epochs: LeaderEpochs,
     pub(crate) producers: ProducerStates,
+    /// No marker above it aborts a transaction.
+    pub(crate) last_abort: Offset,
     /// Offsets of the producer snapshots on disk.
     pub(crate) snapshots: BTreeSet<Offset>,
     pub(crate) tail: Tail,
@@ -81,6 +83,7 @@ impl Log {
             end: start,
             epochs: LeaderEpochs::default(),
             producers: ProducerStates::default(),
+            last_abort: Offset(-1),
             snapshots: BTreeSet::new(),
             tail: Tail::default(),
             files: Files { durable: start, ..Files::default() },

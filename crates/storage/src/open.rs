@@ -25,6 +25,7 @@ use crate::segment::{
     offset_in,
 };
 use crate::timestamp_lookup::is_right;
+use crate::txn_index::{self, AbortedTxn};
 use crate::walk::{Found, SegmentView, Walk};
 
 /// What is known of a log before its files are read.
@@ -111,7 +112,7 @@ const LEFTOVERS: [&str; 3] = [".deleted", ".cleaned", ".tmp"];
 /// Ends the names of files that compaction has completed but not put in place yet.
 const SWAP_SUFFIX: &str = ".swap";
 /// The files of a segment beside its `.log`.
-const INDEX_SUFFIXES: [&str; 3] = [INDEX_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX];
+pub(crate) const INDEX_SUFFIXES: [&str; 3] = [INDEX_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX];
 /// No `.log` file is longer; what a longer one has is not ours.
 const LOG_LENGTH_MAX: u64 = i32::MAX as u64;
 /// More than a `partition.metadata` takes.
@@ -177,6 +178,7 @@ impl Opener {
             return Ok(self.restart_at(log, start).await);
         }
         log.start = first_base;
+        log.last_abort = log.last_abort_by_segments();
         log.delete_records_before(now, start);
         Ok(log)
     }
@@ -369,6 +371,7 @@ impl Opener {
         segment.size = u32::try_from(length).unwrap_or(u32::MAX);
         segment.offset_entries = listing.index_entries::<OffsetEntry>(base, INDEX_SUFFIX);
         segment.time_entries = listing.index_entries::<TimeEntry>(base, TIME_INDEX_SUFFIX);
+        segment.aborted_txns = listing.index_entries::<AbortedTxn>(base, TXN_INDEX_SUFFIX);
         segment
     }
 
@@ -413,23 +416,27 @@ pub(crate) fn needs_records(header: &BatchHeader) -> bool {
     header.attributes.is_control() && header.has_producer_id()
 }
 
-/// Takes note of a batch that is in the log. Its producer is that of a snapshot if the batch is below
-/// `producers_from`.
-pub(crate) fn note(log: &mut Log, header: &BatchHeader, batch: &Bytes, producers_from: Offset) {
+/// Takes note of a batch that is in the log; the transaction it aborts, if it is a marker that does. Its producer is
+/// that of a snapshot if the batch is below `producers_from`.
+pub(crate) fn note(
+    log: &mut Log,
+    header: &BatchHeader,
+    batch: &Bytes,
+    producers_from: Offset,
+) -> Option<AbortedTxn> {
     if header.partition_leader_epoch > log.epochs.latest() {
         log.epochs.assign(header.partition_leader_epoch, header.base_offset);
     }
     if header.base_offset < producers_from {
-        return;
+        return None;
     }
     if needs_records(header) {
         let mut decompressor = Decompressor::default();
-        let batch = Batch::parse(batch).and_then(|batch| marker(&batch, &mut decompressor));
-        if let Ok(Some(coordinator_epoch)) = batch {
-            log.producers.note_marker(header, coordinator_epoch);
-        }
+        let marker = Batch::parse(batch).and_then(|batch| marker(&batch, &mut decompressor)).ok()??;
+        txn_index::note_marker(&mut log.producers, header, marker)
     } else {
         log.producers.note_data(header);
+        None
     }
 }
 

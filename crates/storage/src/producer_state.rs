@@ -195,6 +195,15 @@ pub(crate) enum Checked {
     Duplicate(ProducerBatch),
 }
 
+/// A transaction that its marker ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EndedTxn {
+    /// Its first record.
+    pub(crate) first_offset: Offset,
+    /// Where the first of the transactions began that are open still.
+    pub(crate) first_open: Option<Offset>,
+}
+
 /// All producers of a log.
 #[derive(Debug, Default)]
 pub(crate) struct ProducerStates {
@@ -281,16 +290,18 @@ impl ProducerStates {
         }
     }
 
-    /// Takes note of a transaction marker that was appended: it ends the producer's open transaction.
-    pub(crate) fn note_marker(&mut self, batch: &BatchHeader, coordinator_epoch: i32) {
+    /// Takes note of a transaction marker that was appended: it ends the producer's open transaction, if there is
+    /// one.
+    pub(crate) fn note_marker(&mut self, batch: &BatchHeader, coordinator_epoch: i32) -> Option<EndedTxn> {
         let state = self.state_of(batch.producer_id);
         state.adopt_epoch(batch.producer_epoch);
         state.coordinator_epoch = coordinator_epoch;
         state.last_timestamp = batch.max_timestamp;
-        if let Some(start) = state.transaction_start.take() {
-            self.open.remove(&start);
-            self.decided.push_back((batch.base_offset, start));
-        }
+        let first_offset = state.transaction_start.take()?;
+        self.open.remove(&first_offset);
+        self.decided.push_back((batch.base_offset, first_offset));
+        let first_open = self.open.first_key_value().map(|(&start, _)| start);
+        Some(EndedTxn { first_offset, first_open })
     }
 
     /// The first offset that belongs to a transaction which is open, or whose end is not below

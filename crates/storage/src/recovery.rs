@@ -8,9 +8,10 @@ use dohle_types::Offset;
 use crate::checkpoint::{self, LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA};
 use crate::disk::Op;
 use crate::log::Log;
-use crate::open::{Listing, OpenError, Opener, Opening, needs_records, note};
+use crate::open::{INDEX_SUFFIXES, Listing, OpenError, Opener, Opening, needs_records, note};
 use crate::scan::{Judgement, Scan, Scanned};
-use crate::segment::{Active, INDEX_SUFFIX, LOG_SUFFIX, SNAPSHOT_SUFFIX, Segment, TIME_INDEX_SUFFIX, file};
+use crate::segment::{Active, LOG_SUFFIX, SNAPSHOT_SUFFIX, Segment, TXN_INDEX_SUFFIX, file};
+use crate::txn_index;
 
 impl Opener {
     /// Believes nothing from the segment of the recovery point on.
@@ -90,7 +91,7 @@ impl Opener {
         recovery_point: Offset,
     ) -> Result<bool, OpenError> {
         let Opening { dir, config, now, .. } = &self.opening;
-        for suffix in [INDEX_SUFFIX, TIME_INDEX_SUFFIX] {
+        for suffix in INDEX_SUFFIXES {
             self.disk.apply(Op::Remove { path: file(dir, base, suffix) }).await;
         }
         let path = file(dir, base, LOG_SUFFIX);
@@ -103,7 +104,11 @@ impl Opener {
                 Scanned::Batch(header) => {
                     let batch =
                         if needs_records(&header) { scan.passed(&header).await } else { Bytes::new() };
-                    note(log, &header, &batch, Offset::ZERO);
+                    if let Some(aborted) = note(log, &header, &batch, Offset::ZERO) {
+                        let path = file(dir, base, TXN_INDEX_SUFFIX);
+                        self.disk.apply(txn_index::append(&mut segment, dir, &aborted)).await;
+                        log.files.dirty.insert(path);
+                    }
                     active.note(&mut segment, &header, config.index_interval_bytes);
                     if active.index.is_write_due() || active.time_index.is_write_due() {
                         for op in active.write_indexes(&mut segment, dir) {

@@ -136,7 +136,7 @@ impl Log {
     }
 
     /// The offset after the last that a segment may hold.
-    fn segment_end(&self, index: usize) -> Offset {
+    pub(crate) fn segment_end(&self, index: usize) -> Offset {
         self.segments.get(index + 1).map_or(self.end, |next| next.base)
     }
 }

@@ -45,6 +45,8 @@ pub(crate) struct Segment {
     pub(crate) offset_entries: u32,
     /// Entries in the `.timeindex` file.
     pub(crate) time_entries: u32,
+    /// Entries in the `.txnindex` file, which is there only where they are.
+    pub(crate) aborted_txns: u32,
     /// The greatest timestamp, and the last offset of the first batch that has it.
     pub(crate) max_timestamp: Timestamp,
     pub(crate) max_timestamp_offset: Offset,
@@ -61,6 +63,7 @@ impl Segment {
             size: 0,
             offset_entries: 0,
             time_entries: 0,
+            aborted_txns: 0,
             max_timestamp: Timestamp::NONE,
             max_timestamp_offset: base,
             last_written: now,

@@ -1,7 +1,8 @@
 //! Fetch (key 1, versions 4-18): reads record batches as they are stored.
 //!
 //! A fetch that finds less than it wants is parked and looks again whenever one of its partitions is committed
-//! further, until its deadline. What is not in memory is read from files off the loop meanwhile.
+//! further, until its deadline. What is not in memory is read from files off the loop meanwhile. With isolation level
+//! `read_committed` it is told the aborted transactions among the records, whose records the client passes over.
 //!
 //! - 4: isolation level. 5: log start offset. 7: incremental sessions (KIP-227). 9: leader epoch fencing (KIP-320).
 //! - 10: zstd. 11: rack (KIP-392). 12: flexible; diverging epochs (KIP-595).
@@ -16,9 +17,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dohle_protocol::Records;
-use dohle_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use dohle_protocol::messages::fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData};
 use dohle_protocol::messages::{FetchRequest, FetchResponse};
-use dohle_storage::{Read, ReadError};
+use dohle_records::Batches;
+use dohle_storage::{AbortedTxn, Read, ReadError};
 use dohle_types::time::Instant;
 use dohle_types::{ErrorCode, Offset, Str, TopicId};
 
@@ -31,7 +33,7 @@ use crate::purgatory::{Parked, ParkedId};
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 4..=18;
 
-/// Cold reads that one fetch may have under way. The rest of its cold partitions have their turn next time.
+/// Questions to files that one fetch may have under way. The rest of its cold partitions have their turn next time.
 const COLD_READS_MAX: usize = 16;
 
 /// A fetch that waits for data or for files.
@@ -44,10 +46,35 @@ pub struct ParkedFetch {
     /// Until when it waits for more.
     deadline: Instant,
     read_committed: bool,
-    /// What was read from files for it, by partition; `None` while it is being read.
-    cold: BTreeMap<FetchKey, Option<Result<Vec<Bytes>, ReadError>>>,
+    /// What files are asked for, by partition.
+    cold: BTreeMap<FetchKey, FromFiles>,
     /// The partitions that wake it.
     watched: Vec<PartitionKey>,
+}
+
+impl ParkedFetch {
+    fn may_ask_files(&self) -> bool {
+        self.cold.values().filter(|files| files.is_awaited()).count() < COLD_READS_MAX
+    }
+}
+
+/// How far a partition's records have come that are not all in memory.
+#[derive(Debug)]
+enum FromFiles {
+    /// The records are being read.
+    Reading,
+    /// They were read.
+    Read(Result<Vec<Bytes>, ReadError>),
+    /// They are here, and the aborted transactions among them are being looked for.
+    Finding(Vec<Bytes>),
+    /// All is here.
+    Found(Vec<Bytes>, Vec<AbortedTxn>),
+}
+
+impl FromFiles {
+    const fn is_awaited(&self) -> bool {
+        matches!(self, Self::Reading | Self::Finding(_))
+    }
 }
 
 pub(super) fn handle(node: &mut Node, call: Call, request: FetchRequest) {
@@ -93,7 +120,17 @@ pub(crate) fn on_cold_read(
     batches: Result<Vec<Bytes>, ReadError>,
 ) {
     if let Some(Parked::Fetch(fetch)) = node.purgatory.parked_mut(id) {
-        fetch.cold.insert(key, Some(batches));
+        fetch.cold.insert(key, FromFiles::Read(batches));
+        on_woken(node, id);
+    }
+}
+
+/// The aborted transactions among the records of a partition are known.
+pub(crate) fn on_aborted_found(node: &mut Node, id: ParkedId, key: FetchKey, aborted: Vec<AbortedTxn>) {
+    if let Some(Parked::Fetch(fetch)) = node.purgatory.parked_mut(id) {
+        if let Some(FromFiles::Finding(batches)) = fetch.cold.remove(&key) {
+            fetch.cold.insert(key, FromFiles::Found(batches, aborted));
+        }
         on_woken(node, id);
     }
 }
@@ -128,7 +165,7 @@ fn evaluate(node: &mut Node, id: ParkedId, mut fetch: ParkedFetch) {
         failed |= one.data.error_code != 0;
         found.push(one);
     }
-    let reading = fetch.cold.values().any(Option::is_none);
+    let reading = fetch.cold.values().any(FromFiles::is_awaited);
     let satisfied = bytes >= fetch.min_bytes || failed || partitions.is_empty() && fetch.min_bytes == 0;
     if reading || !satisfied && fetch.deadline > node.now.instant {
         watch(node, id, &mut fetch, &partitions);
@@ -180,15 +217,15 @@ fn look(
     }
     let max_bytes = usize::try_from(wanted.max_bytes).unwrap_or_default().min(room);
     let batches = match fetch.cold.get(key) {
-        Some(Some(Ok(batches))) => batches.clone(),
-        Some(Some(Err(read_error))) => return error(read_error.error_code()),
-        Some(None) => Vec::new(),
+        Some(FromFiles::Read(Ok(batches)) | FromFiles::Found(batches, _)) => batches.clone(),
+        Some(FromFiles::Read(Err(read_error))) => return error(read_error.error_code()),
+        Some(FromFiles::Reading | FromFiles::Finding(_)) => Vec::new(),
         None if from >= upper_bound || max_bytes == 0 && !first => Vec::new(),
         None => match log.read(from, upper_bound, max_bytes, first) {
             Ok(Read::Hot(batches)) => batches,
             Ok(Read::Cold(job)) => {
-                if fetch.cold.values().filter(|read| read.is_none()).count() < COLD_READS_MAX {
-                    fetch.cold.insert(key.clone(), None);
+                if fetch.may_ask_files() {
+                    fetch.cold.insert(key.clone(), FromFiles::Reading);
                     let job = DiskJob::ColdRead(Box::new(job));
                     node.start_job(JobPurpose::Fetch(id, key.clone()), job);
                 }
@@ -196,6 +233,11 @@ fn look(
             }
             Err(_) => return error(ErrorCode::OffsetOutOfRange),
         },
+    };
+    let (batches, aborted) = if fetch.read_committed {
+        with_aborted(node, id, fetch, key, from, batches)
+    } else {
+        (batches, None)
     };
     let mut records = Records::default();
     batches.into_iter().for_each(|batch| records.push(batch));
@@ -205,12 +247,39 @@ fn look(
         high_watermark: high_watermark.0,
         last_stable_offset: last_stable_offset.0,
         log_start_offset: log_start_offset.0,
-        aborted_transactions: fetch.read_committed.then(Vec::new),
+        aborted_transactions: aborted,
         records: Some(records),
         ..PartitionData::default()
     };
     let told = Told { high_watermark: high_watermark.0, log_start_offset: log_start_offset.0 };
     Found { data, bytes, told: Some(told) }
+}
+
+/// The batches and the aborted transactions among them; nothing while these are looked for.
+fn with_aborted(
+    node: &mut Node,
+    id: ParkedId,
+    fetch: &mut ParkedFetch,
+    key: &FetchKey,
+    from: Offset,
+    batches: Vec<Bytes>,
+) -> (Vec<Bytes>, Option<Vec<AbortedTransaction>>) {
+    if let Some(FromFiles::Found(_, aborted)) = fetch.cold.get(key) {
+        let told = |txn: &AbortedTxn| AbortedTransaction {
+            producer_id: txn.producer_id.0,
+            first_offset: txn.first_offset.0,
+        };
+        return (batches, Some(aborted.iter().map(told).collect()));
+    }
+    let last = batches.last().and_then(|bytes| Batches::new(bytes.clone()).map_while(Result::ok).last());
+    let partition = leading_partition(node, key, -1).ok();
+    let job = last.and_then(|last| partition?.log()?.find_aborted(from, last.header().next_offset()));
+    let Some(job) = job else { return (batches, Some(Vec::new())) };
+    if fetch.may_ask_files() {
+        fetch.cold.insert(key.clone(), FromFiles::Finding(batches));
+        node.start_job(JobPurpose::FetchAborted(id, key.clone()), DiskJob::FindAborted(Box::new(job)));
+    }
+    (Vec::new(), Some(Vec::new()))
 }
 
 /// The partition, where this node leads it in the epoch that the client believes in (KIP-320).

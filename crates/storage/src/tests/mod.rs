@@ -4,3 +4,4 @@ mod crash;
 mod disk;
 mod log;
 mod node;
+mod transactions;
