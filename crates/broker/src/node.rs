@@ -360,6 +360,9 @@ impl Node {
             JobPurpose::FormatLogDirs => self.fail_to_boot(error.to_string()),
             // The partition is offline with its log dir, which is what the request is told.
             JobPurpose::Fetch(id, key) => handlers::k01_fetch::on_cold_read(self, id, key, Ok(Vec::new())),
+            JobPurpose::FetchAborted(id, key) => {
+                handlers::k01_fetch::on_aborted_found(self, id, key, Vec::new());
+            }
             JobPurpose::ListOffsets(id, place) => handlers::k02_list_offsets::on_failed(self, id, place),
             JobPurpose::OpenPartition(_) | JobPurpose::LoadLedger(..) => {}
             JobPurpose::Checkpoint(_) => self.on_sync_while_stopping(),
