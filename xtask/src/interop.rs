@@ -2,13 +2,13 @@
 //! The client programs and what they show are in `interop/` (see its README).
 
 mod batches;
-mod broker;
+pub(crate) mod broker;
 mod client;
-mod install;
-mod java;
+pub(crate) mod install;
+pub(crate) mod java;
 pub(crate) mod oracle;
 mod pipe;
-mod process;
+pub(crate) mod process;
 mod reading;
 mod report;
 mod scenario;
@@ -105,18 +105,20 @@ impl<'a> Options<'a> {
             java::install()?;
             return Ok(Target::Kafka);
         }
-        if let Some(path) = self.bin {
-            return path
-                .canonicalize()
-                .map(Target::Dohle)
-                .map_err(|error| format!("{}: {error}", path.display()));
-        }
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut command = Command::new(cargo);
-        command.args(["build", "--release", "--package", "dohle"]).current_dir(&root);
-        install::step(&mut command, Duration::from_secs(1800))?;
-        let folder = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-        Ok(Target::Dohle(folder.join("release/dohle")))
+        dohle_binary(self.bin).map(Target::Dohle)
     }
+}
+
+/// The binary at `path`, or the one that is built for release.
+pub(crate) fn dohle_binary(path: Option<&Path>) -> Result<PathBuf> {
+    if let Some(path) = path {
+        return path.canonicalize().map_err(|error| format!("{}: {error}", path.display()));
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--release", "--package", "dohle"]).current_dir(&root);
+    install::step(&mut command, Duration::from_secs(1800))?;
+    let folder = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    Ok(folder.join("release/dohle"))
 }

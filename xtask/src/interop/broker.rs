@@ -22,6 +22,16 @@ pub(crate) enum Target {
     Kafka,
 }
 
+impl Target {
+    /// What it is called in reports.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Dohle(_) => "Dohle",
+            Self::Kafka => "Apache Kafka",
+        }
+    }
+}
+
 /// One broker process at a time, its data directory and its address.
 pub(crate) struct Broker {
     target: Target,
@@ -111,6 +121,20 @@ impl Broker {
     /// Whether the process that was started still runs.
     pub(crate) fn alive(&mut self) -> bool {
         self.process.as_mut().is_some_and(|process| process.ended().is_none())
+    }
+
+    /// The number of the process.
+    pub(crate) fn pid(&self) -> Result<u32> {
+        self.process.as_ref().map(Process::id).ok_or_else(|| "the broker does not run".to_owned())
+    }
+
+    /// A line of the process's `status` that is a size (`VmRSS`: in use, `VmHWM`: the most that was), in MB.
+    pub(crate) fn memory(&self, name: &str) -> Result<f64> {
+        let path = format!("/proc/{}/status", self.pid()?);
+        let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+        kib.map(|kib| kib * 1024.0 / 1e6).ok_or_else(|| format!("{path} has no {name}"))
     }
 
     /// `host:port`, what clients are given.

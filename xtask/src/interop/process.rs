@@ -34,6 +34,11 @@ impl Process {
         Ok(Self { name, child })
     }
 
+    /// Its number, which is its group's too.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal to the whole group.
     pub(crate) fn signal(&self, signal: Signal) {
         if let Some(group) = Pid::from_raw(self.child.id().cast_signed()) {
