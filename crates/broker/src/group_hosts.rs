@@ -5,14 +5,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dohle_configs::{BrokerConfig, broker};
-use dohle_groups::{Caller, Effects, GroupLedger, GroupsConfig, Progress, Reply, Token, partition_for};
+use dohle_groups::consumer::Assignor;
+use dohle_groups::{
+    Caller, Effects, GroupLedger, GroupsConfig, Progress, Record, Reply, Token, Turn, partition_for,
+};
 use dohle_ledger::CommitQueue;
 use dohle_protocol::Message;
 use dohle_records::{BatchBuilder, BatchOptions, Compressor};
 use dohle_types::time::Instant;
-use dohle_types::{ErrorCode, FastMap, Now, Offset, Rng, Str, TopicId};
+use dohle_types::{ErrorCode, FastMap, Offset, Str, TopicId};
 
 use crate::connection::Call;
+use crate::groups_cluster::GroupsCluster;
 use crate::ledger_hosts::{Gathering, Held};
 use crate::node::{Node, encode};
 use crate::partition::PartitionKey;
@@ -49,7 +53,10 @@ impl GroupHosts {
         let size = |value: i32| usize::try_from(value).unwrap_or_default();
         let duration_ms = |value: i32| Duration::from_millis(u64::try_from(value).unwrap_or_default());
         let retention_minutes = u64::try_from(config.value(broker::OFFSETS_RETENTION_MINUTES)).unwrap_or(1);
+        let assignors = config.value(broker::GROUP_CONSUMER_ASSIGNORS);
         let config = GroupsConfig {
+            consumer_group_size_max: size(config.value(broker::GROUP_CONSUMER_MAX_SIZE)),
+            assignors: assignors.iter().filter_map(|name| Assignor::from_name(name)).collect(),
             session_timeout_ms_min: config.value(broker::GROUP_MIN_SESSION_TIMEOUT_MS),
             session_timeout_ms_max: config.value(broker::GROUP_MAX_SESSION_TIMEOUT_MS),
             initial_rebalance_delay: duration_ms(config.value(broker::GROUP_INITIAL_REBALANCE_DELAY_MS)),
@@ -126,7 +133,7 @@ impl Node {
         if let Some(host) = self.groups.hosts.get_mut(&index) {
             host.loaded = true;
         }
-        self.run_groups(index, |ledger, now, _, effects| ledger.on_loaded(now, effects));
+        self.run_groups(index, |ledger, turn| ledger.on_loaded(turn));
     }
 
     /// The ledger's log was committed further: what it said may be told.
@@ -151,16 +158,15 @@ impl Node {
             .map(|(&index, _)| index)
             .collect();
         for index in due {
-            self.run_groups(index, |ledger, now, _, effects| ledger.on_timeout(now, effects));
+            self.run_groups(index, |ledger, turn| ledger.on_timeout(turn));
         }
     }
 
     /// Forgets offsets that nobody has used for `offsets.retention.minutes` (KIP-211).
     pub(crate) fn expire_offsets(&mut self) {
         for index in self.groups.loaded() {
-            let expire = |ledger: &mut GroupLedger, now, _: &mut Rng, effects: &mut Effects| {
-                ledger.expire_offsets(now, effects)
-            };
+            let expire =
+                |ledger: &mut GroupLedger, turn: &mut Turn<'_>| ledger.expire_offsets(turn.now, turn.effects);
             while self.run_groups(index, expire) == Some(Progress::More) {}
         }
     }
@@ -169,8 +175,8 @@ impl Node {
     pub(crate) fn forget_offsets_of(&mut self, topic: Str, topic_id: TopicId) {
         let deleted = [(topic, topic_id)];
         for index in self.groups.loaded() {
-            let forget = |ledger: &mut GroupLedger, _, _: &mut Rng, effects: &mut Effects| {
-                ledger.on_topics_deleted(&deleted, effects)
+            let forget = |ledger: &mut GroupLedger, turn: &mut Turn<'_>| {
+                ledger.on_topics_deleted(&deleted, turn.effects)
             };
             while self.run_groups(index, forget) == Some(Progress::More) {}
         }
@@ -203,11 +209,13 @@ impl Node {
     pub(crate) fn run_groups<T>(
         &mut self,
         index: i32,
-        act: impl FnOnce(&mut GroupLedger, Now, &mut Rng, &mut Effects) -> T,
+        act: impl FnOnce(&mut GroupLedger, &mut Turn<'_>) -> T,
     ) -> Option<T> {
         let host = self.groups.hosts.get_mut(&index)?;
         let mut effects = Effects::default();
-        let result = act(&mut host.ledger, self.now, &mut self.rng, &mut effects);
+        let cluster = GroupsCluster { image: self.metadata.image(), config: &self.config };
+        let mut turn = Turn { now: self.now, rng: &mut self.rng, cluster: &cluster, effects: &mut effects };
+        let result = act(&mut host.ledger, &mut turn);
         for rebalance in &effects.rebalances {
             tracing::info!(
                 group = %rebalance.group_id,
@@ -218,8 +226,7 @@ impl Node {
         }
         let partition = host.partition;
         if !effects.records.is_empty() {
-            let end = self.batch_of(&effects).and_then(|batch| self.append_to_ledger_log(partition, batch));
-            let Some(end) = end else {
+            let Some(end) = self.append_to_group_log(partition, &effects.records) else {
                 // The ledger has promised what is not in the log.
                 self.remove_group_host(index);
                 return None;
@@ -277,10 +284,10 @@ impl Node {
         call: Call,
         group_id: &str,
         refusal: impl FnOnce(ErrorCode) -> M,
-        act: impl FnOnce(&mut GroupLedger, Now, &mut Effects) -> M,
+        act: impl FnOnce(&mut GroupLedger, &mut Turn<'_>) -> M,
     ) {
         let answered = self.coordinator_of(group_id).and_then(|index| {
-            let response = self.run_groups(index, |ledger, now, _, effects| act(ledger, now, effects));
+            let response = self.run_groups(index, act);
             response.map(|response| (index, response)).ok_or(ErrorCode::NotCoordinator)
         });
         match answered {
@@ -317,9 +324,31 @@ impl Node {
         }
     }
 
-    fn batch_of(&self, effects: &Effects) -> Option<Bytes> {
+    /// Appends records as one batch, or as several in their order if they are more than fits in one. The log's
+    /// end after them; `None` where it takes them not.
+    fn append_to_group_log(&mut self, partition: PartitionKey, records: &[Record]) -> Option<Offset> {
+        let mut end = None;
+        let mut rest = records;
+        while !rest.is_empty() {
+            let mut bytes_left = self.groups.config.batch_bytes_max;
+            let fits = rest.iter().position(|record| match bytes_left.checked_sub(record.size()) {
+                Some(left) => {
+                    bytes_left = left;
+                    false
+                }
+                None => true,
+            });
+            let (batch, others) = rest.split_at(fits.unwrap_or(rest.len()).max(1));
+            let batch = self.batch_of(batch)?;
+            end = Some(self.append_to_ledger_log(partition, batch)?);
+            rest = others;
+        }
+        end
+    }
+
+    fn batch_of(&self, records: &[Record]) -> Option<Bytes> {
         let mut builder = BatchBuilder::new(BatchOptions::default());
-        for record in &effects.records {
+        for record in records {
             builder.append(self.now.wall, Some(&record.key), record.value.as_deref(), &[]).ok()?;
         }
         builder.build(&mut Compressor::default()).ok()

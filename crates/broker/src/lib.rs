@@ -22,6 +22,7 @@ mod cluster;
 pub mod connection;
 pub mod fetch_session;
 pub mod group_hosts;
+mod groups_cluster;
 pub mod handlers;
 pub mod host;
 pub mod jobs;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use dohle_types::ErrorCode;
 
 use crate::broker_config::{BrokerConfig, check_value, nearest_name};
+use crate::group_config::{group_row, validate_group_configs};
 use crate::relations;
 use crate::row::{Config, Update};
 use crate::synonyms::listener_base;
@@ -19,6 +20,14 @@ pub enum ConfigError {
     /// There is no topic config of this name.
     #[error("Unknown topic config name: {name}{}", did_you_mean(.nearest.as_ref()))]
     UnknownTopicConfig {
+        /// The name.
+        name: String,
+        /// The known name that is most like it.
+        nearest: Option<&'static str>,
+    },
+    /// There is no group config of this name.
+    #[error("Unknown group config name: {name}{}", did_you_mean(.nearest.as_ref()))]
+    UnknownGroupConfig {
         /// The name.
         name: String,
         /// The known name that is most like it.
@@ -78,6 +87,7 @@ impl ConfigError {
         match self {
             Self::UnknownTopicConfig { .. }
             | Self::UnknownBrokerConfig { .. }
+            | Self::UnknownGroupConfig { .. }
             | Self::InvalidValue { .. }
             | Self::NullValue(_)
             | Self::Conflict(_)
@@ -98,6 +108,8 @@ fn did_you_mean(nearest: Option<&&'static str>) -> String {
 pub enum Target {
     /// A topic's.
     Topic,
+    /// A group's.
+    Group,
     /// One broker's.
     Broker,
     /// Those of all brokers of the cluster.
@@ -183,6 +195,7 @@ fn row_of(target: Target, name: &str) -> Result<&'static Config, ConfigError> {
             name: name.to_owned(),
             nearest: nearest_name(name, topic_configs()),
         }),
+        Target::Group => group_row(name),
         Target::Broker | Target::ClusterDefault => {
             let base = listener_base(name).unwrap_or(name);
             broker_config(base).or_else(|| dynamic_only(base)).ok_or_else(|| {
@@ -210,6 +223,7 @@ pub fn validate_configs<'a>(
     let entries = entries.into_iter().collect();
     match target {
         Target::Topic => validate_topic_configs(broker, entries),
+        Target::Group => validate_group_configs(broker, entries),
         Target::Broker | Target::ClusterDefault => validate_broker_configs(broker, target, entries),
     }
 }

@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::broker_config::{BrokerConfig, check_value};
+use crate::group_config::of_group_config;
 use crate::row::{Config, Update};
 use crate::source::ConfigSource;
 use crate::synonyms::{inherited_text, listener_base, of_broker_config, of_topic_config};
 use crate::table::others::dynamic_only;
-use crate::table::{broker_config, broker_configs, topic_configs};
+use crate::table::{broker_config, broker_configs, group_configs, topic_configs};
 use crate::value::{Kind, Value};
 
 /// One config as DescribeConfigs reports it.
@@ -78,6 +79,28 @@ fn topic_entry(broker: &BrokerConfig, row: &'static Config, own: Option<&str>) -
     let value = own.or_else(|| canonical(row, &inherited_text(broker, row.name)?));
     let synonyms = own_synonym.into_iter().chain(inherited.unwrap_or_default()).collect();
     entry(row.name, Some(row), value, synonyms)
+}
+
+/// All configs of a group that sets `overrides`, on a broker.
+#[must_use]
+pub fn describe_group<'a>(
+    broker: &BrokerConfig,
+    overrides: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Vec<ConfigEntry> {
+    let overrides: BTreeMap<&str, &str> = overrides.into_iter().collect();
+    let entries = group_configs().map(|row| {
+        let own = overrides.get(row.name).and_then(|text| check_value(row, text).ok());
+        let own = own.map(|value| value.to_string());
+        let own_synonym = own.clone().map(|value| ConfigSynonym {
+            name: row.name.to_owned(),
+            value: Some(value),
+            source: ConfigSource::Group,
+        });
+        let inherited = broker_synonyms(broker, &of_group_config(row.name), false);
+        let value = own.or_else(|| inherited.first()?.value.clone());
+        entry(row.name, Some(row), value, own_synonym.into_iter().chain(inherited).collect())
+    });
+    entries.collect()
 }
 
 /// All configs of a broker.

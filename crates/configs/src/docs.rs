@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
+use crate::group_config::of_group_config;
 use crate::row::{Config, Effect};
 use crate::synonyms::of_topic_config;
-use crate::table::{BROKER, topic_configs};
+use crate::table::{BROKER, group_configs, topic_configs};
 
 const INTRODUCTION: &str = "\
 # Configs
@@ -37,6 +38,10 @@ pub fn docs_page() -> String {
     for row in topic_configs() {
         let inherited = of_topic_config(row.name).map_or_else(String::new, |name| format!("`{name}`"));
         cells(&mut page, row, &inherited);
+    }
+    heading(&mut page, "Groups", &["Group config", "Type", "Default", "Allowed", "Broker config", "Text"]);
+    for row in group_configs() {
+        cells(&mut page, row, &format!("`{}`", of_group_config(row.name)));
     }
     page
 }

@@ -24,6 +24,7 @@ mod alter;
 mod broker_config;
 mod describe;
 mod docs;
+mod group_config;
 mod listeners;
 mod properties;
 mod relations;
@@ -39,8 +40,11 @@ pub use alter::{
     validate_topic_config,
 };
 pub use broker_config::{BrokerConfig, Place, StartError, StartErrors, Warning};
-pub use describe::{ConfigEntry, ConfigSynonym, describe_broker, describe_cluster_default, describe_topic};
+pub use describe::{
+    ConfigEntry, ConfigSynonym, describe_broker, describe_cluster_default, describe_group, describe_topic,
+};
 pub use docs::docs_page;
+pub use group_config::GroupConfig;
 pub use listeners::{Listener, SecurityProtocol};
 pub use properties::{Properties, PropertiesError, Property};
 pub use row::Key;
@@ -63,6 +67,11 @@ pub mod broker {
     pub use crate::table::shares::*;
     pub use crate::table::topics::*;
     pub use crate::table::transactions::*;
+}
+
+/// The keys of all group configs, such as [`group::CONSUMER_SESSION_TIMEOUT_MS`](group).
+pub mod group {
+    pub use crate::table::group::*;
 }
 
 /// The keys of all topic configs, such as [`topic::SEGMENT_BYTES`](topic).

@@ -43,6 +43,8 @@ pub enum Update {
     ClusterWide,
     /// For one topic (every topic config).
     PerTopic,
+    /// For one group (every group config).
+    PerGroup,
 }
 
 impl Update {
@@ -54,6 +56,7 @@ impl Update {
             Self::PerBroker => "per-broker",
             Self::ClusterWide => "cluster-wide",
             Self::PerTopic => "per-topic",
+            Self::PerGroup => "per-group",
         }
     }
 }

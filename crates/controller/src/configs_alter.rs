@@ -33,8 +33,8 @@ pub enum AlterConfigsError {
     /// No such kind of resource.
     #[error(transparent)]
     Resource(#[from] ConfigResourceError),
-    /// Configs of groups and client metrics are not served yet.
-    #[error("configs of a {0} cannot be set on this broker; it has configs of topics and brokers")]
+    /// Configs of client metrics are not served yet.
+    #[error("configs of a {0} cannot be set on this broker; it has configs of topics, brokers and groups")]
     UnsupportedResource(&'static str),
     /// No topic can have this name.
     #[error(transparent)]
@@ -90,7 +90,7 @@ type Change = (Str, Option<Str>);
 type Altered = (i8, Str, Result<(), AlterConfigsError>);
 
 impl Controller {
-    /// Changes single configs of topics and brokers.
+    /// Changes single configs of topics, brokers and groups.
     #[must_use]
     pub fn handle_incremental_alter_configs(
         &self,
@@ -118,7 +118,7 @@ impl Controller {
         Outcome { records, reply }
     }
 
-    /// Replaces all configs of topics and brokers.
+    /// Replaces all configs of topics, brokers or groups.
     #[must_use]
     pub fn handle_alter_configs(
         &self,
@@ -191,6 +191,7 @@ impl Controller {
                 self.image.broker(*id).ok_or(AlterConfigsError::UnknownBroker(*id))?;
             }
             ConfigResource::DefaultBroker => {}
+            // A group's may be set before it is there.
             ConfigResource::ClientMetrics(_) | ConfigResource::Group(_) => {
                 target(&resource)?;
             }
@@ -241,7 +242,7 @@ const fn target(resource: &ConfigResource) -> Result<Target, AlterConfigsError> 
         ConfigResource::ClientMetrics(_) => {
             Err(AlterConfigsError::UnsupportedResource("client metrics subscription"))
         }
-        ConfigResource::Group(_) => Err(AlterConfigsError::UnsupportedResource("group")),
+        ConfigResource::Group(_) => Ok(Target::Group),
     }
 }
 

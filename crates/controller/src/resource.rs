@@ -23,7 +23,9 @@ pub enum ConfigResource {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigResourceError {
     /// No such type, or one whose configs are not in the metadata log (`BROKER_LOGGER`).
-    #[error("configs cannot be set for resource type {0}; use 2 for a topic or 4 for a broker")]
+    #[error(
+        "configs cannot be set for resource type {0}; use 2 for a topic, 4 for a broker or 32 for a group"
+    )]
     UnknownType(i8),
     /// A broker is named by its id.
     #[error("'{0}' is no broker id; name a broker by its node.id, or all brokers by an empty name")]

@@ -1,7 +1,8 @@
 //! ListGroups (key 16, versions 0-5), DescribeGroups (key 15, versions 0-6), DeleteGroups (key 42, versions 0-2).
 //!
-//! ListGroups: version 4 filters by state (KIP-518), version 5 by type (KIP-848), of which there is one here.
-//! DescribeGroups: a group that does not exist is `Dead`; version 6 says GROUP_ID_NOT_FOUND as well (KIP-1043).
+//! ListGroups: version 4 filters by state (KIP-518), version 5 by type (KIP-848).
+//! DescribeGroups: a group that does not exist, or is of the consumer protocol, is `Dead`; version 6 says
+//! GROUP_ID_NOT_FOUND as well (KIP-1043).
 
 use dohle_protocol::messages::ListGroupsRequest;
 use dohle_protocol::messages::delete_groups_response::DeletableGroupResult;
@@ -9,11 +10,12 @@ use dohle_protocol::messages::describe_groups_response::{DescribedGroup, Describ
 use dohle_protocol::messages::list_groups_response::ListedGroup;
 use dohle_types::{ErrorCode, Str};
 
-use crate::group::{Group, Phase};
+use crate::group::{CONSUMER_PROTOCOL_TYPE, Group, Phase};
 use crate::state::DurableGroup;
-use crate::{Effects, GroupLedger, records};
+use crate::{Effects, GroupLedger, Record, consumer, records};
 
-const GROUP_TYPE: &str = "classic";
+const CLASSIC: &str = "classic";
+const CONSUMER: &str = "consumer";
 const EMPTY: &str = "Empty";
 const DEAD: &str = "Dead";
 
@@ -24,26 +26,30 @@ impl GroupLedger {
         let passes = |filter: &[Str], value: &str| {
             filter.is_empty() || filter.iter().any(|wanted| wanted.trim().eq_ignore_ascii_case(value))
         };
-        if !passes(&request.types_filter, GROUP_TYPE) {
-            return Vec::new();
-        }
         let only_soft = self.groups.keys().filter(|group_id| self.state.group(group_id).is_none());
         let mut group_ids: Vec<&Str> =
             self.state.groups().map(|(group_id, _)| group_id).chain(only_soft).collect();
         group_ids.sort();
         group_ids
             .into_iter()
-            .map(|group_id| {
-                let (state, protocol_type) = self.state_and_protocol_type(group_id);
-                ListedGroup {
-                    group_id: group_id.clone(),
-                    protocol_type,
-                    group_state: Str::from(state),
-                    group_type: Str::from(GROUP_TYPE),
-                }
-            })
+            .map(|group_id| self.listed(group_id))
+            .filter(|group| passes(&request.types_filter, &group.group_type))
             .filter(|group| passes(&request.states_filter, &group.group_state))
             .collect()
+    }
+
+    fn listed(&self, group_id: &Str) -> ListedGroup {
+        let consumer = self.state.consumer_group(group_id);
+        let (state, protocol_type) = match consumer {
+            Some(group) => (group.state_name(), Str::from(CONSUMER_PROTOCOL_TYPE)),
+            None => self.state_and_protocol_type(group_id),
+        };
+        ListedGroup {
+            group_id: group_id.clone(),
+            protocol_type,
+            group_state: Str::from(state),
+            group_type: Str::from(if consumer.is_some() { CONSUMER } else { CLASSIC }),
+        }
     }
 
     /// A group and its members. What each may do is the host's to add.
@@ -55,9 +61,11 @@ impl GroupLedger {
             group.filter(|group| group.phase == Phase::Stable).and_then(|group| group.protocol.as_ref());
         let is_missing = state == DEAD && api_version >= 6;
         let error = if is_missing { ErrorCode::GroupIdNotFound } else { ErrorCode::None };
+        let is_consumer = self.state.consumer_group(group_id).is_some();
+        let what = if is_consumer { "is not a classic group" } else { "not found" };
         DescribedGroup {
             error_code: error.code(),
-            error_message: is_missing.then(|| Str::from(format!("Group {group_id} not found."))),
+            error_message: is_missing.then(|| Str::from(format!("Group {group_id} {what}."))),
             group_id: group_id.clone(),
             group_state: Str::from(state),
             protocol_type,
@@ -71,6 +79,9 @@ impl GroupLedger {
     pub fn delete_group(&mut self, group_id: &Str, effects: &mut Effects) -> DeletableGroupResult {
         let error = match (self.groups.get(group_id), self.state.group(group_id)) {
             (Some(group), _) if group.phase != Phase::Empty => ErrorCode::NonEmptyGroup,
+            (_, Some(DurableGroup { consumer: Some(group), .. })) if !group.members().is_empty() => {
+                ErrorCode::NonEmptyGroup
+            }
             (None, None) => ErrorCode::GroupIdNotFound,
             (soft, durable) => {
                 if let Some(durable) = durable {
@@ -88,6 +99,7 @@ impl GroupLedger {
 
     fn state_and_protocol_type(&self, group_id: &str) -> (&'static str, Str) {
         match (self.groups.get(group_id), self.state.group(group_id)) {
+            (_, Some(DurableGroup { consumer: Some(_), .. })) => (DEAD, Str::default()),
             (Some(group), _) => (group.state_name(), group.protocol_type.clone().unwrap_or_default()),
             (None, Some(durable)) => (EMPTY, durable.protocol_type().cloned().unwrap_or_default()),
             (None, None) => (DEAD, Str::default()),
@@ -115,7 +127,15 @@ pub(crate) fn delete_records(group_id: &Str, durable: &DurableGroup, effects: &m
             effects.records.push(records::offset_commit_tombstone(group_id, topic, partition));
         }
     }
+    group_tombstones(group_id, durable, &mut effects.records);
+}
+
+/// Tombstones for all that the log has of a group, but its offsets.
+pub(crate) fn group_tombstones(group_id: &Str, durable: &DurableGroup, written: &mut Vec<Record>) {
     if durable.metadata.is_some() {
-        effects.records.push(records::group_metadata_tombstone(group_id));
+        written.push(records::group_metadata_tombstone(group_id));
+    }
+    if let Some(group) = &durable.consumer {
+        consumer::records::group_tombstones(group_id, group, written);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::consumer::Assignor;
+
 /// No group has more members than this, whatever `group.max.size` says. Members that were given an id and
 /// have not joined yet count.
 pub const GROUP_SIZE_CAP: usize = 10_000;
@@ -17,6 +19,10 @@ pub struct GroupsConfig {
     pub initial_rebalance_delay: Duration,
     /// `group.max.size`, at most [`GROUP_SIZE_CAP`].
     pub group_size_max: usize,
+    /// `group.consumer.max.size`, at most [`GROUP_SIZE_CAP`].
+    pub consumer_group_size_max: usize,
+    /// `group.consumer.assignors`, the default first.
+    pub assignors: Vec<Assignor>,
     /// `offset.metadata.max.bytes`: in fact UTF-16 code units, as Kafka counts them.
     pub offset_metadata_len_max: usize,
     /// `offsets.retention.minutes`
@@ -41,6 +47,8 @@ impl Default for GroupsConfig {
             session_timeout_ms_max: 1_800_000,
             initial_rebalance_delay: Duration::from_secs(3),
             group_size_max: GROUP_SIZE_CAP,
+            consumer_group_size_max: GROUP_SIZE_CAP,
+            assignors: vec![Assignor::Uniform, Assignor::Range],
             offset_metadata_len_max: 4096,
             offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
             groups_max: 100_000,
@@ -56,5 +64,10 @@ impl GroupsConfig {
     /// Members that a group may have.
     pub(crate) fn group_size_max(&self) -> usize {
         self.group_size_max.min(GROUP_SIZE_CAP)
+    }
+
+    /// Members that a group of the consumer protocol may have.
+    pub(crate) fn consumer_group_size_max(&self) -> usize {
+        self.consumer_group_size_max.min(GROUP_SIZE_CAP)
     }
 }

@@ -44,7 +44,7 @@ pub struct Effects {
 pub struct Rebalance {
     /// The group.
     pub group_id: Str,
-    /// The generation that ended.
+    /// The generation that ended; in a group of the consumer protocol, the group epoch.
     pub generation: i32,
     /// Why.
     pub cause: RebalanceCause,
@@ -69,6 +69,11 @@ pub enum RebalanceCause {
     SyncExpired(Vec<Str>),
     /// The leader's assignment does not fit in a record.
     AssignmentTooLarge,
+    /// A member kept partitions beyond its rebalance timeout that it was asked to give up: `max.poll.interval.ms`
+    /// is over, and it does not poll.
+    RevocationExpired(Str),
+    /// A topic that the group subscribes to was created, deleted, or given more partitions.
+    TopicsChanged,
     /// The group has more members than `group.max.size` allows since the broker started.
     GroupTooLarge,
 }

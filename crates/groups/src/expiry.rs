@@ -6,6 +6,7 @@
 
 use dohle_types::{Now, Str, Timestamp, TopicId};
 
+use crate::admin::group_tombstones;
 use crate::group::{Group, Phase};
 use crate::offsets_fetch::is_same_topic;
 use crate::state::{CommittedOffset, DurableGroup};
@@ -30,6 +31,7 @@ impl GroupLedger {
             let mut expired = 0;
             for (topic, partition, committed) in offsets(durable) {
                 if !group.is_some_and(|group| group.is_subscribed_to(topic))
+                    && !durable.consumer.as_ref().is_some_and(|group| group.is_subscribed_to(topic))
                     && self.is_expired(start, committed, now)
                 {
                     expired += 1;
@@ -38,12 +40,16 @@ impl GroupLedger {
                     }
                 }
             }
-            let is_unused = group.is_none() && expired == durable.offset_count;
-            if is_unused
-                && durable.metadata.is_some()
-                && batch.push(records::group_metadata_tombstone(group_id)).is_err()
-            {
-                return Progress::More;
+            let has_members = durable.consumer.as_ref().is_some_and(|group| !group.members().is_empty());
+            if group.is_some() || has_members || expired < durable.offset_count {
+                continue;
+            }
+            let mut tombstones = Vec::new();
+            group_tombstones(group_id, durable, &mut tombstones);
+            for tombstone in tombstones {
+                if batch.push(tombstone).is_err() {
+                    return Progress::More;
+                }
             }
         }
         Progress::Done

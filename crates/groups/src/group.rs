@@ -69,8 +69,6 @@ pub(crate) struct Group {
     pub(crate) sync_deadline: Option<Instant>,
     /// What the members of this generation subscribe to, if it can be told.
     pub(crate) subscribed_topics: Option<BTreeSet<Str>>,
-    /// What [`crate::timers`] has queued for this group.
-    pub(crate) armed: Option<Instant>,
     members: BTreeMap<Str, Member>,
     /// Member id by `group.instance.id`.
     static_members: BTreeMap<Str, Str>,
@@ -142,7 +140,6 @@ impl Group {
             pending_sync: BTreeSet::new(),
             sync_deadline: None,
             subscribed_topics: None,
-            armed: None,
             members: BTreeMap::new(),
             static_members: BTreeMap::new(),
             supported: BTreeMap::new(),

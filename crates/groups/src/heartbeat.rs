@@ -5,8 +5,8 @@
 use dohle_protocol::messages::{HeartbeatRequest, HeartbeatResponse};
 use dohle_types::{ErrorCode, Now};
 
-use crate::GroupLedger;
 use crate::group::{MemberError, Phase};
+use crate::{GroupLedger, Turn};
 
 /// Why a heartbeat is not simply taken note of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,9 +34,9 @@ impl HeartbeatError {
 
 impl GroupLedger {
     /// A member lives. Appends and answers nothing by itself.
-    pub fn heartbeat(&mut self, now: Now, request: &HeartbeatRequest) -> HeartbeatResponse {
+    pub fn heartbeat(&mut self, turn: &mut Turn<'_>, request: &HeartbeatRequest) -> HeartbeatResponse {
         let error_code =
-            self.try_heartbeat(now, request).map_or_else(HeartbeatError::code, |()| ErrorCode::None);
+            self.try_heartbeat(turn.now, request).map_or_else(HeartbeatError::code, |()| ErrorCode::None);
         HeartbeatResponse { error_code: error_code.code(), ..HeartbeatResponse::default() }
     }
 

@@ -5,13 +5,13 @@
 //! that its assignment is not needed (KIP-814).
 
 use dohle_protocol::messages::{JoinGroupRequest, JoinGroupResponse};
-use dohle_types::{ErrorCode, Now, Rng, Str};
+use dohle_types::{ErrorCode, Rng, Str};
 
 use std::time::Duration;
 
 use crate::effects::Context;
 use crate::group::{Group, Member, MemberError, ParkedJoin, Phase, join_error, millis};
-use crate::{Caller, Effects, GROUP_SIZE_CAP, GroupLedger, RebalanceCause, Token};
+use crate::{Caller, Effects, GROUP_SIZE_CAP, GroupLedger, RebalanceCause, Token, Turn, consumer};
 
 /// How long a member waits that has not been told its id: it has no session to keep, so this ends the wait of
 /// those that are gone.
@@ -68,19 +68,14 @@ struct Join<'a> {
 impl GroupLedger {
     /// A member joins; it is answered when the rebalance that this causes or meets has all members, or its time
     /// is up.
-    pub fn join(
-        &mut self,
-        now: Now,
-        rng: &mut Rng,
-        token: Token,
-        caller: &Caller,
-        request: &JoinGroupRequest,
-        effects: &mut Effects,
-    ) {
+    pub fn join(&mut self, turn: &mut Turn<'_>, token: Token, caller: &Caller, request: &JoinGroupRequest) {
+        let Turn { now, rng, effects, .. } = turn;
         let join = Join { token, caller, request };
-        let result = self.open_group_to_join(request).and_then(|()| {
-            self.with_group(now, &request.group_id, effects, |group, context| group.join(&join, rng, context))
-                .unwrap_or(Ok(()))
+        let result = self.open_group_to_join(request, effects).and_then(|()| {
+            self.with_group(*now, &request.group_id, effects, |group, context| {
+                group.join(&join, rng, context)
+            })
+            .unwrap_or(Ok(()))
         });
         if let Err(error) = result {
             let member_id = if error == JoinError::GroupFull { "" } else { request.member_id.as_str() };
@@ -92,7 +87,11 @@ impl GroupLedger {
     ///
     /// Differs from Kafka: it writes a record for a group that was only just created. Nothing of it needs to
     /// survive before its first generation is complete.
-    fn open_group_to_join(&mut self, request: &JoinGroupRequest) -> Result<(), JoinError> {
+    fn open_group_to_join(
+        &mut self,
+        request: &JoinGroupRequest,
+        effects: &mut Effects,
+    ) -> Result<(), JoinError> {
         let config = &self.config;
         if request.group_id.is_empty() {
             return Err(JoinError::InvalidGroupId);
@@ -121,6 +120,15 @@ impl GroupLedger {
             if self.state.len().max(self.groups.len()) >= config.groups_max {
                 return Err(JoinError::TooManyGroups);
             }
+        }
+        if let Some(group) = durable.and_then(|durable| durable.consumer.as_ref()) {
+            if !group.members().is_empty() {
+                return Err(JoinError::InconsistentProtocol);
+            }
+            if !request.member_id.is_empty() {
+                return Err(MemberError::Unknown.into());
+            }
+            consumer::records::group_tombstones(&request.group_id, group, &mut effects.records);
         }
         self.groups.insert(request.group_id.clone(), Group::new(&request.group_id, durable));
         Ok(())

@@ -6,20 +6,19 @@
 use dohle_protocol::messages::leave_group_request::MemberIdentity;
 use dohle_protocol::messages::leave_group_response::MemberResponse;
 use dohle_protocol::messages::{LeaveGroupRequest, LeaveGroupResponse};
-use dohle_types::{ErrorCode, Now, Str};
+use dohle_types::{ErrorCode, Str};
 
 use crate::effects::Context;
 use crate::group::{Group, MemberError, Phase};
-use crate::{Caller, Effects, GroupLedger, RebalanceCause};
+use crate::{Caller, GroupLedger, RebalanceCause, Turn};
 
 impl GroupLedger {
     /// Members leave.
     pub fn leave(
         &mut self,
-        now: Now,
+        turn: &mut Turn<'_>,
         caller: &Caller,
         request: &LeaveGroupRequest,
-        effects: &mut Effects,
     ) -> LeaveGroupResponse {
         if request.group_id.is_empty() {
             return LeaveGroupResponse {
@@ -34,7 +33,9 @@ impl GroupLedger {
             request.members.clone()
         };
         let errors = self
-            .with_group(now, &request.group_id, effects, |group, context| group.leave(&members, context))
+            .with_group(turn.now, &request.group_id, turn.effects, |group, context| {
+                group.leave(&members, context)
+            })
             .unwrap_or_else(|| vec![ErrorCode::UnknownMemberId; members.len()]);
         if one_member {
             let error_code = errors.first().map_or(0, |error| error.code());

@@ -1,15 +1,17 @@
 //! The group coordinator's ledger over one partition of `__consumer_offsets`: members, rebalances and
-//! committed offsets of the classic protocol (JoinGroup, SyncGroup, Heartbeat, LeaveGroup, Offset*, *Groups).
+//! committed offsets of the classic protocol (JoinGroup, SyncGroup, Heartbeat, LeaveGroup, Offset*, *Groups) and
+//! of the consumer protocol (KIP-848: ConsumerGroupHeartbeat, ConsumerGroupDescribe).
 //!
-//! What it is not: it knows no log, no sockets, no authorization and no topics. Its host, `dohle-broker`,
-//! checks that topics exist, resolves topic ids to names and back, and answers while a partition is loading.
-//! It knows nothing yet of transactions (their records are not given to it) nor of the consumer, share and
-//! streams protocols (it skips their records).
+//! What it is not: it knows no log, no sockets and no authorization. Its host, `dohle-broker`, tells it of topics
+//! ([`Cluster`]), checks those in requests, and answers while a partition is loading. It knows nothing yet of
+//! transactions (their records are not given to it) nor of the share and streams protocols (it skips their
+//! records).
 //!
 //! Inputs: a request of the wire, a timeout, a record of the log. Effects: [`Effects`]. The contract is that
 //! of `dohle-ledger`. For each call that takes `&mut Effects` the host
 //!
-//! 1. appends [`Effects::records`], if any, as one batch,
+//! 1. appends [`Effects::records`], if any, as one batch, or as several in their order if they are more than
+//!    fits in one,
 //! 2. gives each of them to [`GroupLedger::replay`] at once, before any other call,
 //! 3. holds [`Effects::replies`], and the response that the call returned, until the log is committed up to
 //!    its end (`dohle_ledger::CommitQueue`), also where the call wrote nothing: they may speak of records
@@ -30,11 +32,17 @@
 //! 4. Each JoinGroup and SyncGroup is answered exactly once: now, on a later call, or by `resign`.
 //! 5. A group that is Stable is, up to the commit, what the log says it is.
 //!
-//! Start reading at `group.rs` (the soft side, with the table of its states), then `rebalance.rs`, the only
-//! place where a group changes its state; each request has a file of its own.
+//! 6. A group is of one protocol: it has either classic metadata or a [`consumer`] group.
+//! 7. In a consumer group no partition has two owners.
+//!
+//! Start reading at `group.rs` (the soft side of classic groups, with the table of their states), then
+//! `rebalance.rs`, the only place where such a group changes its state; each request has a file of its own.
+//! Groups of the consumer protocol are in [`consumer`].
 
 mod admin;
+mod cluster;
 mod config;
+pub mod consumer;
 mod effects;
 mod expiry;
 mod group;
@@ -59,12 +67,14 @@ use std::collections::BTreeMap;
 
 use dohle_types::{Now, Str};
 
+pub use cluster::{Cluster, ConsumerGroupSettings, Topic, Turn};
 pub use config::{GROUP_SIZE_CAP, GroupsConfig};
 pub use effects::{Effects, Progress, Rebalance, RebalanceCause, Record, Reply, Token};
 pub use hash::partition_for;
 pub use replay::{ReplayError, Replayed};
 pub use state::State;
 
+use consumer::sessions::Sessions;
 use effects::Context;
 use group::Group;
 use timers::Timers;
@@ -85,9 +95,12 @@ pub struct Caller {
 pub struct GroupLedger {
     config: GroupsConfig,
     state: State,
+    /// The soft sides of classic groups.
     groups: BTreeMap<Str, Group>,
+    /// The soft sides of consumer groups.
+    sessions: BTreeMap<Str, Sessions>,
     timers: Timers,
-    /// Bytes that all members take up, about.
+    /// Bytes that all members of classic groups take up, about.
     members_bytes: usize,
 }
 
@@ -99,6 +112,7 @@ impl GroupLedger {
             config,
             state: State::default(),
             groups: BTreeMap::new(),
+            sessions: BTreeMap::new(),
             timers: Timers::default(),
             members_bytes: 0,
         }
@@ -111,7 +125,7 @@ impl GroupLedger {
     }
 
     /// Takes up the members that the log told of: each has one session timeout to be heard of.
-    pub fn on_loaded(&mut self, now: Now, effects: &mut Effects) {
+    pub fn on_loaded(&mut self, turn: &mut Turn<'_>) {
         self.groups = self
             .state
             .groups_with_members()
@@ -120,8 +134,9 @@ impl GroupLedger {
         self.members_bytes = self.groups.values().map(Group::bytes).sum();
         let group_ids: Vec<Str> = self.groups.keys().cloned().collect();
         for group_id in &group_ids {
-            self.with_group(now, group_id, effects, |group, context| group.on_loaded(context));
+            self.with_group(turn.now, group_id, turn.effects, Group::on_loaded);
         }
+        self.on_consumer_groups_loaded(turn);
     }
 
     /// Gives up the partition: who waits is told to look for another coordinator.
@@ -130,6 +145,7 @@ impl GroupLedger {
             group.resign(effects);
         }
         self.groups.clear();
+        self.sessions.clear();
         self.timers = Timers::default();
         self.members_bytes = 0;
     }
@@ -146,7 +162,9 @@ impl GroupLedger {
         self.members_bytes -= group.bytes();
         let result = act(group, &mut Context { now, config: &self.config, effects });
         self.members_bytes += group.bytes();
-        self.timers.arm(group);
+        if let Some(next) = group.next_deadline() {
+            self.timers.arm(&group.group_id, next);
+        }
         if group.is_idle() {
             self.forget(group_id);
         }
@@ -155,9 +173,9 @@ impl GroupLedger {
 
     /// Drops the soft side of a group, with all that it waits for.
     fn forget(&mut self, group_id: &str) {
-        if let Some(mut group) = self.groups.remove(group_id) {
+        if let Some(group) = self.groups.remove(group_id) {
             self.members_bytes -= group.bytes();
-            self.timers.disarm(&mut group);
+            self.timers.disarm(&group.group_id);
         }
     }
 }

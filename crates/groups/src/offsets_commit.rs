@@ -1,5 +1,7 @@
 //! OffsetCommit (key 8, versions 2-10): a group remembers how far it has come.
 //!
+//! Groups of the consumer protocol give member epochs for generations; see `consumer/offsets.rs`.
+//!
 //! Generation -1 and no member id: a simple consumer, or a tool, which a group without members obeys. Version
 //! 2-4: the client sets when the offsets expire. Version 6: leader epochs (KIP-320). Version 7: static members.
 //! Version 9: GROUP_ID_NOT_FOUND instead of ILLEGAL_GENERATION. Version 10: topic ids instead of names.
@@ -16,6 +18,7 @@ use dohle_protocol::messages::offset_commit_response::{
 use dohle_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
 use dohle_types::{ErrorCode, LeaderEpoch, Now, Offset, Timestamp, TopicId};
 
+use crate::consumer::OffsetsError;
 use crate::group::{MemberError, Phase};
 use crate::state::{CommittedOffset, DurableGroup};
 use crate::{Caller, Effects, GroupLedger, Record, records};
@@ -29,6 +32,8 @@ enum CommitError {
     IllegalGeneration,
     #[error(transparent)]
     Member(#[from] MemberError),
+    #[error(transparent)]
+    Consumer(#[from] OffsetsError),
     #[error("the group rebalances: join again")]
     RebalanceInProgress,
     #[error("there are too many groups in this partition of __consumer_offsets: delete unused ones")]
@@ -43,6 +48,7 @@ impl CommitError {
             Self::GroupIdNotFound => ErrorCode::GroupIdNotFound,
             Self::IllegalGeneration => ErrorCode::IllegalGeneration,
             Self::Member(error) => error.code(),
+            Self::Consumer(error) => error.code(),
             Self::RebalanceInProgress => ErrorCode::RebalanceInProgress,
             Self::TooManyGroups => ErrorCode::PolicyViolation,
             Self::TooLarge => ErrorCode::InvalidCommitOffsetSize,
@@ -118,6 +124,18 @@ impl GroupLedger {
 
     fn validate_commit(&self, caller: &Caller, request: &OffsetCommitRequest) -> Result<(), CommitError> {
         let generation = request.generation_id_or_member_epoch;
+        if let Some(group) = self.state.consumer_group(&request.group_id) {
+            let partitions = request.topics.iter().flat_map(|topic| {
+                let topic_id = TopicId(topic.topic_id);
+                topic.partitions.iter().map(move |partition| (topic_id, partition.partition_index))
+            });
+            return Ok(group.validate_commit(
+                &request.member_id,
+                generation,
+                caller.api_version,
+                partitions,
+            )?);
+        }
         let Some(group) = self.groups.get(&request.group_id) else {
             let is_member = generation >= 0;
             return match self.state.group(&request.group_id) {

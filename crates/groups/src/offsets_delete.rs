@@ -46,7 +46,9 @@ impl GroupLedger {
         let durable = self.state.group(&request.group_id);
         let topics = request.topics.iter().map(|topic| {
             let group = self.groups.get(&request.group_id);
-            let is_subscribed = group.is_some_and(|group| group.is_subscribed_to(&topic.name));
+            let consumer = self.state.consumer_group(&request.group_id);
+            let is_subscribed = group.is_some_and(|group| group.is_subscribed_to(&topic.name))
+                || consumer.is_some_and(|group| group.is_subscribed_to(&topic.name));
             let partitions = topic.partitions.iter().map(|partition| {
                 let index = partition.partition_index;
                 if !is_subscribed

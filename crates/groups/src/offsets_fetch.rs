@@ -3,7 +3,7 @@
 //! Since version 8 a request asks for several groups (KIP-709), which may live in different partitions of
 //! `__consumer_offsets`: the host asks ledger by ledger, and brings the one group of earlier versions into the
 //! newer form. Version 9 lets members of the consumer protocol identify themselves, which means nothing to a
-//! classic group. Version 10: topic ids instead of names; the host sets the names (and leaves out, with an error,
+//! classic group; see `consumer/offsets.rs`. Version 10: topic ids instead of names; the host sets the names (and leaves out, with an error,
 //! the ids it does not know) and hands back the ids it is handed back. Where all topics were asked for, the
 //! response has names, and the ids that were stored; the host has the last word on those.
 //!
@@ -24,6 +24,15 @@ impl GroupLedger {
     #[must_use]
     pub fn fetch_offsets(&self, request: &OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
         let group = self.state.group(&request.group_id);
+        if let Some(consumer) = group.and_then(|group| group.consumer.as_ref())
+            && let Err(error) = consumer.validate_fetch(request.member_id.as_ref(), request.member_epoch)
+        {
+            return OffsetFetchResponseGroup {
+                group_id: request.group_id.clone(),
+                error_code: error.code().code(),
+                ..OffsetFetchResponseGroup::default()
+            };
+        }
         let topics = match &request.topics {
             Some(topics) => topics
                 .iter()

@@ -21,7 +21,8 @@ const OFFSET_COMMIT_VALUE_VERSION_EXPIRING: i16 = 1;
 
 impl Record {
     /// Bytes that it takes up in a batch, at most.
-    pub(crate) fn size(&self) -> usize {
+    #[must_use]
+    pub fn size(&self) -> usize {
         /// Length, attributes, deltas and lengths of key and value at their longest.
         const OVERHEAD: usize = 32;
         OVERHEAD + self.key.len() + self.value.as_ref().map_or(0, Bytes::len)
@@ -29,7 +30,7 @@ impl Record {
 }
 
 /// Why encoding what is bounded cannot fail.
-const DECODED: &str = "strings that came by the wire or the log are short enough for it";
+pub(crate) const DECODED: &str = "strings that came by the wire or the log are short enough for it";
 
 /// Fails if the members' subscriptions and assignments are more than a record can hold.
 pub(crate) fn group_metadata(group_id: &Str, metadata: &GroupMetadata) -> Result<Record, EncodeError> {
@@ -105,7 +106,7 @@ fn offset_commit_key(group_id: &Str, topic: &Str, partition: i32) -> Bytes {
     with_number(OFFSET_COMMIT_KEY, &key.to_bytes(0).expect(DECODED))
 }
 
-fn with_number(number: i16, message: &[u8]) -> Bytes {
+pub(crate) fn with_number(number: i16, message: &[u8]) -> Bytes {
     let mut bytes = BytesMut::with_capacity(2 + message.len());
     bytes.put_i16(number);
     bytes.put_slice(message);

@@ -7,9 +7,9 @@ use dohle_protocol::messages::{GroupMetadataKey, GroupMetadataValue, OffsetCommi
 use dohle_protocol::{DecodeError, Message};
 use dohle_types::{LeaderEpoch, Offset, Timestamp, TopicId};
 
-use crate::GroupLedger;
 use crate::records::{GROUP_METADATA_KEY, OFFSET_COMMIT_KEY};
 use crate::state::{CommittedOffset, GroupMetadata, MemberMetadata};
+use crate::{GroupLedger, consumer};
 
 /// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +62,10 @@ impl GroupLedger {
                 let metadata = decode_value(record_type, value)?.map(group_metadata);
                 self.state.replay_group_metadata(key.group, metadata);
             }
-            _ => return Ok(Replayed::Skipped { record_type }),
+            _ => match consumer::replay::replay(&mut self.state, record_type, &key, value) {
+                Some(replayed) => replayed?,
+                None => return Ok(Replayed::Skipped { record_type }),
+            },
         }
         Ok(Replayed::Applied)
     }
@@ -73,11 +76,14 @@ fn split_number(bytes: &Bytes) -> Result<(i16, Bytes), ReplayError> {
     Ok((i16::from_be_bytes(number), bytes.slice(2..)))
 }
 
-fn decode_key<M: Message>(record_type: i16, key: &Bytes) -> Result<M, ReplayError> {
+pub(crate) fn decode_key<M: Message>(record_type: i16, key: &Bytes) -> Result<M, ReplayError> {
     M::from_bytes(key, 0).map_err(|error| ReplayError::Key { record_type, error })
 }
 
-fn decode_value<M: Message>(record_type: i16, value: Option<&Bytes>) -> Result<Option<M>, ReplayError> {
+pub(crate) fn decode_value<M: Message>(
+    record_type: i16,
+    value: Option<&Bytes>,
+) -> Result<Option<M>, ReplayError> {
     let Some(value) = value else { return Ok(None) };
     let (version, value) = split_number(value)?;
     M::from_bytes(&value, version).map(Some).map_err(|error| ReplayError::Value { record_type, error })
@@ -188,7 +194,7 @@ mod tests {
     fn what_is_not_understood_is_skipped_or_refused() {
         let mut ledger = GroupLedger::new(GroupsConfig::default());
         let bytes = Bytes::from_static;
-        assert_eq!(ledger.replay(&bytes(&[0, 3, 1]), None), Ok(Replayed::Skipped { record_type: 3 }));
+        assert_eq!(ledger.replay(&bytes(&[0, 10, 1]), None), Ok(Replayed::Skipped { record_type: 10 }));
         assert_eq!(ledger.replay(&bytes(&[0]), None), Err(ReplayError::NoVersion));
         assert!(matches!(
             ledger.replay(&bytes(&[0, 2, 9]), None),

@@ -7,10 +7,14 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use dohle_types::{LeaderEpoch, Offset, Str, Timestamp, TopicId};
 
+use crate::consumer::state::ConsumerGroup;
+
 /// All groups of a partition of `__consumer_offsets`, by id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     groups: BTreeMap<Str, DurableGroup>,
+    /// Bytes that the members of consumer groups take up, about.
+    consumer_bytes: usize,
 }
 
 /// A group as the log knows it.
@@ -18,6 +22,8 @@ pub struct State {
 pub struct DurableGroup {
     /// None if no member ever joined: a simple consumer, which only stores its offsets here.
     pub metadata: Option<GroupMetadata>,
+    /// Set if the group's protocol is that of KIP-848; then `metadata` is not.
+    pub consumer: Option<ConsumerGroup>,
     /// Committed offsets by topic and partition.
     pub offsets: BTreeMap<Str, BTreeMap<i32, CommittedOffset>>,
     /// How many `offsets` there are.
@@ -108,6 +114,37 @@ impl State {
         })
     }
 
+    /// Bytes that the members of consumer groups take up, about.
+    pub(crate) const fn consumer_bytes(&self) -> usize {
+        self.consumer_bytes
+    }
+
+    pub(crate) fn replay_consumer_group(&mut self, group_id: Str, act: impl FnOnce(&mut ConsumerGroup)) {
+        let mut bytes = (0, 0);
+        self.change(group_id, |group| {
+            let consumer = group.consumer.get_or_insert_default();
+            bytes.0 = consumer.bytes();
+            act(consumer);
+            bytes.1 = consumer.bytes();
+        });
+        self.consumer_bytes = self.consumer_bytes + bytes.1 - bytes.0;
+    }
+
+    pub(crate) fn replay_consumer_group_removed(&mut self, group_id: Str) {
+        let consumer = self.group(&group_id).and_then(|group| group.consumer.as_ref());
+        let Some(bytes) = consumer.map(ConsumerGroup::bytes) else { return };
+        self.consumer_bytes -= bytes;
+        self.change(group_id, |group| group.consumer = None);
+    }
+
+    pub(crate) fn consumer_groups(&self) -> impl Iterator<Item = (&Str, &ConsumerGroup)> {
+        self.groups.iter().filter_map(|(group_id, group)| Some((group_id, group.consumer.as_ref()?)))
+    }
+
+    pub(crate) fn consumer_group(&self, group_id: &str) -> Option<&ConsumerGroup> {
+        self.group(group_id)?.consumer.as_ref()
+    }
+
     pub(crate) fn replay_group_metadata(&mut self, group_id: Str, metadata: Option<GroupMetadata>) {
         self.change(group_id, |group| group.metadata = metadata);
     }
@@ -142,7 +179,7 @@ impl State {
     fn change(&mut self, group_id: Str, change: impl FnOnce(&mut DurableGroup)) {
         let group = self.groups.entry(group_id.clone()).or_default();
         change(group);
-        if group.metadata.is_none() && group.offset_count == 0 {
+        if group.metadata.is_none() && group.consumer.is_none() && group.offset_count == 0 {
             self.groups.remove(&group_id);
         }
     }

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use dohle_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
-use dohle_types::{ErrorCode, Now, Str};
+use dohle_types::{ErrorCode, Str};
 
 use crate::effects::Context;
 use crate::group::{Group, MemberError, Phase, sync_error};
-use crate::{Caller, Effects, GroupLedger, Token};
+use crate::{Caller, GroupLedger, Token, Turn};
 
 /// Why a SyncGroup is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,21 +42,15 @@ impl SyncError {
 
 impl GroupLedger {
     /// A member asks for its assignment; followers are answered once the leader has given it.
-    pub fn sync(
-        &mut self,
-        now: Now,
-        token: Token,
-        caller: &Caller,
-        request: &SyncGroupRequest,
-        effects: &mut Effects,
-    ) {
+    pub fn sync(&mut self, turn: &mut Turn<'_>, token: Token, caller: &Caller, request: &SyncGroupRequest) {
+        let Turn { now, effects, .. } = turn;
         let names_protocol = request.protocol_type.is_some() && request.protocol_name.is_some();
         let result = if caller.api_version >= 5 && !names_protocol {
             Err(SyncError::InconsistentProtocol)
         } else if request.group_id.is_empty() {
             Err(SyncError::InvalidGroupId)
         } else {
-            self.with_group(now, &request.group_id, effects, |group, context| {
+            self.with_group(*now, &request.group_id, effects, |group, context| {
                 group.sync(token, request, context)
             })
             .unwrap_or(Err(MemberError::Unknown.into()))

@@ -1,5 +1,7 @@
 //! Tests of the ledger as a whole: scripts that a Kafka user can read, and random histories.
 
-mod host;
+mod consumer_random;
+mod consumer_script;
+pub(crate) mod host;
 mod random;
 mod script;

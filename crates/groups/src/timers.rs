@@ -3,46 +3,45 @@
 //! One entry per group is queued, at its earliest deadline or before: a heartbeat only moves a deadline away, so
 //! that it need not touch the queue. An entry that comes too early finds nothing due and is queued anew.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dohle_types::time::Instant;
 use dohle_types::{Now, Str};
 
+use crate::cluster::Turn;
 use crate::effects::Context;
 use crate::group::{Group, Phase};
-use crate::{Effects, GroupLedger, RebalanceCause};
+use crate::{GroupLedger, RebalanceCause};
 
 /// When to look at which group.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     queue: BTreeSet<(Instant, Str)>,
+    /// What is queued, by group.
+    armed: BTreeMap<Str, Instant>,
 }
 
 impl Timers {
-    /// Sees to it that a group is looked at when its next deadline comes.
-    pub(crate) fn arm(&mut self, group: &mut Group) {
-        if let Some(next) = group.next_deadline() {
-            self.arm_at(group, next);
+    /// Sees to it that a group is looked at no later than its next deadline.
+    pub(crate) fn arm(&mut self, group_id: &Str, at: Instant) {
+        if self.armed.get(group_id).is_none_or(|&armed| at < armed) {
+            self.disarm(group_id);
+            self.queue.insert((at, group_id.clone()));
+            self.armed.insert(group_id.clone(), at);
         }
     }
 
-    fn arm_at(&mut self, group: &mut Group, at: Instant) {
-        if group.armed.is_none_or(|armed| at < armed) {
-            self.disarm(group);
-            self.queue.insert((at, group.group_id.clone()));
-            group.armed = Some(at);
-        }
-    }
-
-    pub(crate) fn disarm(&mut self, group: &mut Group) {
-        if let Some(armed) = group.armed.take() {
-            self.queue.remove(&(armed, group.group_id.clone()));
+    pub(crate) fn disarm(&mut self, group_id: &Str) {
+        if let Some(armed) = self.armed.remove(group_id) {
+            self.queue.remove(&(armed, group_id.clone()));
         }
     }
 
     fn pop_due(&mut self, now: Now) -> Option<Str> {
         self.queue.first().filter(|(at, _)| *at <= now.instant)?;
-        self.queue.pop_first().map(|(_, group_id)| group_id)
+        let (_, group_id) = self.queue.pop_first()?;
+        self.armed.remove(&group_id);
+        Some(group_id)
     }
 }
 
@@ -54,21 +53,22 @@ impl GroupLedger {
     }
 
     /// A member was heard of. Takes the same time however many members there are.
-    pub(crate) fn restart_session(&mut self, now: Now, group_id: &str, member_id: &str) {
+    pub(crate) fn restart_session(&mut self, now: Now, group_id: &Str, member_id: &str) {
         if let Some(group) = self.groups.get_mut(group_id)
             && let Some(deadline) = group.restart_session(member_id, now)
         {
-            self.timers.arm_at(group, deadline);
+            self.timers.arm(group_id, deadline);
         }
     }
 
     /// Does what is due by now.
-    pub fn on_timeout(&mut self, now: Now, effects: &mut Effects) {
-        while let Some(group_id) = self.timers.pop_due(now) {
-            self.with_group(now, &group_id, effects, |group, context| {
-                group.armed = None;
-                group.on_timeout(context);
-            });
+    pub fn on_timeout(&mut self, turn: &mut Turn<'_>) {
+        while let Some(group_id) = self.timers.pop_due(turn.now) {
+            if self.groups.contains_key(&group_id) {
+                self.with_group(turn.now, &group_id, turn.effects, Group::on_timeout);
+            } else {
+                self.on_consumer_group_timeout(&group_id, turn);
+            }
         }
     }
 }
@@ -83,7 +83,7 @@ enum Due {
 }
 
 impl Group {
-    fn next_deadline(&self) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let pending = self.pending.values().copied().min();
         let session = self.members().values().filter_map(|member| member.deadline).min();
         [self.rebalance_deadline(), self.sync_deadline, pending, session].into_iter().flatten().min()
@@ -183,11 +183,12 @@ mod tests {
     use std::collections::BTreeMap;
 
     use bytes::Bytes;
-    use dohle_types::Timestamp;
+    use dohle_types::{Rng, Timestamp};
 
     use super::*;
     use crate::state::{GroupMetadata, MemberMetadata};
-    use crate::{GroupsConfig, records};
+    use crate::tests::host::TestCluster;
+    use crate::{Effects, GroupsConfig, records};
 
     /// Timeouts that no client can ask for, but a log could tell of.
     #[test]
@@ -218,11 +219,12 @@ mod tests {
             ledger.replay(&record.key, record.value.as_ref()).unwrap();
             let mut now = Now { instant: Instant::ZERO, wall: Timestamp(0) };
             let mut effects = Effects::default();
-            ledger.on_loaded(now, &mut effects);
+            let (mut rng, cluster) = (Rng::from_seed(1), TestCluster::default());
+            ledger.on_loaded(&mut Turn { now, rng: &mut rng, cluster: &cluster, effects: &mut effects });
             let mut calls = 0;
             while let Some(at) = ledger.next_timeout() {
                 now.instant = now.instant.max(at);
-                ledger.on_timeout(now, &mut effects);
+                ledger.on_timeout(&mut Turn { now, rng: &mut rng, cluster: &cluster, effects: &mut effects });
                 calls += 1;
             }
             assert!(calls < 1_000, "{calls} calls for {timeout_ms} ms");

@@ -39,8 +39,8 @@ pub(super) fn handle(node: &mut Node, call: Call, mut request: OffsetCommitReque
             let topics = answer_all(&topics, error).into_iter().chain(refused).collect();
             OffsetCommitResponse { topics, ..OffsetCommitResponse::default() }
         },
-        |ledger, now, effects| {
-            let mut response = ledger.commit_offsets(now, &caller, &request, effects);
+        |ledger, turn| {
+            let mut response = ledger.commit_offsets(turn.now, &caller, &request, turn.effects);
             response.topics.extend(refused);
             response
         },

@@ -62,7 +62,7 @@ fn fetch(
             topics.retain(|topic| !topic.name.is_empty());
         }
     }
-    let fetched = node.run_groups(index, |ledger, _, _, _| ledger.fetch_offsets(&group));
+    let fetched = node.run_groups(index, |ledger, _| ledger.fetch_offsets(&group));
     let mut response = fetched.ok_or(ErrorCode::NotCoordinator)?;
     indexes.push(index);
     if version >= 10 {

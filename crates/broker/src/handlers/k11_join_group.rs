@@ -17,8 +17,8 @@ pub(super) fn handle(node: &mut Node, call: Call, request: JoinGroupRequest) {
         Ok(index) => {
             let caller = node.caller(&call);
             let token = node.group_token(call);
-            node.run_groups(index, |ledger, now, rng, effects| {
-                ledger.join(now, rng, token, &caller, &request, effects);
+            node.run_groups(index, |ledger, turn| {
+                ledger.join(turn, token, &caller, &request);
             });
         }
         Err(error) => {

@@ -16,6 +16,6 @@ pub(super) fn handle(node: &mut Node, call: Call, request: HeartbeatRequest) {
         call,
         &request.group_id,
         |error| HeartbeatResponse { error_code: error.code(), ..HeartbeatResponse::default() },
-        |ledger, now, _| ledger.heartbeat(now, &request),
+        |ledger, turn| ledger.heartbeat(turn, &request),
     );
 }

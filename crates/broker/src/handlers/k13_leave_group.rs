@@ -17,6 +17,6 @@ pub(super) fn handle(node: &mut Node, call: Call, request: LeaveGroupRequest) {
         call,
         &request.group_id,
         |error| LeaveGroupResponse { error_code: error.code(), ..LeaveGroupResponse::default() },
-        |ledger, now, effects| ledger.leave(now, &caller, &request, effects),
+        |ledger, turn| ledger.leave(turn, &caller, &request),
     );
 }

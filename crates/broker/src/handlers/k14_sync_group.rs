@@ -17,8 +17,8 @@ pub(super) fn handle(node: &mut Node, call: Call, request: SyncGroupRequest) {
         Ok(index) => {
             let caller = node.caller(&call);
             let token = node.group_token(call);
-            node.run_groups(index, |ledger, now, _, effects| {
-                ledger.sync(now, token, &caller, &request, effects);
+            node.run_groups(index, |ledger, turn| {
+                ledger.sync(turn, token, &caller, &request);
             });
         }
         Err(error) => {

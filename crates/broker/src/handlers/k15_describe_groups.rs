@@ -23,7 +23,7 @@ pub(super) fn handle(node: &mut Node, call: Call, request: DescribeGroupsRequest
         .into_iter()
         .map(|group_id| {
             let described = node.coordinator_of(&group_id).and_then(|index| {
-                let described = node.run_groups(index, |ledger, _, _, _| ledger.describe(&group_id, version));
+                let described = node.run_groups(index, |ledger, _| ledger.describe(&group_id, version));
                 indexes.push(index);
                 described.ok_or(ErrorCode::NotCoordinator)
             });

@@ -21,7 +21,7 @@ pub(super) fn handle(node: &mut Node, call: Call, request: ListGroupsRequest) {
     let indexes = node.groups.loaded();
     let groups = indexes
         .iter()
-        .filter_map(|&index| node.run_groups(index, |ledger, _, _, _| ledger.list(&request)))
+        .filter_map(|&index| node.run_groups(index, |ledger, _| ledger.list(&request)))
         .flatten()
         .collect();
     let response = ListGroupsResponse { groups, ..ListGroupsResponse::default() };

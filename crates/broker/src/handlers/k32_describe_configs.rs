@@ -1,15 +1,16 @@
-//! DescribeConfigs (key 32, versions 1-4): every config of a topic or broker, where its value comes from, and what
+//! DescribeConfigs (key 32, versions 1-4): every config of a topic, broker or group, where its value comes from, and what
 //! it does.
 //!
 //! - 3: types and documentation (KIP-569). 4: flexible.
 //!
 //! A broker's configs are told by that broker only, as in Kafka; an empty name asks for those that are set for all
-//! brokers. What is asked for twice is told once. Not served yet: configs of groups, client metrics and loggers.
+//! brokers. What is asked for twice is told once. Not served yet: configs of client metrics and loggers.
+//! Of a group's configs those of share and streams groups are not known yet.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use dohle_configs::{ConfigEntry, describe_broker, describe_cluster_default, describe_topic};
+use dohle_configs::{ConfigEntry, describe_broker, describe_cluster_default, describe_group, describe_topic};
 use dohle_controller::{ConfigResource, validate_topic_name};
 use dohle_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use dohle_protocol::messages::describe_configs_response::{
@@ -71,7 +72,10 @@ fn configs_of(node: &Node, asked: &DescribeConfigsResource) -> Result<Vec<Config
             Err(invalid(format!("this is broker {this}: ask broker {id} for its configs")))
         }
         ConfigResource::DefaultBroker => Ok(describe_cluster_default(&node.config)),
-        ConfigResource::Group(_) | ConfigResource::ClientMetrics(_) => {
+        ConfigResource::Group(_) => {
+            Ok(describe_group(&node.config, node.image().config_overrides(&resource)))
+        }
+        ConfigResource::ClientMetrics(_) => {
             Err(invalid(format!("configs of resource type {} are not served yet", asked.resource_type)))
         }
     }

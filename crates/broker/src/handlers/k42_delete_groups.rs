@@ -19,7 +19,7 @@ pub(super) fn handle(node: &mut Node, call: Call, request: DeleteGroupsRequest) 
         .map(|group_id| {
             let deleted = node.coordinator_of(&group_id).and_then(|index| {
                 let deleted =
-                    node.run_groups(index, |ledger, _, _, effects| ledger.delete_group(&group_id, effects));
+                    node.run_groups(index, |ledger, turn| ledger.delete_group(&group_id, turn.effects));
                 indexes.push(index);
                 deleted.ok_or(ErrorCode::NotCoordinator)
             });

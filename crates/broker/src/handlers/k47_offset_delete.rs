@@ -16,6 +16,6 @@ pub(super) fn handle(node: &mut Node, call: Call, request: OffsetDeleteRequest) 
         call,
         &request.group_id,
         |error| OffsetDeleteResponse { error_code: error.code(), ..OffsetDeleteResponse::default() },
-        |ledger, _, effects| ledger.delete_offsets(&request, effects),
+        |ledger, turn| ledger.delete_offsets(&request, turn.effects),
     );
 }

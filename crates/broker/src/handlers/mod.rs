@@ -79,6 +79,8 @@ apis! {
     k47_offset_delete: OffsetDeleteRequest,
     k60_describe_cluster: DescribeClusterRequest,
     k61_describe_producers: DescribeProducersRequest,
+    k68_consumer_group_heartbeat: ConsumerGroupHeartbeatRequest,
+    k69_consumer_group_describe: ConsumerGroupDescribeRequest,
     k75_describe_topic_partitions: DescribeTopicPartitionsRequest,
 }
 

@@ -3,7 +3,7 @@
 use crate::row::Effect::{InForce, WithoutEffect};
 use crate::row::Update::{ClusterWide, ReadOnly};
 use crate::row::configs;
-use crate::table::reasons::{CONSUMER, JVM, LEDGERS};
+use crate::table::reasons::{JVM, LEDGERS};
 use crate::valid::Valid::{Any, AtLeast, Between, Subset};
 use crate::value::{Int, List, Long, Short};
 
@@ -21,8 +21,8 @@ configs! {
         "The most members of a group.";
 
     GROUP_COORDINATOR_REBALANCE_PROTOCOLS "group.coordinator.rebalance.protocols": List = "classic,consumer,streams",
-        Subset(&["consumer", "classic", "share", "streams"]), ReadOnly, WithoutEffect(CONSUMER),
-        "Which group protocols are served. Dohle serves `classic`.";
+        Subset(&["consumer", "classic", "share", "streams"]), ReadOnly, InForce,
+        "Which group protocols are served. Dohle serves `classic`, always, and `consumer`.";
 
     GROUP_COORDINATOR_THREADS "group.coordinator.threads": Int = 4, AtLeast(1), ReadOnly, WithoutEffect(JVM),
         "How many threads run the group coordinator.";

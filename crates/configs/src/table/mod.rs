@@ -1,5 +1,6 @@
 //! The table: every config, by subject. A new config is one row in the file of its subject.
 
+pub(crate) mod group;
 pub(crate) mod groups;
 pub(crate) mod log;
 pub(crate) mod modern_groups;
@@ -28,7 +29,6 @@ pub(crate) mod reasons {
         "all checkpoints are written together, every log.flush.offset.checkpoint.interval.ms";
     pub(crate) const CLUSTER: &str = "clusters of several nodes come with a later version";
     pub(crate) const COMPACTION: &str = "log compaction comes with a later version";
-    pub(crate) const CONSUMER: &str = "the consumer group protocol of KIP-848 comes with a later version";
     pub(crate) const FLUSH: &str =
         "what acks=all acknowledges is on the disk; flushing by time comes with a later version";
     pub(crate) const IN_FLIGHT: &str = "requests in flight are bounded by connection, not over all of them";
@@ -36,6 +36,8 @@ pub(crate) mod reasons {
     pub(crate) const LEDGERS: &str =
         "the records of groups are small, appended at once, and read in pieces of 1 MiB";
     pub(crate) const LIMITS: &str = "one limit, max.connections.per.ip, holds for all addresses";
+    pub(crate) const MIGRATION: &str =
+        "a group changes its protocol while it is empty; with its members, in a later version";
     pub(crate) const METRICS: &str = "metrics come with a later version, and not by JMX";
     pub(crate) const PLUGINS: &str = "Dohle loads no Java classes";
     pub(crate) const PREALLOCATION: &str = "segments grow as they are written";
@@ -78,11 +80,25 @@ pub const BROKER: &[Area] = &[
 /// All topic configs.
 pub const TOPIC: &[Config] = topic::ROWS;
 
+/// All configs of groups.
+pub const GROUP: &[Config] = group::ROWS;
+
 static BROKER_BY_NAME: LazyLock<BTreeMap<&str, &Config>> =
     LazyLock::new(|| BROKER.iter().flat_map(|area| area.rows).map(|row| (row.name, row)).collect());
 
 static TOPIC_BY_NAME: LazyLock<BTreeMap<&str, &Config>> =
     LazyLock::new(|| TOPIC.iter().map(|row| (row.name, row)).collect());
+
+/// The group config of this name.
+#[must_use]
+pub fn group_config(name: &str) -> Option<&'static Config> {
+    GROUP.iter().find(|row| row.name == name)
+}
+
+/// All group configs, by name.
+pub fn group_configs() -> impl Iterator<Item = &'static Config> {
+    GROUP.iter()
+}
 
 /// The broker config of this name.
 #[must_use]

@@ -1,9 +1,69 @@
 //! Changing configs while the broker runs: the same answers as Apache Kafka 4.3.1 gives, where it has one.
 
 use crate::{
-    AlterOp, BrokerConfig, Compression, Durability, MessageTimestampType, Target, TopicConfig,
-    apply_alter_op, validate_broker_config, validate_configs, validate_topic_config,
+    AlterOp, BrokerConfig, Compression, Durability, GroupConfig, MessageTimestampType, Target, TopicConfig,
+    apply_alter_op, describe_group, validate_broker_config, validate_configs, validate_topic_config,
 };
+
+#[test]
+fn group_configs_are_checked_against_the_limits_of_the_broker() {
+    let (broker, _) = BrokerConfig::parse("group.consumer.min.heartbeat.interval.ms=1000", &[]).unwrap();
+    let check = |entries: &[(&str, &str)]| {
+        let checked = validate_configs(&broker, Target::Group, entries.iter().copied());
+        checked.map_err(|error| error.to_string())
+    };
+    assert_eq!(
+        check(&[("consumer.session.timeout.ms", "60000"), ("consumer.assignment.interval.ms", "0")]),
+        Ok(())
+    );
+    for (entry, error) in [
+        (
+            ("consumer.session.timeout.ms", "44999"),
+            "consumer.session.timeout.ms must be greater than or equal to group.consumer.min.session.timeout.ms, \
+             which is 45000",
+        ),
+        (
+            ("consumer.heartbeat.interval.ms", "15001"),
+            "consumer.heartbeat.interval.ms must be less than or equal to \
+             group.consumer.max.heartbeat.interval.ms, which is 15000",
+        ),
+        (
+            ("consumer.heartbeat.interval.ms", "x"),
+            "Invalid value x for configuration consumer.heartbeat.interval.ms: Not a number of type INT",
+        ),
+        (
+            ("consumer.sesion.timeout.ms", "45000"),
+            "Unknown group config name: consumer.sesion.timeout.ms (did you mean consumer.session.timeout.ms?)",
+        ),
+    ] {
+        assert_eq!(check(&[entry]), Err(error.to_owned()));
+    }
+}
+
+#[test]
+fn a_group_has_its_own_values_over_those_of_the_broker() {
+    let (broker, _) = BrokerConfig::parse("group.consumer.heartbeat.interval.ms=6000", &[]).unwrap();
+    let overrides = [("consumer.session.timeout.ms", "50000"), ("consumer.assignment.interval.ms", "-1")];
+    let config = GroupConfig::resolve(&broker, overrides);
+    let expected = GroupConfig {
+        consumer_session_timeout_ms: 50_000,
+        consumer_heartbeat_interval_ms: 6_000,
+        consumer_assignment_interval_ms: 1_000,
+    };
+    assert_eq!(config, expected);
+    let told: Vec<String> = describe_group(&broker, overrides)
+        .into_iter()
+        .map(|entry| format!("{}={} {}", entry.name, entry.value.unwrap(), entry.source.name()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "consumer.assignment.interval.ms=1000 DEFAULT_CONFIG",
+            "consumer.heartbeat.interval.ms=6000 STATIC_BROKER_CONFIG",
+            "consumer.session.timeout.ms=50000 GROUP_CONFIG",
+        ]
+    );
+}
 
 /// Kafka's answers; an empty one is its consent.
 #[test]

@@ -163,7 +163,7 @@ fn each_resource_gets_its_own_error() {
             "broker/ node.id=2",
             "broker/1 nope=2",
             "logger/1 root=DEBUG",
-            "group/g consumer.session.timeout.ms=45000",
+            "group/g consumer.session.timeout.ms=45",
             "metrics/m interval.ms=1000",
         ],
     );
@@ -179,9 +179,9 @@ fn each_resource_gets_its_own_error() {
         4 'one': INVALID_REQUEST: 'one' is no broker id; name a broker by its node.id, or all brokers by an empty name
         4 '': INVALID_CONFIG: Cannot update these configs dynamically: [node.id]
         4 '1': INVALID_CONFIG: Unknown broker config name: nope
-        8 '1': INVALID_REQUEST: configs cannot be set for resource type 8; use 2 for a topic or 4 for a broker
-        32 'g': INVALID_REQUEST: configs of a group cannot be set on this broker; it has configs of topics and brokers
-        16 'm': INVALID_REQUEST: configs of a client metrics subscription cannot be set on this broker; it has configs of topics and brokers
+        8 '1': INVALID_REQUEST: configs cannot be set for resource type 8; use 2 for a topic, 4 for a broker or 32 for a group
+        32 'g': INVALID_CONFIG: consumer.session.timeout.ms must be greater than or equal to group.consumer.min.session.timeout.ms, which is 45000
+        16 'm': INVALID_REQUEST: configs of a client metrics subscription cannot be set on this broker; it has configs of topics, brokers and groups
     "#]].assert_eq(&answer);
     expect![[r#"
         2 't': INVALID_REQUEST: 9 is no operation on a config; use 0 to set, 1 to delete, 2 to append or 3 to subtract
@@ -200,7 +200,7 @@ fn brokers_have_configs_of_their_own_and_together() {
     expect![[r#"
         4 '': NONE
         4 '1': NONE
-        broker 1 epoch 1 active at localhost:9092
+        broker 1 epoch 2 active at localhost:9092
         configs of default broker: log.cleaner.threads=2, log.retention.ms=1000
         configs of broker 1: log.cleaner.threads=3
     "#]]
@@ -218,7 +218,7 @@ fn the_old_api_replaces_everything() {
         2 'u': NONE
         4 '': INVALID_CONFIG: Unknown broker config name: nope
         2 'zz': UNKNOWN_TOPIC_OR_PARTITION: The topic 'zz' does not exist.
-        broker 1 epoch 1 active at localhost:9092
+        broker 1 epoch 2 active at localhost:9092
         topic t
           0: leader 1 epoch 0, replicas [1], isr [1]
         topic u

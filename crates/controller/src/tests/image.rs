@@ -36,7 +36,10 @@ fn topics_and_partitions_are_found() {
     assert_eq!(names("b"), ["b", "c"]);
     assert_eq!(names("bb"), ["c"]);
     assert_eq!(image.partition_count(), 4);
-    assert_eq!(image.finalized_features().collect::<Vec<_>>(), [("metadata.version", 30)]);
+    assert_eq!(
+        image.finalized_features().collect::<Vec<_>>(),
+        [("group.version", 1), ("metadata.version", 30)]
+    );
 }
 
 #[test]
@@ -93,7 +96,7 @@ fn records_that_do_not_fit_are_refused_and_change_nothing() {
         "a RemoveTopicRecord speaks of topic id AAAAAAAAAAAAAAAAAAAABw, which does not exist"
         "a PartitionRecord speaks of topic id AAAAAAAAAAAAAAAAAAAABw, which does not exist"
         "a PartitionChangeRecord speaks of partition 3 of topic a, which does not exist"
-        "a ConfigRecord is about an unknown resource: configs cannot be set for resource type 99; use 2 for a topic or 4 for a broker"
+        "a ConfigRecord is about an unknown resource: configs cannot be set for resource type 99; use 2 for a topic, 4 for a broker or 32 for a group"
         "a transaction ends that has not begun"
         "the cluster is at metadata.version 31, and this version of Dohle knows levels 7 to 30"
     "#]].assert_eq(&debug(errors));

@@ -1,11 +1,11 @@
 //! The least host that keeps the ledger's contract: an in-memory log, a clock, and replies that wait for a commit.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use dohle_types::{Now, Rng, Timestamp};
+use dohle_types::{Now, Rng, Str, Timestamp, TopicId};
 
-use crate::{Effects, GroupLedger, GroupsConfig, Record, State};
+use crate::{Cluster, ConsumerGroupSettings, Effects, GroupLedger, GroupsConfig, Record, State, Topic, Turn};
 
 /// The moment that scripts begin.
 pub(super) const START: Now = Now { instant: Duration::from_secs(1_000), wall: Timestamp(1_800_000_000_000) };
@@ -19,6 +19,67 @@ pub(super) struct Host<Reply> {
     held: VecDeque<(usize, Reply)>,
     pub(super) now: Now,
     pub(super) rng: Rng,
+    pub(super) cluster: TestCluster,
+}
+
+/// A cluster of topics without racks.
+#[derive(Clone, Debug)]
+pub(crate) struct TestCluster {
+    topics: BTreeMap<Str, Topic>,
+    version: i64,
+    pub(crate) settings: ConsumerGroupSettings,
+}
+
+impl Default for TestCluster {
+    fn default() -> Self {
+        let settings = ConsumerGroupSettings {
+            session_timeout_ms: 45_000,
+            heartbeat_interval_ms: 5_000,
+            assignment_interval_ms: 0,
+        };
+        Self { topics: BTreeMap::new(), version: 1, settings }
+    }
+}
+
+impl TestCluster {
+    /// Creates a topic, or gives it more partitions; none deletes it.
+    pub(crate) fn set_topic(&mut self, name: &str, partitions: i32) {
+        self.version += 1;
+        if partitions == 0 {
+            self.topics.remove(name);
+            return;
+        }
+        // A topic of the same name that comes later has another id.
+        let id = TopicId(uuid::Uuid::from_u128(u128::from(self.version.unsigned_abs())));
+        let new = Topic { id, name: Str::from(name), partitions };
+        self.topics.entry(Str::from(name)).or_insert(new).partitions = partitions;
+    }
+}
+
+impl Cluster for TestCluster {
+    fn version(&self) -> i64 {
+        self.version
+    }
+
+    fn topic(&self, name: &str) -> Option<Topic> {
+        self.topics.get(name).cloned()
+    }
+
+    fn topic_by_id(&self, id: TopicId) -> Option<Topic> {
+        self.topics.values().find(|topic| topic.id == id).cloned()
+    }
+
+    fn racks(&self, _: &Topic, _: i32) -> Vec<Str> {
+        Vec::new()
+    }
+
+    fn topic_names(&self) -> Box<dyn Iterator<Item = &Str> + '_> {
+        Box::new(self.topics.keys())
+    }
+
+    fn consumer_group_settings(&self, _: &str) -> ConsumerGroupSettings {
+        self.settings
+    }
 }
 
 impl<Reply> Host<Reply> {
@@ -31,7 +92,18 @@ impl<Reply> Host<Reply> {
             held: VecDeque::new(),
             now: START,
             rng: Rng::from_seed(1),
+            cluster: TestCluster::default(),
         }
+    }
+
+    /// Lets the ledger act.
+    pub(super) fn call<T>(
+        &mut self,
+        effects: &mut Effects,
+        act: impl FnOnce(&mut GroupLedger, &mut Turn<'_>) -> T,
+    ) -> T {
+        let Self { ledger, rng, now, cluster, .. } = self;
+        act(ledger, &mut Turn { now: *now, rng, cluster, effects })
     }
 
     /// Appends and replays what a call wants to write, and holds what it answers.

@@ -186,7 +186,7 @@ impl World {
         assert_eq!(&compacted_state(&self.host.config, &self.host.log), self.host.ledger.state());
         self.generations.clear();
         let mut effects = Effects::default();
-        self.host.ledger.on_loaded(self.host.now, &mut effects);
+        self.host.call(&mut effects, |ledger, turn| ledger.on_loaded(turn));
         self.take(effects, None);
     }
 
@@ -235,8 +235,7 @@ impl World {
             reason: None,
         };
         let mut effects = Effects::default();
-        let Host { ledger, rng, now, .. } = &mut self.host;
-        ledger.join(*now, rng, token, &caller(9), &request, &mut effects);
+        self.host.call(&mut effects, |ledger, turn| ledger.join(turn, token, &caller(9), &request));
         self.take(effects, None);
     }
 
@@ -260,7 +259,7 @@ impl World {
             assignments: assignments.collect(),
         };
         let mut effects = Effects::default();
-        self.host.ledger.sync(self.host.now, token, &caller(4), &request, &mut effects);
+        self.host.call(&mut effects, |ledger, turn| ledger.sync(turn, token, &caller(4), &request));
         self.take(effects, None);
     }
 
@@ -272,8 +271,9 @@ impl World {
             member_id: client.member_id.clone(),
             group_instance_id: client.instance_id.clone(),
         };
-        let response = self.host.ledger.heartbeat(self.host.now, &request);
-        self.take(Effects::default(), Some(Answer::Heartbeat(index, response)));
+        let mut effects = Effects::default();
+        let response = self.host.call(&mut effects, |ledger, turn| ledger.heartbeat(turn, &request));
+        self.take(effects, Some(Answer::Heartbeat(index, response)));
     }
 
     fn leave(&mut self, index: usize) {
@@ -289,7 +289,7 @@ impl World {
         };
         client.forget();
         let mut effects = Effects::default();
-        let _ = self.host.ledger.leave(self.host.now, &caller(5), &request, &mut effects);
+        let _ = self.host.call(&mut effects, |ledger, turn| ledger.leave(turn, &caller(5), &request));
         self.take(effects, None);
     }
 
@@ -322,7 +322,7 @@ impl World {
         while let Some(at) = self.host.ledger.next_timeout().filter(|&at| at <= end) {
             self.host.advance(at.saturating_sub(self.host.now.instant));
             let mut effects = Effects::default();
-            self.host.ledger.on_timeout(self.host.now, &mut effects);
+            self.host.call(&mut effects, |ledger, turn| ledger.on_timeout(turn));
             self.take(effects, None);
         }
         self.host.advance(end - self.host.now.instant);

@@ -8,8 +8,9 @@
 //! - `A commits t-0@5 ...`, `tool commits t-0@5 ...` (no member), with `[generation=N] [metadata=TEXT] [topic-id=N]`
 //! - `A forgets its id`: its process was restarted
 //! - `operator removes NAME ...` by instance ids
-//! - `fetch [t-0 ...]`, `list [states=..] [types=..]`, `describe [v=6]`, `delete group`, `delete offsets t-0 ...`
+//! - `fetch [t-0 ...] [member=A epoch=2]`, `list [states=..] [types=..]`, `describe [v=6]`, `delete group`, `delete offsets t-0 ...`
 //! - `clock +3s`, `expire offsets`, `topic t is deleted [topic-id=N]`
+//! - what concerns the consumer protocol, see `consumer_script.rs`
 //! - `broker restarts`: from the log; `broker resigns`
 //! - `config size=2 delay=0s ...`: before the first event
 //!
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use dohle_protocol::Message;
+use dohle_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
 use dohle_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use dohle_protocol::messages::leave_group_request::MemberIdentity;
 use dohle_protocol::messages::offset_commit_request::{
@@ -41,7 +43,9 @@ use dohle_types::{ErrorCode, Str, TopicId};
 use expect_test::{ExpectFile, expect_file};
 
 use super::host::{Host, START};
-use crate::{Caller, Effects, GroupLedger, GroupsConfig, Progress, RebalanceCause, Record, Reply, Token};
+use crate::{
+    Caller, Cluster, Effects, GroupLedger, GroupsConfig, Progress, RebalanceCause, Record, Reply, Token,
+};
 
 #[test]
 fn first_rebalance() {
@@ -98,7 +102,7 @@ fn limits() {
     run(&expect_file!["../../testdata/limits.txt"]);
 }
 
-fn run(file: &ExpectFile) {
+pub(super) fn run(file: &ExpectFile) {
     let mut world = World::new();
     for line in file.data().lines().filter(|line| !line.starts_with("    ")) {
         writeln!(world.out, "{line}").unwrap();
@@ -111,23 +115,25 @@ fn run(file: &ExpectFile) {
 
 /// What a client says in its requests.
 #[derive(Clone)]
-struct Client {
-    group_id: Str,
-    member_id: Str,
-    instance_id: Option<Str>,
-    generation: i32,
+pub(super) struct Client {
+    pub(super) group_id: Str,
+    pub(super) member_id: Str,
+    pub(super) instance_id: Option<Str>,
+    pub(super) generation: i32,
     protocol_type: Str,
     protocols: Vec<Str>,
     /// The one that was chosen for its generation.
     protocol: Option<Str>,
-    topics: Vec<Str>,
+    pub(super) topics: Vec<Str>,
     session_ms: i32,
-    rebalance_ms: i32,
-    api_version: i16,
+    pub(super) rebalance_ms: i32,
+    pub(super) api_version: i16,
 }
 
-struct World {
-    host: Host<(String, String)>,
+pub(super) struct World {
+    pub(super) host: Host<(String, String)>,
+    /// What members of the consumer protocol own, for all that they know.
+    pub(super) owned: BTreeMap<String, Vec<TopicPartitions>>,
     clients: BTreeMap<String, Client>,
     /// Who waits for the answer to what.
     tokens: BTreeMap<Token, String>,
@@ -137,9 +143,9 @@ struct World {
 }
 
 /// The words of a line, and its `key=value` pairs.
-struct Line<'a> {
-    words: Vec<&'a str>,
-    settings: Vec<(&'a str, &'a str)>,
+pub(super) struct Line<'a> {
+    pub(super) words: Vec<&'a str>,
+    pub(super) settings: Vec<(&'a str, &'a str)>,
 }
 
 impl<'a> Line<'a> {
@@ -154,15 +160,15 @@ impl<'a> Line<'a> {
         this
     }
 
-    fn setting(&self, key: &str) -> Option<&'a str> {
+    pub(super) fn setting(&self, key: &str) -> Option<&'a str> {
         self.settings.iter().find(|(name, _)| *name == key).map(|&(_, value)| value)
     }
 
-    fn number<T: std::str::FromStr>(&self, key: &str) -> Option<T> {
+    pub(super) fn number<T: std::str::FromStr>(&self, key: &str) -> Option<T> {
         self.setting(key).map(|value| value.parse().ok().unwrap_or_else(|| panic!("{key}={value}")))
     }
 
-    fn list(&self, key: &str) -> Vec<Str> {
+    pub(super) fn list(&self, key: &str) -> Vec<Str> {
         self.setting(key)
             .into_iter()
             .flat_map(|list| list.split(','))
@@ -176,6 +182,7 @@ impl World {
     fn new() -> Self {
         Self {
             host: Host::new(GroupsConfig::default()),
+            owned: BTreeMap::new(),
             clients: BTreeMap::new(),
             tokens: BTreeMap::new(),
             next_token: 0,
@@ -195,7 +202,7 @@ impl World {
             ["broker", "restarts"] => {
                 self.host.crash();
                 self.tokens.clear();
-                self.host.ledger.on_loaded(now, &mut effects);
+                self.host.call(&mut effects, |ledger, turn| ledger.on_loaded(turn));
             }
             ["broker", "resigns"] => self.host.ledger.resign(&mut effects),
             [name, "forgets", "its", "id"] => self.client(name).member_id = Str::default(),
@@ -209,7 +216,8 @@ impl World {
                     member_id: client.member_id,
                     group_instance_id: client.instance_id,
                 };
-                answer = Some((name, error_name(self.host.ledger.heartbeat(now, &request).error_code)));
+                let response = self.host.call(&mut effects, |ledger, turn| ledger.heartbeat(turn, &request));
+                answer = Some((name, error_name(response.error_code)));
             }
             [name, "leaves"] => answer = Some((name, self.leave(name, &line, &mut effects))),
             ["operator", "removes", ..] => {
@@ -233,7 +241,10 @@ impl World {
                 let topics = [(Str::from(topic), topic_id(&line))];
                 return self.in_batches(|ledger, effects| ledger.on_topics_deleted(&topics, effects));
             }
-            _ => panic!("what does this mean: {text}"),
+            _ => match self.consumer_step(&line, &mut effects) {
+                Ok(told) => answer = told,
+                Err(()) => panic!("what does this mean: {text}"),
+            },
         }
         let answer = answer.map(|(name, answer)| (name.to_owned(), answer));
         self.finish(effects, answer, "");
@@ -243,6 +254,7 @@ impl World {
         let mut config = GroupsConfig::default();
         for &(key, value) in &line.settings {
             match key {
+                "consumer-size" => config.consumer_group_size_max = value.parse().unwrap(),
                 "size" => config.group_size_max = value.parse().unwrap(),
                 "delay" => config.initial_rebalance_delay = duration(value),
                 "groups" => config.groups_max = value.parse().unwrap(),
@@ -267,7 +279,7 @@ impl World {
         while let Some(at) = self.host.ledger.next_timeout().filter(|&at| at <= end) {
             self.host.advance(at.saturating_sub(self.host.now.instant));
             let mut effects = Effects::default();
-            self.host.ledger.on_timeout(self.host.now, &mut effects);
+            self.host.call(&mut effects, |ledger, turn| ledger.on_timeout(turn));
             let moment = self.host.now.instant - START.instant;
             self.finish(effects, None, &format!("at {moment:?}: "));
         }
@@ -311,7 +323,7 @@ impl World {
         }
     }
 
-    fn client(&mut self, name: &str) -> &mut Client {
+    pub(super) fn client(&mut self, name: &str) -> &mut Client {
         self.clients.entry(name.to_owned()).or_insert_with(|| Client {
             group_id: Str::from("g"),
             member_id: Str::default(),
@@ -328,7 +340,7 @@ impl World {
     }
 
     /// A client that says for once something else about itself.
-    fn speaking_client(&mut self, name: &str, line: &Line<'_>) -> Client {
+    pub(super) fn speaking_client(&mut self, name: &str, line: &Line<'_>) -> Client {
         let id = line.setting("id").map(|id| self.member_id(id));
         let mut client = self.client(name).clone();
         client.member_id = id.unwrap_or(client.member_id);
@@ -371,8 +383,7 @@ impl World {
             reason: None,
         };
         let (token, caller) = (self.token(name), caller(name, client.api_version));
-        let Host { ledger, rng, now, .. } = &mut self.host;
-        ledger.join(*now, rng, token, &caller, &request, effects);
+        self.host.call(effects, |ledger, turn| ledger.join(turn, token, &caller, &request));
     }
 
     fn sync(&mut self, name: &str, line: &Line<'_>, effects: &mut Effects) {
@@ -395,7 +406,7 @@ impl World {
             assignments: assignments.collect(),
         };
         let (token, caller) = (self.token(name), caller(name, line.number("v").unwrap_or(5)));
-        self.host.ledger.sync(self.host.now, token, &caller, &request, effects);
+        self.host.call(effects, |ledger, turn| ledger.sync(turn, token, &caller, &request));
     }
 
     fn leave(&mut self, name: &str, line: &Line<'_>, effects: &mut Effects) -> String {
@@ -410,7 +421,7 @@ impl World {
             }],
         };
         let caller = caller(name, line.number("v").unwrap_or(5));
-        let response = self.host.ledger.leave(self.host.now, &caller, &request, effects);
+        let response = self.host.call(effects, |ledger, turn| ledger.leave(turn, &caller, &request));
         let each: Vec<String> = response.members.iter().map(|member| error_name(member.error_code)).collect();
         format!("{} {}", error_name(response.error_code), each.join(" ")).trim_end().to_owned()
     }
@@ -424,7 +435,8 @@ impl World {
             })
             .collect();
         let request = LeaveGroupRequest { group_id: Str::from("g"), members, ..LeaveGroupRequest::default() };
-        let response = self.host.ledger.leave(self.host.now, &caller("operator", 5), &request, effects);
+        let caller = caller("operator", 5);
+        let response = self.host.call(effects, |ledger, turn| ledger.leave(turn, &caller, &request));
         let each = response.members.iter().map(|member| {
             format!("{}={}", member.group_instance_id.as_deref().unwrap(), error_name(member.error_code))
         });
@@ -436,9 +448,10 @@ impl World {
         let topics = line.words[2..].iter().map(|word| {
             let (partition, offset) = word.split_once('@').unwrap();
             let (topic, partition) = partition.split_once('-').unwrap();
+            let known = self.host.cluster.topic(topic).map(|topic| topic.id);
             OffsetCommitRequestTopic {
                 name: Str::from(topic),
-                topic_id: topic_id(line).0,
+                topic_id: known.unwrap_or_else(|| topic_id(line)).0,
                 partitions: vec![OffsetCommitRequestPartition {
                     partition_index: partition.parse().unwrap(),
                     committed_offset: offset.parse().unwrap(),
@@ -466,6 +479,7 @@ impl World {
     }
 
     fn fetch(&self, line: &Line<'_>) -> String {
+        let member = line.setting("member");
         let topics = partitions(&line.words[1..]).map(|(topic, partition)| OffsetFetchRequestTopics {
             name: topic,
             topic_id: topic_id(line).0,
@@ -474,10 +488,13 @@ impl World {
         let request = OffsetFetchRequestGroup {
             group_id: group_id(line),
             topics: Some(topics.collect()).filter(|topics: &Vec<_>| !topics.is_empty()),
-            ..OffsetFetchRequestGroup::default()
+            member_id: member.map(Str::from),
+            member_epoch: line.number("epoch").unwrap_or(-1),
         };
         let response = self.host.ledger.fetch_offsets(&request);
-        assert_eq!(response.error_code, 0);
+        if response.error_code != 0 {
+            return error_name(response.error_code);
+        }
         let each = response.topics.iter().flat_map(|topic| {
             topic.partitions.iter().map(|partition| {
                 let metadata = partition.metadata.as_deref().unwrap_or("null");
@@ -594,7 +611,7 @@ impl World {
         }
     }
 
-    fn show_id(&mut self, member_id: &Str) -> String {
+    pub(super) fn show_id(&mut self, member_id: &Str) -> String {
         if member_id.is_empty() {
             return "''".to_owned();
         }
@@ -627,6 +644,10 @@ impl World {
             RebalanceCause::Left(ids) => format!("{} left", self.show_ids(ids)),
             RebalanceCause::SessionExpired(id) => format!("{} was not heard of", self.show_id(id)),
             RebalanceCause::SyncExpired(ids) => format!("{} did not sync", self.show_ids(ids)),
+            RebalanceCause::RevocationExpired(id) => {
+                format!("{} kept what it was to give up", self.show_id(id))
+            }
+            RebalanceCause::TopicsChanged => "the topics changed".to_owned(),
             RebalanceCause::AssignmentTooLarge => "the assignment is too large".to_owned(),
             RebalanceCause::GroupTooLarge => "the group is too large".to_owned(),
         }
@@ -647,6 +668,8 @@ impl World {
             let metadata =
                 if value.metadata.is_empty() { String::new() } else { format!(" ({})", value.metadata) };
             format!("{place} @{}{metadata}", value.offset)
+        } else if version(&record.key) > 2 {
+            self.show_consumer_record(record)
         } else {
             let key = GroupMetadataKey::from_bytes(&record.key.slice(2..), 0).unwrap();
             let Some((version, value)) = value else { return format!("{} deleted", key.group) };
@@ -665,7 +688,7 @@ impl World {
     }
 }
 
-fn caller(name: &str, api_version: i16) -> Caller {
+pub(super) fn caller(name: &str, api_version: i16) -> Caller {
     Caller { client_id: Str::from(name), client_host: Str::from("/127.0.0.1"), api_version }
 }
 
@@ -678,7 +701,7 @@ fn subscription(topics: &[Str]) -> Bytes {
     bytes.freeze()
 }
 
-fn group_id(line: &Line<'_>) -> Str {
+pub(super) fn group_id(line: &Line<'_>) -> Str {
     Str::from(line.setting("group").unwrap_or("g"))
 }
 
@@ -697,7 +720,7 @@ fn partitions<'a>(words: &'a [&'a str]) -> impl Iterator<Item = (Str, i32)> + 'a
     })
 }
 
-fn error_name(code: i16) -> String {
+pub(super) fn error_name(code: i16) -> String {
     ErrorCode::from_code(code).map_or_else(|| code.to_string(), |error| error.name().to_owned())
 }
 
@@ -705,7 +728,7 @@ fn duration(text: &str) -> Duration {
     Duration::from_millis(u64::try_from(millis(text)).unwrap())
 }
 
-fn millis(text: &str) -> i32 {
+pub(super) fn millis(text: &str) -> i32 {
     let units = [("ms", 1), ("s", 1000), ("h", 3_600_000)];
     let (number, factor) = units
         .iter()

@@ -1,0 +1,297 @@
+//! ConsumerGroupHeartbeat (key 68, versions 0-1): everything that a member of the consumer protocol says.
+//!
+//! Version 0: a member that joins may leave its id to the coordinator. Version 1: it brings one (KIP-1082), and may
+//! subscribe by a regular expression.
+//!
+//! A heartbeat goes through three steps. The member is created or changed; if anything changed that the assignment
+//! depends on, the group epoch grows. If the target assignment is of an older epoch, a new one is computed, at most
+//! once in `group.consumer.assignment.interval.ms`. The member goes a step towards its target.
+//!
+//! Differs from Kafka: a regular expression is evaluated when it comes, not in the background, so that its member
+//! has its topics at once; and records of one that still matches the same are not written again.
+
+use dohle_protocol::messages::consumer_group_heartbeat_response::{Assignment, TopicPartitions};
+use dohle_protocol::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
+use dohle_types::{ErrorCode, Str, TopicId};
+
+use super::assignor::Assignor;
+use super::member::{AWAY, JOINING, LEAVING, MemberError, Speaker};
+use super::sessions::Sessions;
+use super::state::{ConsumerGroup, ConsumerMember, OwnedPartitions};
+use super::update::{Update, UpdateError};
+use crate::cluster::Turn;
+use crate::group::{Phase, millis};
+use crate::{Caller, GroupLedger, Rebalance, Record};
+
+/// Why a heartbeat is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum HeartbeatError {
+    #[error("{0}")]
+    InvalidRequest(&'static str),
+    #[error("The assignor {0} is not one of group.consumer.assignors: {1}")]
+    UnsupportedAssignor(Str, String),
+    #[error("Group {0} not found.")]
+    GroupIdNotFound(Str),
+    #[error("Group {0} is not a consumer group.")]
+    NotAConsumerGroup(Str),
+    #[error("The group has group.consumer.max.size members, {0}")]
+    GroupFull(usize),
+    #[error("The subscription is too large for the group's record: subscribe by pattern or use fewer topics")]
+    SubscriptionTooLarge,
+    #[error("There are too many groups in this partition of __consumer_offsets: delete unused ones")]
+    TooManyGroups,
+    #[error("The members of this partition of __consumer_offsets take up too much memory: use fewer")]
+    TooManyMembers,
+    #[error(transparent)]
+    Member(#[from] MemberError),
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+}
+
+impl HeartbeatError {
+    pub(crate) const fn code(&self) -> ErrorCode {
+        match self {
+            Self::InvalidRequest(_) => ErrorCode::InvalidRequest,
+            Self::UnsupportedAssignor(..) => ErrorCode::UnsupportedAssignor,
+            Self::GroupIdNotFound(_) | Self::NotAConsumerGroup(_) => ErrorCode::GroupIdNotFound,
+            Self::GroupFull(_) => ErrorCode::GroupMaxSizeReached,
+            Self::SubscriptionTooLarge => ErrorCode::MessageTooLarge,
+            Self::TooManyGroups | Self::TooManyMembers => ErrorCode::PolicyViolation,
+            Self::Member(error) => error.code(),
+            Self::Update(error) => error.code(),
+        }
+    }
+}
+
+impl GroupLedger {
+    /// A member of the consumer protocol joins, lives, or leaves.
+    pub fn consumer_group_heartbeat(
+        &mut self,
+        turn: &mut Turn<'_>,
+        caller: &Caller,
+        request: &ConsumerGroupHeartbeatRequest,
+    ) -> ConsumerGroupHeartbeatResponse {
+        let result = self.validate(caller, request).and_then(|()| match request.member_epoch {
+            LEAVING | AWAY => self.consumer_leave(turn, request),
+            _ => self.beat(turn, caller, request),
+        });
+        result.unwrap_or_else(|error| ConsumerGroupHeartbeatResponse {
+            error_code: error.code().code(),
+            error_message: Some(Str::from(error.to_string())),
+            ..ConsumerGroupHeartbeatResponse::default()
+        })
+    }
+
+    fn validate(
+        &self,
+        caller: &Caller,
+        request: &ConsumerGroupHeartbeatRequest,
+    ) -> Result<(), HeartbeatError> {
+        let invalid = |why| Err(HeartbeatError::InvalidRequest(why));
+        let is_blank = |text: &Option<Str>| text.as_ref().is_some_and(|text| text.trim().is_empty());
+        let needs_id =
+            caller.api_version >= 1 || request.member_epoch > JOINING || request.member_epoch == LEAVING;
+        if needs_id && request.member_id.trim().is_empty() {
+            return invalid("MemberId can't be empty.");
+        }
+        if request.group_id.trim().is_empty() {
+            return invalid("GroupId can't be empty.");
+        }
+        if is_blank(&request.instance_id) {
+            return invalid("InstanceId can't be empty.");
+        }
+        if is_blank(&request.rack_id) {
+            return invalid("RackId can't be empty.");
+        }
+        match request.member_epoch {
+            JOINING if request.rebalance_timeout_ms == -1 => {
+                return invalid("RebalanceTimeoutMs must be provided in first request.");
+            }
+            JOINING if request.topic_partitions.as_ref().is_none_or(|owned| !owned.is_empty()) => {
+                return invalid("TopicPartitions must be empty when (re-)joining.");
+            }
+            JOINING if !names_subscription(request) => {
+                return invalid(
+                    "Either SubscribedTopicNames or SubscribedTopicRegex must be non-null when (re-)joining.",
+                );
+            }
+            AWAY if request.instance_id.is_none() => return invalid("InstanceId can't be null."),
+            ..AWAY => return invalid("MemberEpoch is invalid."),
+            _ => {}
+        }
+        let assignors = &self.config.assignors;
+        if let Some(name) = &request.server_assignor
+            && !Assignor::from_name(name).is_some_and(|assignor| assignors.contains(&assignor))
+        {
+            let names: Vec<&str> = assignors.iter().map(|assignor| assignor.name()).collect();
+            return Err(HeartbeatError::UnsupportedAssignor(name.clone(), names.join(", ")));
+        }
+        let names = request.subscribed_topic_names.iter().flatten();
+        if names.map(|name| name.len() + 3).sum::<usize>() > self.config.subscription_bytes_max {
+            return Err(HeartbeatError::SubscriptionTooLarge);
+        }
+        Ok(())
+    }
+
+    fn beat(
+        &mut self,
+        turn: &mut Turn<'_>,
+        caller: &Caller,
+        request: &ConsumerGroupHeartbeatRequest,
+    ) -> Result<ConsumerGroupHeartbeatResponse, HeartbeatError> {
+        let group_id = &request.group_id;
+        let mut records = Vec::new();
+        let new = self.group_to_be(request, &mut records)?;
+        let group = match &new {
+            Some(new) => new,
+            None => self.state.consumer_group(group_id).ok_or_else(|| not_found(group_id))?,
+        };
+        let member_id = match request.member_id.as_str() {
+            "" => Str::from(TopicId(turn.rng.uuid()).to_string()),
+            _ => request.member_id.clone(),
+        };
+        if group.member(&member_id).is_none() {
+            self.validate_room(group)?;
+        }
+        let Speaker { member, replaces } = group.speaker(&member_id, request)?;
+        let update = Update {
+            group_id,
+            group,
+            member_id: &member_id,
+            replaces: replaces.as_slice(),
+            after: said(&member, caller, request),
+            before: &member,
+            reported: request.topic_partitions.as_deref(),
+        };
+        let fresh = Sessions::default();
+        let sessions = self.sessions.get(group_id).unwrap_or(&fresh);
+        let updated = update.run(&self.config, sessions, turn)?;
+        records.extend(updated.records);
+        turn.effects.records.append(&mut records);
+        if let Some(cause) = updated.cause {
+            let (group_id, generation) = (group_id.clone(), group.epoch);
+            turn.effects.rebalances.push(Rebalance { group_id, generation, cause });
+        }
+
+        self.forget(group_id);
+        let settings = turn.cluster.consumer_group_settings(group_id);
+        let sessions = self.sessions.entry(group_id.clone()).or_default();
+        if let Some(former) = &replaces {
+            sessions.forget(former);
+        }
+        let deadline = turn.now.after(millis(settings.session_timeout_ms));
+        sessions.restart(&member_id, deadline);
+        sessions.on_reads(updated.reads, turn.now, turn.cluster);
+        self.timers.arm(group_id, deadline);
+        let next = &updated.member;
+        if (next.state != member.state || next.epoch != member.epoch)
+            && let Some(deadline) = sessions.watch_revocation(turn.now, &member_id, next)
+        {
+            self.timers.arm(group_id, deadline);
+        }
+        let tells = request.member_epoch == JOINING
+            || is_full_request(request)
+            || updated.member.assigned != member.assigned;
+        Ok(ConsumerGroupHeartbeatResponse {
+            member_id: Some(member_id),
+            member_epoch: next.epoch,
+            heartbeat_interval_ms: settings.heartbeat_interval_ms,
+            assignment: tells.then(|| assignment_of(&next.assigned)),
+            ..ConsumerGroupHeartbeatResponse::default()
+        })
+    }
+
+    /// The consumer group that a joining member makes, where there is none yet; an empty classic group becomes one.
+    fn group_to_be(
+        &self,
+        request: &ConsumerGroupHeartbeatRequest,
+        records: &mut Vec<Record>,
+    ) -> Result<Option<ConsumerGroup>, HeartbeatError> {
+        let group_id = &request.group_id;
+        let durable = self.state.group(group_id);
+        if durable.is_some_and(|durable| durable.consumer.is_some()) {
+            return Ok(None);
+        }
+        let soft = self.groups.get(group_id);
+        if request.member_epoch != JOINING {
+            let is_other = durable.is_some() || soft.is_some();
+            return Err(if is_other {
+                HeartbeatError::NotAConsumerGroup(group_id.clone())
+            } else {
+                not_found(group_id)
+            });
+        }
+        if soft.is_some_and(|group| group.phase != Phase::Empty) {
+            return Err(HeartbeatError::NotAConsumerGroup(group_id.clone()));
+        }
+        if durable.is_none() && self.state.len().max(self.groups.len()) >= self.config.groups_max {
+            return Err(HeartbeatError::TooManyGroups);
+        }
+        if durable.is_some_and(|durable| durable.metadata.is_some()) {
+            records.push(crate::records::group_metadata_tombstone(group_id));
+        }
+        Ok(Some(ConsumerGroup::default()))
+    }
+
+    /// Whether the group can have another member.
+    pub(super) fn validate_room(&self, group: &ConsumerGroup) -> Result<(), HeartbeatError> {
+        let size_max = self.config.consumer_group_size_max();
+        if group.members().len() >= size_max {
+            return Err(HeartbeatError::GroupFull(size_max));
+        }
+        if self.members_bytes + self.state.consumer_bytes() > self.config.members_bytes_max {
+            return Err(HeartbeatError::TooManyMembers);
+        }
+        Ok(())
+    }
+}
+
+fn not_found(group_id: &Str) -> HeartbeatError {
+    HeartbeatError::GroupIdNotFound(group_id.clone())
+}
+
+const fn names_subscription(request: &ConsumerGroupHeartbeatRequest) -> bool {
+    request.subscribed_topic_names.is_some() || request.subscribed_topic_regex.is_some()
+}
+
+/// Whether the member says all that it can: it does not know whether its last heartbeat was heard.
+const fn is_full_request(request: &ConsumerGroupHeartbeatRequest) -> bool {
+    request.rebalance_timeout_ms != -1 && names_subscription(request) && request.topic_partitions.is_some()
+}
+
+/// The member with what it says about itself; what it does not say stays.
+fn said(member: &ConsumerMember, caller: &Caller, request: &ConsumerGroupHeartbeatRequest) -> ConsumerMember {
+    let mut said = ConsumerMember {
+        client_id: caller.client_id.clone(),
+        client_host: caller.client_host.clone(),
+        classic: None,
+        ..member.clone()
+    };
+    if request.rebalance_timeout_ms != -1 {
+        said.rebalance_timeout_ms = request.rebalance_timeout_ms;
+    }
+    if let Some(names) = &request.subscribed_topic_names {
+        said.topic_names = names.iter().cloned().collect();
+    }
+    for (said, says) in [
+        (&mut said.instance_id, &request.instance_id),
+        (&mut said.rack_id, &request.rack_id),
+        (&mut said.assignor, &request.server_assignor),
+    ] {
+        if says.is_some() {
+            said.clone_from(says);
+        }
+    }
+    if let Some(regex) = &request.subscribed_topic_regex {
+        said.topic_regex.clone_from(regex);
+    }
+    said
+}
+
+fn assignment_of(owned: &OwnedPartitions) -> Assignment {
+    let topics = owned.iter().map(|(topic_id, partitions)| TopicPartitions {
+        topic_id: topic_id.0,
+        partitions: partitions.keys().copied().collect(),
+    });
+    Assignment { topic_partitions: topics.collect() }
+}

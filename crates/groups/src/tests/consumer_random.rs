@@ -1,0 +1,392 @@
+//! Random histories of members of the consumer protocol, topics, time, crashes and lost answers, and what must be
+//! true of all of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use dohle_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
+use dohle_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use dohle_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use dohle_protocol::messages::{
+    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, OffsetCommitRequest,
+};
+use dohle_types::{ErrorCode, Str, TopicId};
+use proptest::prelude::*;
+
+use super::host::{Host, compacted_state};
+use crate::consumer::state::ConsumerGroup;
+use crate::{Caller, Cluster, Effects, GroupsConfig};
+
+const CLIENTS: usize = 4;
+const GROUP: &str = "g";
+const TOPICS: [&str; 3] = ["t", "tea", "x"];
+
+/// What tells a member to give up all partitions and join again.
+const FENCED: [ErrorCode; 5] = [
+    ErrorCode::FencedMemberEpoch,
+    ErrorCode::UnknownMemberId,
+    ErrorCode::GroupIdNotFound,
+    ErrorCode::FencedInstanceId,
+    ErrorCode::UnreleasedInstanceId,
+];
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    /// A client sends a heartbeat; with all that it has to say, or only that it lives.
+    Beat(usize, bool),
+    /// The answer to the client's last heartbeat arrives, or is lost.
+    Answer(usize, bool),
+    Subscribe(usize, u8),
+    Quit(usize),
+    /// A static member goes away, and will be back.
+    Away(usize),
+    /// A client's process starts anew.
+    Forget(usize),
+    Commit(usize),
+    Topic(usize, i32),
+    Clock(u16),
+    CommitLog,
+    Crash,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let client = 0..CLIENTS;
+    prop_oneof![
+        20 => (client.clone(), any::<bool>()).prop_map(|(client, full)| Event::Beat(client, full)),
+        20 => (client.clone(), 0..10).prop_map(|(client, luck)| Event::Answer(client, luck > 0)),
+        2 => (client.clone(), 0_u8..4).prop_map(|(client, choice)| Event::Subscribe(client, choice)),
+        1 => client.clone().prop_map(Event::Quit),
+        1 => client.clone().prop_map(Event::Away),
+        1 => client.clone().prop_map(Event::Forget),
+        3 => client.prop_map(Event::Commit),
+        2 => (0..TOPICS.len(), 0..6).prop_map(|(topic, partitions)| Event::Topic(topic, partitions)),
+        4 => (0_u16..4_000).prop_map(Event::Clock),
+        1 => (0_u16..40_000).prop_map(Event::Clock),
+        12 => Just(Event::CommitLog),
+        1 => Just(Event::Crash),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_history_of_consumers_is_consistent(
+        interval_ms in prop_oneof![Just(0), Just(1_000)],
+        events in prop::collection::vec(event(), 0..250),
+    ) {
+        let mut world = World::new(interval_ms);
+        for event in events {
+            world.step(event);
+            world.check();
+        }
+        world.settle();
+    }
+}
+
+struct Client {
+    member_id: Str,
+    instance_id: Option<Str>,
+    epoch: i32,
+    subscription: u8,
+    owned: BTreeSet<(TopicId, i32)>,
+    /// A heartbeat whose answer is not there.
+    waits: bool,
+    /// What the coordinator has answered, once it is committed.
+    answer: Option<ConsumerGroupHeartbeatResponse>,
+    lives: u32,
+}
+
+struct World {
+    host: Host<(usize, ConsumerGroupHeartbeatResponse)>,
+    clients: Vec<Client>,
+    /// The last offset of each partition of the first topic whose commit was accepted.
+    next_offset: i64,
+    accepted: BTreeMap<i32, i64>,
+    compared: usize,
+}
+
+impl World {
+    fn new(interval_ms: i32) -> Self {
+        let mut host = Host::new(GroupsConfig::default());
+        host.cluster.settings.assignment_interval_ms = interval_ms;
+        host.cluster.set_topic("t", 4);
+        let clients = (0..CLIENTS).map(|index| Client {
+            member_id: Str::from(format!("{index}-0")),
+            instance_id: (index == 3).then(|| Str::from("static")),
+            epoch: 0,
+            subscription: 0,
+            owned: BTreeSet::new(),
+            waits: false,
+            answer: None,
+            lives: 0,
+        });
+        Self { host, clients: clients.collect(), next_offset: 0, accepted: BTreeMap::new(), compared: 0 }
+    }
+
+    fn step(&mut self, event: Event) {
+        match event {
+            Event::Beat(index, full) => self.beat(index, full),
+            Event::Answer(index, arrives) => self.answer(index, arrives),
+            Event::Subscribe(index, choice) => {
+                self.clients[index].subscription = choice;
+                self.beat(index, true);
+            }
+            Event::Quit(index) => self.leave(index, -1),
+            Event::Away(index) if self.clients[index].instance_id.is_some() => self.leave(index, -2),
+            Event::Forget(index) | Event::Away(index) => self.forget(index),
+            Event::Commit(index) => self.commit(index),
+            Event::Topic(topic, partitions) => {
+                let known = self.host.cluster.topic(TOPICS[topic]).map_or(0, |topic| topic.partitions);
+                let partitions = if partitions == 0 { 0 } else { partitions.max(known) };
+                self.host.cluster.set_topic(TOPICS[topic], partitions);
+            }
+            Event::Clock(ms) => self.advance(Duration::from_millis(ms.into())),
+            Event::CommitLog => self.commit_log(),
+            Event::Crash => {
+                // A commit that was not durable was not acknowledged either.
+                self.host.crash();
+                assert_eq!(&compacted_state(&self.host.config, &self.host.log), self.host.ledger.state());
+                self.accepted = self.committed_offsets();
+                let mut effects = Effects::default();
+                self.host.call(&mut effects, |ledger, turn| ledger.on_loaded(turn));
+                self.host.take(effects, None);
+            }
+        }
+    }
+
+    fn request(&self, index: usize, epoch: i32, full: bool) -> ConsumerGroupHeartbeatRequest {
+        let client = &self.clients[index];
+        let full = full || epoch == 0;
+        let (names, regex): (&[&str], &str) = match client.subscription {
+            0 => (&["t"], ""),
+            1 => (&["t", "x"], ""),
+            2 => (&[], "t.*"),
+            _ => (&["x"], "tea"),
+        };
+        let mut owned: BTreeMap<TopicId, Vec<i32>> = BTreeMap::new();
+        for &(topic_id, partition) in &client.owned {
+            owned.entry(topic_id).or_default().push(partition);
+        }
+        let owned = owned.into_iter().map(|(id, partitions)| TopicPartitions { topic_id: id.0, partitions });
+        ConsumerGroupHeartbeatRequest {
+            group_id: Str::from(GROUP),
+            member_id: client.member_id.clone(),
+            member_epoch: epoch,
+            instance_id: client.instance_id.clone(),
+            rebalance_timeout_ms: if full { 20_000 } else { -1 },
+            subscribed_topic_names: full.then(|| names.iter().map(|name| Str::from(*name)).collect()),
+            subscribed_topic_regex: full.then(|| Str::from(regex)),
+            topic_partitions: full.then(|| owned.collect()),
+            ..ConsumerGroupHeartbeatRequest::default()
+        }
+    }
+
+    fn beat(&mut self, index: usize, full: bool) {
+        if std::mem::replace(&mut self.clients[index].waits, true) {
+            return;
+        }
+        let request = self.request(index, self.clients[index].epoch, full);
+        self.send(index, &request);
+    }
+
+    fn send(&mut self, index: usize, request: &ConsumerGroupHeartbeatRequest) {
+        let caller =
+            Caller { client_id: Str::from("c"), client_host: Str::from("/127.0.0.1"), api_version: 1 };
+        let mut effects = Effects::default();
+        let response = self
+            .host
+            .call(&mut effects, |ledger, turn| ledger.consumer_group_heartbeat(turn, &caller, request));
+        self.host.take(effects, [(index, response)]);
+    }
+
+    fn commit_log(&mut self) {
+        for (index, response) in self.host.commit() {
+            if response.member_id.as_ref().is_none_or(|id| *id == self.clients[index].member_id) {
+                self.clients[index].answer = Some(response);
+            }
+        }
+    }
+
+    fn answer(&mut self, index: usize, arrives: bool) {
+        let client = &mut self.clients[index];
+        let answer = client.answer.take();
+        client.waits = false;
+        let Some(answer) = answer.filter(|_| arrives) else {
+            // Whoever heard nothing says everything again.
+            return self.beat(index, true);
+        };
+        if answer.error_code != 0 {
+            let error = ErrorCode::from_code(answer.error_code).unwrap();
+            assert!(FENCED.contains(&error), "{error:?} {:?}", answer.error_message);
+            client.owned.clear();
+            client.epoch = 0;
+            return;
+        }
+        client.epoch = answer.member_epoch;
+        if let Some(assignment) = answer.assignment {
+            let topics = assignment.topic_partitions.into_iter();
+            client.owned = topics
+                .flat_map(|topic| {
+                    let id = TopicId(topic.topic_id);
+                    topic.partitions.into_iter().map(move |partition| (id, partition))
+                })
+                .collect();
+        }
+    }
+
+    fn leave(&mut self, index: usize, epoch: i32) {
+        let request = self.request(index, epoch, false);
+        self.send(index, &request);
+        self.forget(index);
+    }
+
+    fn forget(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        client.lives += 1;
+        client.member_id = Str::from(format!("{index}-{}", client.lives));
+        client.epoch = 0;
+        client.owned.clear();
+        client.waits = false;
+        client.answer = None;
+    }
+
+    fn commit(&mut self, index: usize) {
+        let Some(topic) = self.host.cluster.topic("t") else { return };
+        let client = &self.clients[index];
+        let Some(&(_, partition)) = client.owned.iter().find(|(id, _)| *id == topic.id) else { return };
+        self.next_offset += 1;
+        let request = OffsetCommitRequest {
+            group_id: Str::from(GROUP),
+            generation_id_or_member_epoch: client.epoch,
+            member_id: client.member_id.clone(),
+            retention_time_ms: -1,
+            topics: vec![OffsetCommitRequestTopic {
+                name: Str::from("t"),
+                topic_id: topic.id.0,
+                partitions: vec![OffsetCommitRequestPartition {
+                    partition_index: partition,
+                    committed_offset: self.next_offset,
+                    ..OffsetCommitRequestPartition::default()
+                }],
+            }],
+            ..OffsetCommitRequest::default()
+        };
+        let caller = Caller { client_id: Str::default(), client_host: Str::default(), api_version: 9 };
+        let mut effects = Effects::default();
+        let response = self.host.ledger.commit_offsets(self.host.now, &caller, &request, &mut effects);
+        self.host.take(effects, None);
+        let is_member = self.group().is_some_and(|group| group.member(&client.member_id).is_some());
+        let error = ErrorCode::from_code(response.topics[0].partitions[0].error_code).unwrap();
+        if error == ErrorCode::None {
+            assert!(is_member, "only members commit");
+            self.accepted.insert(partition, self.next_offset);
+        } else {
+            assert!(!is_member, "a member may commit what it owns: {error:?}");
+        }
+    }
+
+    fn committed_offsets(&self) -> BTreeMap<i32, i64> {
+        let request = OffsetFetchRequestGroup {
+            group_id: Str::from(GROUP),
+            topics: None,
+            ..OffsetFetchRequestGroup::default()
+        };
+        let fetched = self.host.ledger.fetch_offsets(&request);
+        fetched
+            .topics
+            .iter()
+            .flat_map(|topic| &topic.partitions)
+            .map(|partition| (partition.partition_index, partition.committed_offset))
+            .collect()
+    }
+
+    fn advance(&mut self, by: Duration) {
+        let end = self.host.now.instant + by;
+        while let Some(at) = self.host.ledger.next_timeout().filter(|&at| at <= end) {
+            self.host.advance(at.saturating_sub(self.host.now.instant));
+            let mut effects = Effects::default();
+            self.host.call(&mut effects, |ledger, turn| ledger.on_timeout(turn));
+            self.host.take(effects, None);
+        }
+        self.host.advance(end - self.host.now.instant);
+    }
+
+    fn group(&self) -> Option<&ConsumerGroup> {
+        self.host.ledger.state().group(GROUP)?.consumer.as_ref()
+    }
+
+    /// Nobody owns what another one has not given up, and members know of no more than they own.
+    fn check(&mut self) {
+        assert_eq!(self.committed_offsets(), self.accepted, "offsets never go back");
+        let Some(group) = self.group() else { return };
+        let mut owners: BTreeMap<(TopicId, i32), &Str> = BTreeMap::new();
+        for (member_id, member) in group.members() {
+            for (&topic_id, partitions) in member.assigned.iter().chain(&member.revoking) {
+                for &partition in partitions.keys() {
+                    let other = owners.insert((topic_id, partition), member_id);
+                    assert_eq!(other, None, "{topic_id} {partition} has two owners, {member_id} is one");
+                    assert_eq!(group.owner(topic_id, partition), Some(member_id));
+                }
+            }
+        }
+        for client in &self.clients {
+            if client.epoch > 0 && group.member(&client.member_id).is_some_and(|member| member.epoch > 0) {
+                for place in &client.owned {
+                    assert_eq!(owners.get(place).copied(), Some(&client.member_id), "{place:?}");
+                }
+            }
+        }
+        if self.host.log.len() > self.compared + 200 {
+            self.compared = self.host.log.len();
+            assert_eq!(&compacted_state(&self.host.config, &self.host.log), self.host.ledger.state());
+        }
+    }
+
+    /// When nothing happens any more, each partition gets the owner that it is to have, and shares are equal.
+    fn settle(&mut self) {
+        self.commit_log();
+        for _ in 0..12 {
+            for index in 0..CLIENTS {
+                self.answer(index, true);
+                self.beat(index, true);
+                self.commit_log();
+                self.check();
+            }
+            self.advance(Duration::from_secs(11));
+        }
+        let group = self.group().expect("all have joined");
+        assert_eq!(group.members().len(), CLIENTS);
+        assert_eq!(group.epoch, group.assignment_epoch);
+        let mut sizes = Vec::new();
+        for client in &self.clients {
+            let member = group.member(&client.member_id).expect("a client that lives is a member");
+            assert!(member.is_reconciled_to(group.epoch), "{member:?}");
+            assert_eq!(member.epoch, client.epoch);
+            let owned: BTreeSet<(TopicId, i32)> =
+                member.assigned.iter().flat_map(|(&id, of)| of.keys().map(move |&at| (id, at))).collect();
+            assert_eq!(owned, client.owned);
+            sizes.push(owned.len());
+        }
+        let subscribed = |name: &str| {
+            self.clients.iter().any(|client| match client.subscription {
+                0 => name == "t",
+                1 => name != "tea",
+                2 => name != "x",
+                _ => name != "t",
+            })
+        };
+        for topic in TOPICS.iter().filter_map(|name| self.host.cluster.topic(name)) {
+            for partition in 0..topic.partitions {
+                let owned = group.owner(topic.id, partition).is_some();
+                assert_eq!(owned, subscribed(&topic.name), "{} {partition}", topic.name);
+            }
+        }
+        if self.clients.iter().all(|client| client.subscription == self.clients[0].subscription) {
+            let (least, most) = (sizes.iter().min().unwrap(), sizes.iter().max().unwrap());
+            assert!(most - least <= 1, "{sizes:?}");
+        }
+    }
+}
