@@ -214,24 +214,40 @@ impl Node {
         if let Some(partition) = self.partitions.by_key_mut(key) {
             partition.log_dir = log_dir;
         }
-        let dir = log_dir.path(&name.to_string());
         match known {
-            Some(known) => {
-                let opening = Opening {
-                    dir,
-                    topic_id,
-                    config,
-                    clean: known.clean,
-                    recovery_point: known.recovery_point,
-                    start_offset: known.start_offset,
-                    now: self.now,
-                };
-                let job = DiskJob::Open(Box::new(OpenLog::new(opening)));
-                self.start_job(JobPurpose::OpenPartition(key), job);
-            }
+            Some(known) => self.open_known(key, known),
             None if self.waits_for_checkpoint(key, log_dir, &name) => {}
-            None => self.on_log_opened(key, Ok(Log::create(dir, topic_id, config))),
+            None => {
+                let log = Log::create(log_dir.path(&name.to_string()), topic_id, config);
+                self.on_log_opened(key, Ok(log));
+            }
         }
+    }
+
+    /// Opens a log whose directory is there.
+    pub(crate) fn open_known(&mut self, key: PartitionKey, known: KnownLog) {
+        self.opening.insert(key, known);
+        self.open_again(key);
+    }
+
+    /// Opens a log once more, or for the first time.
+    pub(crate) fn open_again(&mut self, key: PartitionKey) {
+        let (Some(partition), Some(known)) = (self.partitions.by_key(key), self.opening.get(&key)) else {
+            self.opening.remove(&key);
+            return;
+        };
+        let config = topic_config(self.metadata.image(), &self.config, &partition.name.topic);
+        let opening = Opening {
+            dir: partition.log_dir.path(&partition.name.to_string()),
+            topic_id: partition.topic_id,
+            config: Arc::new(config),
+            clean: known.clean,
+            recovery_point: known.recovery_point,
+            start_offset: known.start_offset,
+            now: self.now,
+        };
+        let job = DiskJob::Open(Box::new(OpenLog::new(opening)));
+        self.start_job(JobPurpose::OpenPartition(key), job);
     }
 
     /// Why a partition that was found nowhere may be in a log dir that cannot be read; `None` where it cannot.
@@ -280,6 +296,7 @@ impl Node {
 
     /// A log is open, or cannot be.
     pub(crate) fn on_log_opened(&mut self, key: PartitionKey, opened: Result<Log, OpenError>) {
+        self.opening.remove(&key);
         let Some(partition) = self.partitions.by_key_mut(key).filter(|partition| !partition.is_offline())
         else {
             return;

@@ -38,7 +38,7 @@ impl Default for BootFacts {
 }
 
 /// What [`BootFacts`] say of one log.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KnownLog {
     pub(crate) clean: bool,
     pub(crate) recovery_point: Option<Offset>,

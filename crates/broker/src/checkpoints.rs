@@ -124,6 +124,13 @@ impl Node {
         }
     }
 
+    /// The checkpoints of a log dir could not be written: those before them count, and the next are tried in time.
+    pub(crate) fn on_checkpoint_failed(&mut self, log_dir: LogDir) {
+        if let Some(state) = self.log_dirs.state_mut(log_dir) {
+            state.checkpoints.writing = false;
+        }
+    }
+
     /// Whether a new partition must wait for a checkpoint: the one on disk has a recovery point of an earlier
     /// partition of its name, by which the new log, which is shorter, would be taken for a damaged one.
     pub(crate) fn waits_for_checkpoint(

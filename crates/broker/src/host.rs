@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use dohle_protocol::Frame;
-use dohle_storage::disk::{Answer, DiskError, FilePath, Job, Op, Progress};
+use dohle_storage::disk::{Answer, DiskError, FilePath, Job, LogDir, Op, Progress};
 use dohle_types::Offset;
 
 use crate::boot_facts::{BootFacts, ReadBootFacts};
@@ -66,7 +66,8 @@ pub enum Input {
         output: JobOutput,
     },
     /// A write or a sync failed, and nobody knows what is stored now: the log dir that the error's path is in goes
-    /// offline. What else was asked for in the same round, in other log dirs, was carried out.
+    /// offline. What else was asked for in the same round, in other log dirs, was carried out. Where there was no
+    /// room, what else was asked for of the same file was not.
     DiskFailed {
         /// What failed.
         error: DiskError,
@@ -77,6 +78,15 @@ pub enum Input {
         token: JobToken,
         /// What failed.
         error: DiskError,
+    },
+    /// How much room a log dir has: told before [`Input::Boot`], and every second or so while anything happens.
+    DiskSpace {
+        /// Which.
+        log_dir: LogDir,
+        /// Bytes of its volume.
+        total: u64,
+        /// Bytes that can be used.
+        usable: u64,
     },
     /// [`Node::next_timeout`](crate::Node::next_timeout) has come.
     Tick,

@@ -48,6 +48,7 @@ impl Node {
         };
         match partition.append(self.now, batch, origin, &mut self.codecs, &mut self.effects) {
             Ok(appended) => {
+                self.log_dirs.use_room(partition.log_dir, appended.bytes);
                 self.partitions.admit_tail(key, appended.bytes);
                 Some(appended.next_offset)
             }

@@ -20,6 +20,7 @@ pub mod boot_facts;
 mod checkpoints;
 mod cluster;
 pub mod connection;
+mod disk_space;
 pub mod fetch_session;
 pub mod group_hosts;
 mod groups_cluster;

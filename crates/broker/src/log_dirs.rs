@@ -7,6 +7,7 @@ use dohle_types::{ErrorCode, Str, TopicPartition};
 use uuid::Uuid;
 
 use crate::checkpoints::Checkpoints;
+use crate::disk_space::Room;
 use crate::handlers::k00_produce;
 use crate::host::Effect;
 use crate::node::{Node, Phase};
@@ -30,6 +31,8 @@ pub struct LogDirState {
     pub holds_partitions: bool,
     /// Why it cannot be used any more, until the node is started again.
     pub offline: Option<String>,
+    /// The room on its disk.
+    pub room: Room,
     /// What its checkpoint files say.
     pub checkpoints: Checkpoints,
 }
@@ -44,6 +47,7 @@ impl LogDirs {
             directory_id: Uuid::nil(),
             holds_partitions: place < for_partitions,
             offline: None,
+            room: Room::default(),
             checkpoints: Checkpoints::default(),
         });
         let metadata = LogDir(u16::try_from(config.metadata_log_dir()).unwrap_or_default());
@@ -141,6 +145,7 @@ impl Node {
     pub(crate) fn take_offline(&mut self, key: PartitionKey, reason: String) {
         let Some(partition) = self.partitions.by_key_mut(key) else { return };
         partition.take_offline(reason);
+        self.opening.remove(&key);
         let (tenant, waiters) = (partition.tenant, partition.abandon_waiters());
         let fetches = partition.fetches.clone();
         for waiter in waiters {

@@ -15,7 +15,7 @@ use dohle_types::time::Instant;
 use dohle_types::{ErrorCode, FastMap, Now, Offset, Rng, Str, TopicId};
 
 use crate::boot::Boot;
-use crate::boot_facts::BootFacts;
+use crate::boot_facts::{BootFacts, KnownLog};
 use crate::connection::{Call, Connection, Flow};
 use crate::fetch_session::FetchSessions;
 use crate::group_hosts::GroupHosts;
@@ -55,6 +55,8 @@ pub struct Node {
     /// Compression contexts, reused from append to append.
     pub(crate) codecs: Codecs,
     pub(crate) effects: Vec<Effect>,
+    /// What was known of the logs that are being opened, to try again where there was no room.
+    pub(crate) opening: FastMap<PartitionKey, KnownLog>,
     jobs: FastMap<JobToken, JobPurpose>,
     next_job: u64,
     /// Fetches whose partitions have news, evaluated once at the end of the input.
@@ -128,6 +130,7 @@ impl Node {
             maintenance: Maintenance::default(),
             codecs: Codecs::default(),
             effects: Vec::new(),
+            opening: FastMap::default(),
             jobs: FastMap::default(),
             next_job: 0,
             woken: BTreeSet::new(),
@@ -157,13 +160,17 @@ impl Node {
                     self.on_job_done(purpose, output);
                 }
             }
+            Input::DiskFailed { error } if error.is_full => self.on_disk_full(&error),
             Input::DiskFailed { error } => self.on_disk_failed(&error),
             Input::JobFailed { token, error } => {
-                self.on_disk_failed(&error);
+                if !error.is_full {
+                    self.on_disk_failed(&error);
+                }
                 if let Some(purpose) = self.jobs.remove(&token) {
                     self.on_job_failed(purpose, &error);
                 }
             }
+            Input::DiskSpace { log_dir, total, usable } => self.on_disk_space(log_dir, total, usable),
             Input::Tick => {}
             Input::Stop => self.stop(),
         }
@@ -347,7 +354,7 @@ impl Node {
         }
     }
 
-    /// A job's log dir failed, and what the job was for cannot be.
+    /// A job failed, and its log dir with it unless there was no room: what it was for cannot be.
     fn on_job_failed(&mut self, purpose: JobPurpose, error: &DiskError) {
         if matches!(self.phase, Phase::Stopped) {
             return;
@@ -364,8 +371,12 @@ impl Node {
                 handlers::k01_fetch::on_aborted_found(self, id, key, Vec::new());
             }
             JobPurpose::ListOffsets(id, place) => handlers::k02_list_offsets::on_failed(self, id, place),
+            JobPurpose::OpenPartition(key) if error.is_full => self.on_no_room_to_open(key, error),
             JobPurpose::OpenPartition(_) | JobPurpose::LoadLedger(..) => {}
-            JobPurpose::Checkpoint(_) => self.on_sync_while_stopping(),
+            JobPurpose::Checkpoint(log_dir) => {
+                self.on_checkpoint_failed(log_dir);
+                self.on_sync_while_stopping();
+            }
             JobPurpose::LastCheckpoint(log_dir) => self.on_last_checkpoint(log_dir),
         }
     }

@@ -35,6 +35,10 @@ marks! {
     SyncFailed,
     /// A log dir failed, and the node went on with another.
     LogDirFailedAlone,
+    /// A write found no room on the disk, of which a part may have been made.
+    WriteWithoutRoom,
+    /// Records were refused for want of room.
+    RefusedForRoom,
     /// A log went on in another segment.
     SegmentRolled,
     /// One group commit served several partitions.

@@ -86,6 +86,8 @@ pub struct DiskPlan {
     pub sync_max: Duration,
     /// In how many of a hundred syncs the disk is slow.
     pub slow_syncs: u64,
+    /// Whether the node is told how much room there is; of a quota it is not.
+    pub tells_room: bool,
     /// The usual time of a step of a job.
     pub step_max: Duration,
 }
@@ -97,6 +99,10 @@ pub enum Fault {
     End(End, u64),
     /// The next sync fails.
     FailSync,
+    /// The disk has room for so many bytes more, for so long.
+    FillDisk(usize, Duration),
+    /// It has room again.
+    EmptyDisk,
     /// A client is killed, by its place among those that can be.
     KillClient(u64),
     /// All connections stall for this long.
@@ -196,6 +202,10 @@ fn faults(rng: &mut Rng, durable: bool, heal_at: Duration) -> Vec<(Duration, Fau
     if durable && rng.chance(1, 6) {
         faults.push(Fault::FailSync);
     }
+    if rng.chance(1, 5) {
+        let room = below(rng, 60_000);
+        faults.push(Fault::FillDisk(room, Duration::from_millis(rng.below(8000))));
+    }
     for _ in 0..rng.below(3) {
         faults.push(Fault::KillClient(rng.next_u64()));
     }
@@ -261,6 +271,7 @@ impl DiskPlan {
         Self {
             sync_max: Duration::from_micros(pick(rng, &[100, 3000, 50_000])),
             slow_syncs: rng.below(8),
+            tells_room: rng.chance(2, 3),
             step_max: Duration::from_micros(pick(rng, &[50, 1000, 20_000])),
         }
     }

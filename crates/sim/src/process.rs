@@ -40,6 +40,7 @@ pub(crate) struct Process {
     jobs: VecDeque<(JobToken, DiskJob)>,
     running: BTreeMap<JobToken, (DiskJob, Progress<JobOutput>)>,
     tick_at: Option<Instant>,
+    next_space_check: Instant,
 }
 
 /// Who asked, and what is synced for them.
@@ -80,11 +81,29 @@ impl World {
             jobs: VecDeque::new(),
             running: BTreeMap::new(),
             tick_at: None,
+            next_space_check: self.now,
         });
         self.invariants.on_start(self.plan.durable);
         self.trace.note(self.now, "start", u64::from(self.life), 0, || format!("life {}", self.life));
+        self.tell_space();
         self.handle(Input::Boot);
         self.finish_round();
+    }
+
+    /// The node is told how much room there is, at most once a second.
+    pub(crate) fn tell_space(&mut self) {
+        const PLENTY: usize = 1 << 40;
+        let now = self.now;
+        let Some(process) = self.process.as_mut().filter(|process| process.next_space_check <= now) else {
+            return;
+        };
+        process.next_space_check = now + Duration::from_secs(1);
+        let capacity = self.disk.capacity.filter(|_| self.plan.disk.tells_room);
+        let total = capacity.unwrap_or(PLENTY);
+        let usable = capacity.map_or(PLENTY, |capacity| capacity.saturating_sub(self.disk.used()));
+        for log_dir in [LogDir(0), LogDir(1), LogDir(2)] {
+            self.handle(Input::DiskSpace { log_dir, total: total as u64, usable: usable as u64 });
+        }
     }
 
     /// The node takes in what happened. Its effects are carried out by [`World::finish_round`].
@@ -176,6 +195,7 @@ impl World {
         let mut written = Vec::new();
         let mut started = Vec::new();
         let mut stopped = None;
+        let mut without_room: Vec<FilePath> = Vec::new();
         for effect in effects {
             match effect {
                 Effect::Send { connection, frame } => {
@@ -199,7 +219,17 @@ impl World {
                 }
                 Effect::Resume { connection } => resumed.push(connection),
                 Effect::Disk(op) => {
+                    if let Op::Write { path, .. } | Op::Truncate { path, .. } | Op::Rename { from: path, .. } =
+                        &op
+                        && without_room.contains(path)
+                    {
+                        continue;
+                    }
                     if let Err(error) = self.change_disk(&op)? {
+                        if error.is_full {
+                            self.shared.marks.sometimes(Mark::WriteWithoutRoom, true);
+                            without_room.push(error.path.clone());
+                        }
                         self.handle(Input::DiskFailed { error });
                     }
                 }
@@ -287,14 +317,14 @@ impl World {
         if std::mem::take(&mut self.fail_next_sync) {
             let path = group.last().and_then(|request| request.paths.first()).cloned().unwrap_or_default();
             self.failed_log_dirs.insert(LogDir::of(&path));
-            let error = DiskError { operation: "sync", path, reason: "input/output error".to_owned() };
+            let reason = "input/output error".to_owned();
+            let error = DiskError { operation: "sync", path, reason, is_full: false };
             self.shared.marks.sometimes(Mark::SyncFailed, true);
             self.handle(Input::DiskFailed { error });
         }
         for (path, sync) in syncs {
-            if self.failed_log_dirs.contains(&LogDir::of(&path)) {
-                self.disk.fail_sync(sync, &mut self.rng);
-            } else {
+            // What a failed sync was for stays as it is, for the power loss that follows to keep or to lose.
+            if !self.failed_log_dirs.contains(&LogDir::of(&path)) {
                 self.disk.finish_sync(sync);
             }
         }
@@ -412,7 +442,9 @@ impl World {
     /// The node says that it is finished.
     fn on_stopped(&mut self, error: Option<String>) {
         match error {
-            Some(_) if !self.failed_log_dirs.is_empty() => self.end_node(End::PowerLoss),
+            Some(_) if !self.failed_log_dirs.is_empty() || self.disk.capacity.is_some() => {
+                self.end_node(End::PowerLoss);
+            }
             Some(error) => {
                 self.invariants.violate(format!("the node stopped of its own accord: {error}"));
                 self.end_node(End::Kill);

@@ -209,6 +209,7 @@ impl World {
                 }
             }
             Event::ToNode(id, bytes) => {
+                self.tell_space();
                 self.trace.note(now, "to node", id.0, u64::from(crc32c::crc32c(&bytes)), || {
                     format!("{id:?} {} bytes", bytes.len())
                 });
@@ -268,6 +269,11 @@ impl World {
             Fault::End(end, 0) => self.end_node(end),
             Fault::End(end, after) => self.end_after = Some((after, end)),
             Fault::FailSync => self.fail_next_sync = true,
+            Fault::FillDisk(room, duration) => {
+                self.disk.capacity = Some(self.disk.used() + room);
+                self.schedule(self.now + duration, Event::Fault(Fault::EmptyDisk));
+            }
+            Fault::EmptyDisk => self.disk.capacity = None,
             Fault::Stall(duration) => self.network.stall(self.now + duration),
             Fault::KillClient(drawn) => self.kill_client(drawn),
         }
@@ -285,6 +291,7 @@ impl World {
         self.shared.quiet = true;
         self.end_after = None;
         self.fail_next_sync = false;
+        self.disk.capacity = None;
         if !self.failed_log_dirs.is_empty() {
             // A log dir that has failed is used again by the next start alone.
             self.end_node(End::PowerLoss);

@@ -152,7 +152,8 @@ pub struct Entry {
     pub is_directory: bool,
 }
 
-/// A disk refused. The log dir is taken offline: after a failed write or sync nobody knows what is stored.
+/// A disk refused. Unless it was for want of room the log dir is taken offline: after a failed write or sync nobody
+/// knows what is stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{operation} {path}: {reason}")]
 pub struct DiskError {
@@ -162,6 +163,8 @@ pub struct DiskError {
     pub path: FilePath,
     /// What the system said.
     pub reason: String,
+    /// Whether there was no room for the change, of which a part may have been made. Never true of a sync.
+    pub is_full: bool,
 }
 
 /// Long work on files as a machine of bounded steps.

@@ -336,11 +336,12 @@ impl MemoryDisk {
             return Ok(());
         }
         let reason = "no space left on device".to_owned();
-        Err(DiskError { operation: "write", path: Arc::clone(path), reason })
+        Err(DiskError { operation: "write", path: Arc::clone(path), reason, is_full: true })
     }
 
     /// Bytes that all files take.
-    fn used(&self) -> usize {
+    #[must_use]
+    pub fn used(&self) -> usize {
         self.files().values().map(|content| content.len()).sum()
     }
 
@@ -356,6 +357,7 @@ impl MemoryDisk {
             operation: "rename",
             path: Arc::clone(from),
             reason: "no such file or directory".to_owned(),
+            is_full: false,
         };
         let (parent, name) = self.parent(from).ok_or_else(missing)?;
         let (new_parent, new_name) = self.parent(to).ok_or_else(missing)?;
@@ -388,7 +390,12 @@ impl MemoryDisk {
 
     /// The file at a path, made with the directories above it where there is none.
     fn file_to_write(&mut self, path: &FilePath, operation: &'static str) -> Result<&mut File, DiskError> {
-        let refused = || DiskError { operation, path: Arc::clone(path), reason: "is a directory".to_owned() };
+        let refused = || DiskError {
+            operation,
+            path: Arc::clone(path),
+            reason: "is a directory".to_owned(),
+            is_full: false,
+        };
         let mut at = ROOT;
         let mut parts = path.split('/').peekable();
         while let Some(part) = parts.next() {

@@ -9,6 +9,9 @@
 //! - 10: the leader a client should go to is told with NOT_LEADER_OR_FOLLOWER (KIP-951); a single node always leads.
 //! - 13: topics by id (KIP-516).
 //!
+//! Where the disk is full it is answered with KAFKA_STORAGE_ERROR, upon which clients try again until their delivery
+//! timeout.
+//!
 //! Not served yet: transactional batches (refused with INVALID_TXN_STATE).
 
 use std::ops::RangeInclusive;
@@ -165,6 +168,7 @@ fn append(
     records: Option<Records>,
 ) -> Result<(PartitionKey, Appended), Refusal> {
     let key = node.partitions.key(topic_id, index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let reserve = node.disk_reserve();
     let partition = node.partitions.by_key_mut(key).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     // The logs of ledgers are written by their coordinators alone.
     if partition.tenant != Tenant::None {
@@ -175,12 +179,20 @@ fn append(
         return Err(ErrorCode::NotEnoughReplicas.into());
     }
     let records = records.map(Records::into_bytes).unwrap_or_default();
+    let log_dir = partition.log_dir;
+    if partition.log().is_some() && !node.log_dirs.has_room(log_dir, records.len(), reserve) {
+        let name = node.log_dirs.name(log_dir);
+        let message = format!("the disk of the log dir {name} is full; the producer may try again");
+        let (error, message) = (ErrorCode::KafkaStorageError, Some(Str::from(message)));
+        return Err(Refusal { error, message, records: Vec::new() });
+    }
     let origin = Origin::Client { zstd_allowed: call.version >= 7 };
     let appended = match partition.append(node.now, records, origin, &mut node.codecs, &mut node.effects) {
         Ok(appended) => appended,
         Err(None) => return Err(partition.unavailable().into()),
         Err(Some(error)) => return Err(error.into()),
     };
+    node.log_dirs.use_room(log_dir, appended.bytes);
     node.partitions.admit_tail(key, appended.bytes);
     Ok((key, appended))
 }

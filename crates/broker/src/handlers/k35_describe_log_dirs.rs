@@ -1,7 +1,7 @@
 //! DescribeLogDirs (key 35, versions 1-5): what the partitions take up on disk.
 //!
-//! - 2: flexible. 3: a top-level error. 4: the size of the volume (KIP-827), which is not known here and told as
-//!   -1, "unknown". 5: cordoned directories (KIP-1066): none.
+//! - 2: flexible. 3: a top-level error. 4: the size of the volume (KIP-827).
+//! - 5: cordoned directories (KIP-1066): none.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -38,6 +38,7 @@ pub(super) fn handle(node: &mut Node, call: Call, request: DescribeLogDirsReques
             is_future_key: false,
         });
     }
+    let bytes = |bytes: Option<u64>| bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
     let describe = |(log_dir, state): (LogDir, &LogDirState)| {
         let topics = topics.remove(&log_dir).unwrap_or_default().into_iter();
         let topics = topics.map(|(name, partitions)| DescribeLogDirsTopic { name, partitions });
@@ -45,6 +46,8 @@ pub(super) fn handle(node: &mut Node, call: Call, request: DescribeLogDirsReques
         DescribeLogDirsResult {
             error_code: error.code(),
             log_dir: state.name.clone(),
+            total_bytes: bytes(state.room.told.map(|(total, _)| total)),
+            usable_bytes: bytes(state.room.told.map(|(_, usable)| usable)),
             topics: topics.collect(),
             ..DescribeLogDirsResult::default()
         }

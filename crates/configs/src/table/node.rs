@@ -71,6 +71,10 @@ configs! {
         "`durable`: a write with acks=all is answered after it is on the disk (fdatasync). `relaxed`: it \
          is answered once the operating system has it, as Apache Kafka does; a power loss may take it.";
 
+    DOHLE_LOG_DIR_RESERVE_BYTES "dohle.log.dir.reserve.bytes": Long = 67108864, AtLeast(0), ReadOnly, InForce,
+        "How much of each disk is kept for the node itself, but no more than a twentieth of it: records are \
+         refused before less than that is left.";
+
     DOHLE_TAIL_CACHE_BYTES "dohle.tail.cache.bytes": Long = 33554432, AtLeast(0), ReadOnly, InForce,
         "How much memory keeps the newest records of all partitions, so that consumers at the end of a log \
          never read a file.";

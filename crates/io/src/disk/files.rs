@@ -145,6 +145,21 @@ impl Files {
         file.sync_data().and_then(|()| self.sync_directories_of(path)).map_err(failed("sync", path))
     }
 
+    /// The log dirs, by their places.
+    pub fn log_dirs(&self) -> impl Iterator<Item = LogDir> + use<> {
+        (0..self.roots.len()).filter_map(|place| u16::try_from(place).ok()).map(LogDir)
+    }
+
+    /// The bytes of a log dir's volume, and those of them that can be used.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn space(&self, log_dir: LogDir) -> io::Result<(u64, u64)> {
+        let volume = rustix::fs::statvfs(self.root(log_dir)?)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(volume.f_frsize);
+        Ok((bytes(volume.f_blocks), bytes(volume.f_bavail)))
+    }
+
     fn list(&self, path: &FilePath) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();
         let absolute = self.absolute(path)?;
@@ -395,7 +410,16 @@ fn write_all_vectored_at(file: &File, mut position: u64, slices: &[Bytes]) -> io
 }
 
 fn failed<'a>(operation: &'static str, path: &'a FilePath) -> impl Fn(io::Error) -> DiskError + 'a {
-    move |error| DiskError { operation, path: Arc::clone(path), reason: error.to_string() }
+    move |error| {
+        let is_full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+        DiskError {
+            operation,
+            path: Arc::clone(path),
+            reason: error.to_string(),
+            // A sync that failed for want of room is still one that must not be tried again.
+            is_full: is_full && operation != "sync",
+        }
+    }
 }
 
 /// Reads a whole small file that lies outside the data directory, such as `server.properties`.

@@ -17,7 +17,7 @@ use bytes::{Bytes, BytesMut};
 use dohle_broker::Node;
 use dohle_broker::host::{ConnectionId, Effect, Input};
 use dohle_storage::disk::{DiskError, FilePath, Op};
-use dohle_types::{FastMap, Now};
+use dohle_types::{FastMap, FastSet, Now};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -36,6 +36,9 @@ const FIRST_CONNECTION: usize = 1 << 16;
 
 /// Frames that one connection may have handled in a row before the others have their turn.
 const FRAMES_PER_TURN: usize = 64;
+
+/// How often the room of the log dirs is asked for while anything happens.
+const SPACE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 const EVENTS_PER_POLL: usize = 1024;
 
@@ -74,9 +77,13 @@ pub struct EventLoop {
     /// Writes of this round by file, in the order in which the files were first written to.
     writes: Vec<GatheredWrite>,
     write_of: FastMap<FilePath, usize>,
+    /// Files for which there was no room: the node does not know it yet, and what it still asks of them would stand
+    /// behind a gap.
+    without_room: FastSet<FilePath>,
     /// Connections with something to send or to read, each once.
     touched: Vec<u64>,
     next_idle_check: Duration,
+    next_space_check: Duration,
     stopped: Option<Result<(), String>>,
 }
 
@@ -127,8 +134,10 @@ impl EventLoop {
             effects: Vec::new(),
             writes: Vec::new(),
             write_of: FastMap::default(),
+            without_room: FastSet::default(),
             touched: Vec::new(),
             next_idle_check: Duration::ZERO,
+            next_space_check: Duration::ZERO,
             stopped: None,
         })
     }
@@ -141,6 +150,7 @@ impl EventLoop {
         let mut on_ready = Some(on_ready);
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         let now = self.clock.now();
+        self.tell_space(now);
         self.handle(now, Input::Boot);
         self.finish_round(now);
         loop {
@@ -159,6 +169,7 @@ impl EventLoop {
                 Err(error) => return Err(format!("poll: {error}")),
             }
             let now = self.clock.now();
+            self.tell_space(now);
             for event in &events {
                 match event.token() {
                     WAKER => self.take_mail(now),
@@ -186,6 +197,19 @@ impl EventLoop {
         let due = self.node.next_timeout().into_iter().chain(idle_check).min()?;
         // The poll's clock counts whole milliseconds and rounds down; a tick early would be a tick in vain.
         Some(due.saturating_sub(now).saturating_add(Duration::from_micros(999)))
+    }
+
+    /// Tells the node the room of its log dirs, before what came in since, at most once a second.
+    fn tell_space(&mut self, now: Now) {
+        if now.instant < self.next_space_check {
+            return;
+        }
+        self.next_space_check = now.instant + SPACE_CHECK_INTERVAL;
+        for log_dir in self.files.log_dirs() {
+            if let Ok((total, usable)) = self.files.space(log_dir) {
+                self.handle(now, Input::DiskSpace { log_dir, total, usable });
+            }
+        }
     }
 
     fn take_mail(&mut self, now: Now) {
@@ -311,6 +335,7 @@ impl EventLoop {
             let mut written = BTreeMap::new();
             let mut syncs = Vec::new();
             let mut started = Vec::new();
+            self.without_room.clear();
             for effect in std::mem::take(&mut self.effects) {
                 match effect {
                     Effect::Send { connection, frame } => {
@@ -367,6 +392,11 @@ impl EventLoop {
     fn disk(&mut self, op: Op) -> Vec<DiskError> {
         let Op::Write { path, position, data } = op else {
             let mut failed = self.write_gathered();
+            if let Op::Truncate { path, .. } | Op::Rename { from: path, .. } = &op
+                && self.without_room.contains(path)
+            {
+                return failed;
+            }
             failed.extend(self.files.apply(op).err());
             return failed;
         };
@@ -387,10 +417,19 @@ impl EventLoop {
     /// Writes what was gathered; what failed.
     fn write_gathered(&mut self) -> Vec<DiskError> {
         self.write_of.clear();
-        let written = self.writes.drain(..);
-        written
-            .filter_map(|write| self.files.write(&write.path, write.position, &write.slices).err())
-            .collect()
+        let mut failed = Vec::new();
+        for write in self.writes.drain(..) {
+            if self.without_room.contains(&write.path) {
+                continue;
+            }
+            if let Err(error) = self.files.write(&write.path, write.position, &write.slices) {
+                if error.is_full {
+                    self.without_room.insert(write.path);
+                }
+                failed.push(error);
+            }
+        }
+        failed
     }
 
     fn listen(&mut self) {

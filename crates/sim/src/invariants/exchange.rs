@@ -94,6 +94,10 @@ impl Exchanges {
             (ApiKey::Produce, Some(asked)) => {
                 let response = ProduceResponse::decode(&mut reader, version).map_err(unreadable)?;
                 self.note_duplicates(&asked, &response, marks);
+                let mut partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+                let is_full = partitions
+                    .any(|one| one.error_message.as_ref().is_some_and(|text| text.contains("is full")));
+                marks.sometimes(Mark::RefusedForRoom, is_full);
                 Ok(Answer::Produce(asked, response))
             }
             (ApiKey::Fetch, _) => {

@@ -190,7 +190,7 @@ fn recovery_may_be_killed_too() {
                 left -= 1;
                 if left < 0 {
                     let (operation, path, reason) = ("read", "".into(), "killed".to_owned());
-                    return Err(crate::disk::DiskError { operation, path, reason });
+                    return Err(crate::disk::DiskError { operation, path, reason, is_full: false });
                 }
                 Ok(killed.perform(step))
             });
