@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dohle_configs::{BrokerConfig, broker};
-use dohle_groups::consumer::Assignor;
+use dohle_groups::consumer::{Assignor, MigrationPolicy};
 use dohle_groups::{
     Caller, Effects, GroupLedger, GroupsConfig, Progress, Record, Reply, Token, Turn, partition_for,
 };
@@ -56,6 +56,8 @@ impl GroupHosts {
         let assignors = config.value(broker::GROUP_CONSUMER_ASSIGNORS);
         let config = GroupsConfig {
             consumer_group_size_max: size(config.value(broker::GROUP_CONSUMER_MAX_SIZE)),
+            migration: MigrationPolicy::from_name(&config.value(broker::GROUP_CONSUMER_MIGRATION_POLICY))
+                .unwrap_or(MigrationPolicy::Bidirectional),
             assignors: assignors.iter().filter_map(|name| Assignor::from_name(name)).collect(),
             session_timeout_ms_min: config.value(broker::GROUP_MIN_SESSION_TIMEOUT_MS),
             session_timeout_ms_max: config.value(broker::GROUP_MAX_SESSION_TIMEOUT_MS),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::consumer::Assignor;
+use crate::consumer::{Assignor, MigrationPolicy};
 
 /// No group has more members than this, whatever `group.max.size` says. Members that were given an id and
 /// have not joined yet count.
@@ -23,6 +23,8 @@ pub struct GroupsConfig {
     pub consumer_group_size_max: usize,
     /// `group.consumer.assignors`, the default first.
     pub assignors: Vec<Assignor>,
+    /// `group.consumer.migration.policy`
+    pub migration: MigrationPolicy,
     /// `offset.metadata.max.bytes`: in fact UTF-16 code units, as Kafka counts them.
     pub offset_metadata_len_max: usize,
     /// `offsets.retention.minutes`
@@ -49,6 +51,7 @@ impl Default for GroupsConfig {
             group_size_max: GROUP_SIZE_CAP,
             consumer_group_size_max: GROUP_SIZE_CAP,
             assignors: vec![Assignor::Uniform, Assignor::Range],
+            migration: MigrationPolicy::Bidirectional,
             offset_metadata_len_max: 4096,
             offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
             groups_max: 100_000,

@@ -69,11 +69,13 @@ pub enum RebalanceCause {
     SyncExpired(Vec<Str>),
     /// The leader's assignment does not fit in a record.
     AssignmentTooLarge,
-    /// A member kept partitions beyond its rebalance timeout that it was asked to give up: `max.poll.interval.ms`
-    /// is over, and it does not poll.
-    RevocationExpired(Str),
+    /// A member of a consumer group did not do its part within its rebalance timeout, such as giving up
+    /// partitions: `max.poll.interval.ms` is over, and it does not poll.
+    RebalanceExpired(Str),
     /// A topic that the group subscribes to was created, deleted, or given more partitions.
     TopicsChanged,
+    /// The last member of the consumer protocol is gone, and the others go on by themselves as a classic group.
+    Downgraded,
     /// The group has more members than `group.max.size` allows since the broker started.
     GroupTooLarge,
 }

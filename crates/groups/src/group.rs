@@ -160,27 +160,22 @@ impl Group {
         group.protocol.clone_from(&metadata.protocol);
         for (member_id, member) in &metadata.members {
             let protocol = metadata.protocol.clone().unwrap_or_default();
-            group.add_member(
-                member_id.clone(),
-                Member {
-                    instance_id: member.instance_id.clone(),
-                    client_id: member.client_id.clone(),
-                    client_host: member.client_host.clone(),
-                    rebalance_timeout_ms: member.rebalance_timeout_ms,
-                    session_timeout_ms: member.session_timeout_ms,
-                    protocols: vec![(protocol, member.subscription.clone())],
-                    assignment: member.assignment.clone(),
-                    deadline: None,
-                    is_new: false,
-                    join: None,
-                    sync: None,
-                },
-            );
+            let protocols = vec![(protocol, member.subscription.clone())];
+            group.add_member(member_id.clone(), Member::stored(member, protocols));
         }
         if metadata.leader.is_some() {
             group.leader.clone_from(&metadata.leader);
         }
         group.subscribed_topics = group.read_subscribed_topics();
+        group
+    }
+
+    /// A stable group that was one of the consumer protocol, to which its members are to be added.
+    pub(crate) fn downgraded(group_id: &Str, generation: i32, now: Now) -> Self {
+        let mut group = Self::new(group_id, None);
+        group.phase = Phase::Stable;
+        group.phase_since = now.wall;
+        group.generation = generation;
         group
     }
 
@@ -461,14 +456,14 @@ impl Group {
         }
     }
 
-    /// Tells everyone who waits that the coordinator moves.
-    pub(crate) fn resign(&mut self, effects: &mut Effects) {
+    /// Answers everyone who waits with an error.
+    pub(crate) fn refuse_waiting(&mut self, error: ErrorCode, effects: &mut Effects) {
         for (member_id, member) in &mut self.members {
             if let Some(join) = member.join.take() {
-                effects.reply_join(join, join_error(member_id, ErrorCode::NotCoordinator));
+                effects.reply_join(join, join_error(member_id, error));
             }
             if let Some(token) = member.sync.take() {
-                effects.reply_sync(token, sync_error(ErrorCode::NotCoordinator));
+                effects.reply_sync(token, sync_error(error));
             }
         }
         self.joined = 0;
@@ -492,6 +487,23 @@ impl Group {
 }
 
 impl Member {
+    /// A member of a stored generation, with its protocols as far as they are known.
+    pub(crate) fn stored(stored: &MemberMetadata, protocols: Vec<(Str, Bytes)>) -> Self {
+        Self {
+            instance_id: stored.instance_id.clone(),
+            client_id: stored.client_id.clone(),
+            client_host: stored.client_host.clone(),
+            rebalance_timeout_ms: stored.rebalance_timeout_ms,
+            session_timeout_ms: stored.session_timeout_ms,
+            protocols,
+            assignment: stored.assignment.clone(),
+            deadline: None,
+            is_new: false,
+            join: None,
+            sync: None,
+        }
+    }
+
     /// A member that waits for its first generation.
     pub(crate) fn new(caller: &Caller, request: &JoinGroupRequest, join: ParkedJoin) -> Self {
         Self {
@@ -583,12 +595,12 @@ pub(crate) const fn millis(ms: i32) -> Duration {
 }
 
 /// The rebalance timeout that a member asks for. Version 0 has none and means the session timeout.
-fn rebalance_timeout_ms(request: &JoinGroupRequest) -> i32 {
+pub(crate) fn rebalance_timeout_ms(request: &JoinGroupRequest) -> i32 {
     if request.rebalance_timeout_ms > 0 { request.rebalance_timeout_ms } else { request.session_timeout_ms }
 }
 
 /// A request's protocols, each name once, as copies: slices would keep the receive buffer alive.
-fn protocols_of(request: &JoinGroupRequest) -> Vec<(Str, Bytes)> {
+pub(crate) fn protocols_of(request: &JoinGroupRequest) -> Vec<(Str, Bytes)> {
     let mut protocols: Vec<(Str, Bytes)> = Vec::with_capacity(request.protocols.len());
     for protocol in &request.protocols {
         if protocols.iter().all(|(name, _)| *name != protocol.name) {

@@ -10,7 +10,7 @@ use crate::{GroupLedger, Turn};
 
 /// Why a heartbeat is not simply taken note of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-enum HeartbeatError {
+pub(crate) enum HeartbeatError {
     #[error("the group id is empty: set group.id")]
     InvalidGroupId,
     #[error(transparent)]
@@ -43,6 +43,9 @@ impl GroupLedger {
     fn try_heartbeat(&mut self, now: Now, request: &HeartbeatRequest) -> Result<(), HeartbeatError> {
         if request.group_id.is_empty() {
             return Err(HeartbeatError::InvalidGroupId);
+        }
+        if self.has_consumer_members(&request.group_id) {
+            return self.heartbeat_consumer_group(now, request);
         }
         let group = self.groups.get(&request.group_id).ok_or(MemberError::Unknown)?;
         group.validate_member(&request.member_id, request.group_instance_id.as_ref())?;

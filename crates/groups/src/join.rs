@@ -25,7 +25,7 @@ const MEMBER_ID_PREFIX_BYTES_MAX: usize = 1024;
 
 /// Why a JoinGroup is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-enum JoinError {
+pub(crate) enum JoinError {
     #[error("the group id is empty: set group.id")]
     InvalidGroupId,
     #[error("session.timeout.ms is outside of group.min.session.timeout.ms and group.max.session.timeout.ms")]
@@ -45,7 +45,7 @@ enum JoinError {
 }
 
 impl JoinError {
-    const fn code(self) -> ErrorCode {
+    pub(crate) const fn code(self) -> ErrorCode {
         match self {
             Self::InvalidGroupId => ErrorCode::InvalidGroupId,
             Self::InvalidSessionTimeout => ErrorCode::InvalidSessionTimeout,
@@ -69,6 +69,16 @@ impl GroupLedger {
     /// A member joins; it is answered when the rebalance that this causes or meets has all members, or its time
     /// is up.
     pub fn join(&mut self, turn: &mut Turn<'_>, token: Token, caller: &Caller, request: &JoinGroupRequest) {
+        if self.has_consumer_members(&request.group_id) {
+            let result = self
+                .validate_join(request)
+                .and_then(|()| self.join_consumer_group(turn, token, caller, request));
+            if let Err(error) = result {
+                let parked = ParkedJoin { token, api_version: caller.api_version };
+                turn.effects.reply_join(parked, join_error(&request.member_id, error.code()));
+            }
+            return;
+        }
         let Turn { now, rng, effects, .. } = turn;
         let join = Join { token, caller, request };
         let result = self.open_group_to_join(request, effects).and_then(|()| {
@@ -83,15 +93,8 @@ impl GroupLedger {
         }
     }
 
-    /// Makes sure that the group has a soft side; only those who do not claim to be members create groups.
-    ///
-    /// Differs from Kafka: it writes a record for a group that was only just created. Nothing of it needs to
-    /// survive before its first generation is complete.
-    fn open_group_to_join(
-        &mut self,
-        request: &JoinGroupRequest,
-        effects: &mut Effects,
-    ) -> Result<(), JoinError> {
+    /// What can be said against a JoinGroup, whatever the group is.
+    fn validate_join(&self, request: &JoinGroupRequest) -> Result<(), JoinError> {
         let config = &self.config;
         if request.group_id.is_empty() {
             return Err(JoinError::InvalidGroupId);
@@ -109,6 +112,20 @@ impl GroupLedger {
         if request.member_id.is_empty() && self.members_bytes + bytes > config.members_bytes_max {
             return Err(JoinError::TooManyMembers);
         }
+        Ok(())
+    }
+
+    /// Makes sure that the group has a soft side; only those who do not claim to be members create groups.
+    ///
+    /// Differs from Kafka: it writes a record for a group that was only just created. Nothing of it needs to
+    /// survive before its first generation is complete.
+    fn open_group_to_join(
+        &mut self,
+        request: &JoinGroupRequest,
+        effects: &mut Effects,
+    ) -> Result<(), JoinError> {
+        self.validate_join(request)?;
+        let config = &self.config;
         if self.groups.contains_key(&request.group_id) {
             return Ok(());
         }
@@ -122,9 +139,6 @@ impl GroupLedger {
             }
         }
         if let Some(group) = durable.and_then(|durable| durable.consumer.as_ref()) {
-            if !group.members().is_empty() {
-                return Err(JoinError::InconsistentProtocol);
-            }
             if !request.member_id.is_empty() {
                 return Err(MemberError::Unknown.into());
             }

@@ -32,11 +32,14 @@ impl GroupLedger {
         } else {
             request.members.clone()
         };
-        let errors = self
-            .with_group(turn.now, &request.group_id, turn.effects, |group, context| {
+        let errors = if self.has_consumer_members(&request.group_id) {
+            self.leave_consumer_group(turn, &request.group_id, &members)
+        } else {
+            self.with_group(turn.now, &request.group_id, turn.effects, |group, context| {
                 group.leave(&members, context)
             })
-            .unwrap_or_else(|| vec![ErrorCode::UnknownMemberId; members.len()]);
+            .unwrap_or_else(|| vec![ErrorCode::UnknownMemberId; members.len()])
+        };
         if one_member {
             let error_code = errors.first().map_or(0, |error| error.code());
             return LeaveGroupResponse { error_code, ..LeaveGroupResponse::default() };

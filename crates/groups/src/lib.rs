@@ -65,7 +65,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use dohle_types::{Now, Str};
+use dohle_types::{ErrorCode, Now, Str};
 
 pub use cluster::{Cluster, ConsumerGroupSettings, Topic, Turn};
 pub use config::{GROUP_SIZE_CAP, GroupsConfig};
@@ -142,7 +142,7 @@ impl GroupLedger {
     /// Gives up the partition: who waits is told to look for another coordinator.
     pub fn resign(&mut self, effects: &mut Effects) {
         for group in self.groups.values_mut() {
-            group.resign(effects);
+            group.refuse_waiting(ErrorCode::NotCoordinator, effects);
         }
         self.groups.clear();
         self.sessions.clear();
@@ -171,11 +171,11 @@ impl GroupLedger {
         Some(result)
     }
 
-    /// Drops the soft side of a group, with all that it waits for.
-    fn forget(&mut self, group_id: &str) {
-        if let Some(group) = self.groups.remove(group_id) {
-            self.members_bytes -= group.bytes();
-            self.timers.disarm(&group.group_id);
-        }
+    /// Drops the soft side of a classic group, with all that it waits for.
+    fn forget(&mut self, group_id: &str) -> Option<Group> {
+        let group = self.groups.remove(group_id)?;
+        self.members_bytes -= group.bytes();
+        self.timers.disarm(&group.group_id);
+        Some(group)
     }
 }

@@ -15,7 +15,7 @@ use crate::{Caller, GroupLedger, Token, Turn};
 
 /// Why a SyncGroup is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-enum SyncError {
+pub(crate) enum SyncError {
     #[error("the group id is empty: set group.id")]
     InvalidGroupId,
     #[error(transparent)]
@@ -43,12 +43,15 @@ impl SyncError {
 impl GroupLedger {
     /// A member asks for its assignment; followers are answered once the leader has given it.
     pub fn sync(&mut self, turn: &mut Turn<'_>, token: Token, caller: &Caller, request: &SyncGroupRequest) {
-        let Turn { now, effects, .. } = turn;
+        let Turn { now, effects, cluster, .. } = turn;
         let names_protocol = request.protocol_type.is_some() && request.protocol_name.is_some();
         let result = if caller.api_version >= 5 && !names_protocol {
             Err(SyncError::InconsistentProtocol)
         } else if request.group_id.is_empty() {
             Err(SyncError::InvalidGroupId)
+        } else if self.has_consumer_members(&request.group_id) {
+            self.sync_consumer_group(*now, *cluster, request)
+                .map(|response| effects.reply_sync(token, response))
         } else {
             self.with_group(*now, &request.group_id, effects, |group, context| {
                 group.sync(token, request, context)

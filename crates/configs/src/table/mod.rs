@@ -36,8 +36,6 @@ pub(crate) mod reasons {
     pub(crate) const LEDGERS: &str =
         "the records of groups are small, appended at once, and read in pieces of 1 MiB";
     pub(crate) const LIMITS: &str = "one limit, max.connections.per.ip, holds for all addresses";
-    pub(crate) const MIGRATION: &str =
-        "a group changes its protocol while it is empty; with its members, in a later version";
     pub(crate) const METRICS: &str = "metrics come with a later version, and not by JMX";
     pub(crate) const PLUGINS: &str = "Dohle loads no Java classes";
     pub(crate) const PREALLOCATION: &str = "segments grow as they are written";

@@ -3,7 +3,7 @@
 use crate::row::Effect::{InForce, WithoutEffect};
 use crate::row::Update::{ClusterWide, ReadOnly};
 use crate::row::configs;
-use crate::table::reasons::{MIGRATION, STREAMS};
+use crate::table::reasons::STREAMS;
 use crate::valid::Valid::{AtLeast, OneOfIgnoreCase, Subset};
 use crate::value::{Int, List};
 
@@ -57,7 +57,7 @@ configs! {
         "The most members of a consumer group.";
 
     GROUP_CONSUMER_MIGRATION_POLICY "group.consumer.migration.policy": String = "bidirectional",
-        OneOfIgnoreCase(&["DISABLED", "DOWNGRADE", "UPGRADE", "BIDIRECTIONAL"]), ReadOnly, WithoutEffect(MIGRATION),
+        OneOfIgnoreCase(&["DISABLED", "DOWNGRADE", "UPGRADE", "BIDIRECTIONAL"]), ReadOnly, InForce,
         "Whether classic groups become consumer groups, or the other way round, while members move over.";
 
     GROUP_STREAMS_ASSIGNMENT_INTERVAL_MS "group.streams.assignment.interval.ms": Int = 1000,

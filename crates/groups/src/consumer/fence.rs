@@ -57,6 +57,7 @@ impl GroupLedger {
     ) {
         let Some(group) = self.state.consumer_group(group_id).filter(|_| !gone.is_empty()) else { return };
         let next = NextGroup::without(group, gone);
+        let begin = turn.effects.records.len();
         let written = &mut turn.effects.records;
         for member_id in gone {
             written.extend(records::member_tombstones(group_id, member_id));
@@ -80,6 +81,7 @@ impl GroupLedger {
                 self.timers.disarm(group_id);
             }
         }
+        self.downgrade_if_classic(group_id, gone, begin, turn);
     }
 }
 

@@ -16,10 +16,11 @@ use dohle_types::{ErrorCode, Str, TopicId};
 
 use super::assignor::Assignor;
 use super::member::{AWAY, JOINING, LEAVING, MemberError, Speaker};
+use super::migrate::UpgradeError;
 use super::sessions::Sessions;
 use super::state::{ConsumerGroup, ConsumerMember, OwnedPartitions};
 use super::update::{Update, UpdateError};
-use crate::cluster::Turn;
+use crate::cluster::{Cluster, Turn};
 use crate::group::{Phase, millis};
 use crate::{Caller, GroupLedger, Rebalance, Record};
 
@@ -34,18 +35,36 @@ pub(crate) enum HeartbeatError {
     GroupIdNotFound(Str),
     #[error("Group {0} is not a consumer group.")]
     NotAConsumerGroup(Str),
-    #[error("The group has group.consumer.max.size members, {0}")]
-    GroupFull(usize),
     #[error("The subscription is too large for the group's record: subscribe by pattern or use fewer topics")]
     SubscriptionTooLarge,
     #[error("There are too many groups in this partition of __consumer_offsets: delete unused ones")]
     TooManyGroups,
-    #[error("The members of this partition of __consumer_offsets take up too much memory: use fewer")]
-    TooManyMembers,
+    #[error(transparent)]
+    Room(#[from] RoomError),
     #[error(transparent)]
     Member(#[from] MemberError),
     #[error(transparent)]
+    Upgrade(#[from] UpgradeError),
+    #[error(transparent)]
     Update(#[from] UpdateError),
+}
+
+/// Why a group has no room for another member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RoomError {
+    #[error("The group has group.consumer.max.size members, {0}")]
+    GroupFull(usize),
+    #[error("The members of this partition of __consumer_offsets take up too much memory: use fewer")]
+    TooManyMembers,
+}
+
+impl RoomError {
+    const fn code(self) -> ErrorCode {
+        match self {
+            Self::GroupFull(_) => ErrorCode::GroupMaxSizeReached,
+            Self::TooManyMembers => ErrorCode::PolicyViolation,
+        }
+    }
 }
 
 impl HeartbeatError {
@@ -54,10 +73,11 @@ impl HeartbeatError {
             Self::InvalidRequest(_) => ErrorCode::InvalidRequest,
             Self::UnsupportedAssignor(..) => ErrorCode::UnsupportedAssignor,
             Self::GroupIdNotFound(_) | Self::NotAConsumerGroup(_) => ErrorCode::GroupIdNotFound,
-            Self::GroupFull(_) => ErrorCode::GroupMaxSizeReached,
             Self::SubscriptionTooLarge => ErrorCode::MessageTooLarge,
-            Self::TooManyGroups | Self::TooManyMembers => ErrorCode::PolicyViolation,
+            Self::TooManyGroups => ErrorCode::PolicyViolation,
+            Self::Room(error) => error.code(),
             Self::Member(error) => error.code(),
+            Self::Upgrade(error) => error.code(),
             Self::Update(error) => error.code(),
         }
     }
@@ -141,7 +161,7 @@ impl GroupLedger {
     ) -> Result<ConsumerGroupHeartbeatResponse, HeartbeatError> {
         let group_id = &request.group_id;
         let mut records = Vec::new();
-        let new = self.group_to_be(request, &mut records)?;
+        let new = self.group_to_be(request, turn.cluster, &mut records)?;
         let group = match &new {
             Some(new) => new,
             None => self.state.consumer_group(group_id).ok_or_else(|| not_found(group_id))?,
@@ -173,9 +193,18 @@ impl GroupLedger {
             turn.effects.rebalances.push(Rebalance { group_id, generation, cause });
         }
 
-        self.forget(group_id);
+        let classic = self.forget(group_id);
         let settings = turn.cluster.consumer_group_settings(group_id);
         let sessions = self.sessions.entry(group_id.clone()).or_default();
+        if let Some(mut classic) = classic {
+            classic.refuse_waiting(ErrorCode::RebalanceInProgress, turn.effects);
+            for (member_id, member) in classic.members() {
+                sessions.restart(member_id, turn.now.after(member.session_timeout()));
+            }
+            if let Some(deadline) = sessions.next_deadline() {
+                self.timers.arm(group_id, deadline);
+            }
+        }
         if let Some(former) = &replaces {
             sessions.forget(former);
         }
@@ -201,10 +230,11 @@ impl GroupLedger {
         })
     }
 
-    /// The consumer group that a joining member makes, where there is none yet; an empty classic group becomes one.
+    /// The consumer group that a joining member makes, where there is none yet. A classic group becomes one.
     fn group_to_be(
         &self,
         request: &ConsumerGroupHeartbeatRequest,
+        cluster: &dyn Cluster,
         records: &mut Vec<Record>,
     ) -> Result<Option<ConsumerGroup>, HeartbeatError> {
         let group_id = &request.group_id;
@@ -221,8 +251,9 @@ impl GroupLedger {
                 not_found(group_id)
             });
         }
-        if soft.is_some_and(|group| group.phase != Phase::Empty) {
-            return Err(HeartbeatError::NotAConsumerGroup(group_id.clone()));
+        if let Some(classic) = soft.filter(|group| group.phase != Phase::Empty) {
+            let upgraded = self.upgrade(classic, cluster, records)?;
+            return Ok(Some(upgraded));
         }
         if durable.is_none() && self.state.len().max(self.groups.len()) >= self.config.groups_max {
             return Err(HeartbeatError::TooManyGroups);
@@ -234,13 +265,13 @@ impl GroupLedger {
     }
 
     /// Whether the group can have another member.
-    pub(super) fn validate_room(&self, group: &ConsumerGroup) -> Result<(), HeartbeatError> {
+    pub(super) fn validate_room(&self, group: &ConsumerGroup) -> Result<(), RoomError> {
         let size_max = self.config.consumer_group_size_max();
         if group.members().len() >= size_max {
-            return Err(HeartbeatError::GroupFull(size_max));
+            return Err(RoomError::GroupFull(size_max));
         }
         if self.members_bytes + self.state.consumer_bytes() > self.config.members_bytes_max {
-            return Err(HeartbeatError::TooManyMembers);
+            return Err(RoomError::TooManyMembers);
         }
         Ok(())
     }

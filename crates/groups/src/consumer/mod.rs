@@ -14,13 +14,17 @@
 //! Almost everything is durable, so the handlers read [`state::ConsumerGroup`] and write records; what is soft is
 //! when each member was heard of ([`sessions`]).
 //!
+//! While a group moves from one protocol to the other it has members of both ([`classic`], [`migrate`]).
+//!
 //! Start reading at [`heartbeat`].
 
 pub(crate) mod assignor;
+mod classic;
 mod describe;
 pub(crate) mod fence;
 mod heartbeat;
 pub(crate) mod member;
+mod migrate;
 mod offsets;
 pub(crate) mod reconcile;
 pub(crate) mod records;
@@ -32,4 +36,5 @@ pub(crate) mod target;
 pub(crate) mod update;
 
 pub use assignor::Assignor;
+pub use migrate::MigrationPolicy;
 pub(crate) use offsets::OffsetsError;

@@ -18,6 +18,8 @@ pub(crate) struct Sessions {
     sessions: BTreeMap<Str, Instant>,
     /// Members that have to give up partitions, with the epoch that they are in.
     revocations: BTreeMap<Str, (i32, Instant)>,
+    /// Members of the classic protocol that have to join again, or to ask for what they own.
+    rejoins: BTreeMap<Str, Instant>,
     /// The version of the cluster by which the subscribed topics were looked at.
     topics_version: Option<i64>,
     /// The version by which the regular expressions were, and when.
@@ -70,12 +72,29 @@ impl Sessions {
     pub(crate) fn forget(&mut self, member_id: &str) {
         self.sessions.remove(member_id);
         self.revocations.remove(member_id);
+        self.rejoins.remove(member_id);
+    }
+
+    /// A member of the classic protocol is asked to join again; it has from the first time on.
+    pub(crate) fn watch_rejoin(&mut self, member_id: &Str, deadline: Instant) {
+        self.rejoins.entry(member_id.clone()).or_insert(deadline);
+    }
+
+    /// A member of the classic protocol has joined, and has yet to ask for what it owns.
+    pub(crate) fn watch_sync(&mut self, member_id: &Str, deadline: Instant) {
+        self.rejoins.insert(member_id.clone(), deadline);
+    }
+
+    /// A member of the classic protocol knows what it owns.
+    pub(crate) fn on_synced(&mut self, member_id: &str) {
+        self.rejoins.remove(member_id);
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let sessions = self.sessions.values().copied().min();
         let revocations = self.revocations.values().map(|&(_, at)| at).min();
-        [sessions, revocations].into_iter().flatten().min()
+        let rejoins = self.rejoins.values().copied().min();
+        [sessions, revocations, rejoins].into_iter().flatten().min()
     }
 
     /// Whether the topics may have changed since they were last looked at.
@@ -104,13 +123,15 @@ impl Sessions {
         self.sessions.iter().filter(|&(_, &at)| at <= now).map(|(member_id, _)| member_id.clone()).collect()
     }
 
-    /// Takes out the members that are still in the epoch in which they were asked to give up partitions.
+    /// Takes out the members that are still in the epoch in which they were asked to give up partitions, and
+    /// those that did not join again.
     fn overdue(&mut self, group: &ConsumerGroup, now: Instant) -> Vec<Str> {
         let due = self.revocations.extract_if(.., |_, (_, at)| *at <= now);
         let is_still_there =
             |member_id: &Str, epoch: i32| group.member(member_id).is_some_and(|member| member.epoch == epoch);
         due.filter(|(member_id, (epoch, _))| is_still_there(member_id, *epoch))
             .map(|(member_id, _)| member_id)
+            .chain(self.rejoins.extract_if(.., |_, at| *at <= now).map(|(member_id, _)| member_id))
             .collect()
     }
 }
@@ -120,8 +141,10 @@ impl GroupLedger {
     pub(crate) fn on_consumer_groups_loaded(&mut self, turn: &Turn<'_>) {
         for (group_id, group) in self.state.consumer_groups() {
             let mut sessions = Sessions::default();
-            let timeout = millis(turn.cluster.consumer_group_settings(group_id).session_timeout_ms);
+            let settings = turn.cluster.consumer_group_settings(group_id);
             for (member_id, member) in group.members() {
+                let of_classic = member.classic.as_ref().map(|classic| classic.session_timeout_ms);
+                let timeout = millis(of_classic.unwrap_or(settings.session_timeout_ms));
                 sessions.restart(member_id, turn.now.after(timeout));
                 sessions.watch_revocation(turn.now, member_id, member);
             }
@@ -146,7 +169,7 @@ impl GroupLedger {
             .iter()
             .cloned()
             .map(RebalanceCause::SessionExpired)
-            .chain(overdue.iter().cloned().map(RebalanceCause::RevocationExpired))
+            .chain(overdue.iter().cloned().map(RebalanceCause::RebalanceExpired))
             .collect();
         // All at once: the group is changed once until the records are replayed.
         let gone: Vec<Str> = expired.into_iter().chain(overdue).collect();

@@ -183,3 +183,36 @@ fn update_with_string(hash: &mut Xxh3, text: &str) {
 fn utf16_len(text: &str) -> i32 {
     i32::try_from(text.encode_utf16().count()).unwrap_or(i32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::host::TestCluster;
+
+    /// What Apache Kafka 4.3.1 wrote for groups of topics on a broker with `broker.rack=rack-a`.
+    #[test]
+    fn the_hash_of_topics_is_kafkas() {
+        let mut cluster = TestCluster::default();
+        cluster.rack = Some(Str::from("rack-a"));
+        cluster.add_topic("t", "4OzHF8CVQ_WITqm2WHZt5w", 2);
+        cluster.add_topic("tea", "OzS3ApqoSWa7eFeai0Kn8A", 1);
+        for (names, hash) in [
+            (&["t"][..], -8_871_323_770_343_270_110),
+            (&["t", "tea", "none"], -7_010_796_677_196_115_832),
+            (&["none"], 0),
+        ] {
+            let member = ConsumerMember {
+                topic_names: names.iter().map(|name| Str::from(*name)).collect(),
+                ..ConsumerMember::default()
+            };
+            let group = ConsumerGroup::default();
+            let next = NextGroup {
+                group: &group,
+                gone: &[],
+                member: Some((&Str::from("m"), &member)),
+                regexes: Cow::Borrowed(&group.regexes),
+            };
+            assert_eq!(next.metadata_hash(&cluster), hash, "{names:?}");
+        }
+    }
+}

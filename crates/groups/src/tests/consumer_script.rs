@@ -52,6 +52,16 @@ fn consumer_static_members() {
 }
 
 #[test]
+fn consumer_migration() {
+    run(&expect_file!["../../testdata/consumer_migration.txt"]);
+}
+
+#[test]
+fn consumer_migration_policy() {
+    run(&expect_file!["../../testdata/consumer_migration_policy.txt"]);
+}
+
+#[test]
 fn consumer_topics_and_patterns() {
     run(&expect_file!["../../testdata/consumer_topics.txt"]);
 }
@@ -85,7 +95,7 @@ impl World {
                 self.owned.insert(name.to_owned(), Vec::new());
                 let client = self.client(name);
                 client.generation = 0;
-                client.group_id = group_id(line);
+                client.group_id = line.setting("group").map_or(client.group_id.clone(), Str::from);
                 client.api_version = line.number("v").unwrap_or(1);
                 client.member_id = if client.api_version == 0 { Str::default() } else { Str::from(name) };
                 client.instance_id = line.setting("static").map(Str::from);

@@ -22,12 +22,14 @@ pub(super) struct Host<Reply> {
     pub(super) cluster: TestCluster,
 }
 
-/// A cluster of topics without racks.
+/// A cluster of one broker.
 #[derive(Clone, Debug)]
 pub(crate) struct TestCluster {
     topics: BTreeMap<Str, Topic>,
     version: i64,
     pub(crate) settings: ConsumerGroupSettings,
+    /// The rack of the only broker.
+    pub(crate) rack: Option<Str>,
 }
 
 impl Default for TestCluster {
@@ -37,7 +39,7 @@ impl Default for TestCluster {
             heartbeat_interval_ms: 5_000,
             assignment_interval_ms: 0,
         };
-        Self { topics: BTreeMap::new(), version: 1, settings }
+        Self { topics: BTreeMap::new(), version: 1, settings, rack: None }
     }
 }
 
@@ -49,10 +51,19 @@ impl TestCluster {
             self.topics.remove(name);
             return;
         }
+        if let Some(known) = self.topics.get_mut(name) {
+            known.partitions = partitions;
+            return;
+        }
         // A topic of the same name that comes later has another id.
         let id = TopicId(uuid::Uuid::from_u128(u128::from(self.version.unsigned_abs())));
-        let new = Topic { id, name: Str::from(name), partitions };
-        self.topics.entry(Str::from(name)).or_insert(new).partitions = partitions;
+        self.topics.insert(Str::from(name), Topic { id, name: Str::from(name), partitions });
+    }
+
+    /// Adds a topic of this id.
+    pub(crate) fn add_topic(&mut self, name: &str, id: &str, partitions: i32) {
+        let id = id.parse().expect("a topic id");
+        self.topics.insert(Str::from(name), Topic { id, name: Str::from(name), partitions });
     }
 }
 
@@ -70,7 +81,7 @@ impl Cluster for TestCluster {
     }
 
     fn racks(&self, _: &Topic, _: i32) -> Vec<Str> {
-        Vec::new()
+        self.rack.iter().cloned().collect()
     }
 
     fn topic_names(&self) -> Box<dyn Iterator<Item = &Str> + '_> {

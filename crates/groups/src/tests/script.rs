@@ -2,9 +2,9 @@
 //!
 //! What happens (`key=value` at the end changes defaults; times are `200ms`, `3s` or `2h`):
 //!
-//! - `A joins [protocols=range,sticky] [topics=t,u] [static=NAME] [session=45s] [rebalance=60s] [v=9] [id=ID]
+//! - `A joins [protocols=range,sticky] [topics=t,u] [owns=t-0] [static=NAME] [session=45s] [rebalance=60s] [v=9] [id=ID]
 //!   [type=consumer] [group=g]`; what a client said once it says again
-//! - `A syncs [A=x B=y] [v=5] [protocol=range]` with what the leader assigns, `A heartbeats`, `A leaves`
+//! - `A syncs [A=x B=t-0,t-1] [v=5] [protocol=range]` with what the leader assigns, `A heartbeats`, `A leaves`
 //! - `A commits t-0@5 ...`, `tool commits t-0@5 ...` (no member), with `[generation=N] [metadata=TEXT] [topic-id=N]`
 //! - `A forgets its id`: its process was restarted
 //! - `operator removes NAME ...` by instance ids
@@ -24,6 +24,8 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use dohle_protocol::Message;
 use dohle_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
+use dohle_protocol::messages::consumer_protocol_assignment::TopicPartition;
+use dohle_protocol::messages::consumer_protocol_subscription::TopicPartition as OwnedTopicPartition;
 use dohle_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use dohle_protocol::messages::leave_group_request::MemberIdentity;
 use dohle_protocol::messages::offset_commit_request::{
@@ -35,14 +37,15 @@ use dohle_protocol::messages::offset_delete_request::{
 use dohle_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use dohle_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use dohle_protocol::messages::{
-    ConsumerProtocolSubscription, GroupMetadataKey, GroupMetadataValue, HeartbeatRequest, JoinGroupRequest,
-    LeaveGroupRequest, ListGroupsRequest, OffsetCommitKey, OffsetCommitRequest, OffsetCommitValue,
-    OffsetDeleteRequest, SyncGroupRequest,
+    ConsumerProtocolAssignment, ConsumerProtocolSubscription, GroupMetadataKey, GroupMetadataValue,
+    HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, OffsetCommitKey,
+    OffsetCommitRequest, OffsetCommitValue, OffsetDeleteRequest, SyncGroupRequest,
 };
 use dohle_types::{ErrorCode, Str, TopicId};
 use expect_test::{ExpectFile, expect_file};
 
 use super::host::{Host, START};
+use crate::consumer::MigrationPolicy;
 use crate::{
     Caller, Cluster, Effects, GroupLedger, GroupsConfig, Progress, RebalanceCause, Record, Reply, Token,
 };
@@ -254,6 +257,7 @@ impl World {
         let mut config = GroupsConfig::default();
         for &(key, value) in &line.settings {
             match key {
+                "migration" => config.migration = MigrationPolicy::from_name(value).unwrap(),
                 "consumer-size" => config.consumer_group_size_max = value.parse().unwrap(),
                 "size" => config.group_size_max = value.parse().unwrap(),
                 "delay" => config.initial_rebalance_delay = duration(value),
@@ -377,7 +381,7 @@ impl World {
                 .iter()
                 .map(|protocol| JoinGroupRequestProtocol {
                     name: protocol.clone(),
-                    metadata: subscription(&client.topics),
+                    metadata: subscription(&client.topics, line.setting("owns")),
                 })
                 .collect(),
             reason: None,
@@ -393,7 +397,7 @@ impl World {
             line.settings.iter().filter(|(key, _)| is_member(key)).map(|(member, assignment)| {
                 SyncGroupRequestAssignment {
                     member_id: self.clients.get(*member).unwrap().member_id.clone(),
-                    assignment: Bytes::copy_from_slice(assignment.as_bytes()),
+                    assignment: assignment_bytes(assignment),
                 }
             });
         let request = SyncGroupRequest {
@@ -539,7 +543,7 @@ impl World {
                 "\n        {id} client {} at {}{instance}{subscription}, assigned '{}'",
                 member.client_id,
                 member.client_host,
-                String::from_utf8_lossy(&member.member_assignment)
+                show_assignment(&member.member_assignment)
             )
             .unwrap();
         }
@@ -603,7 +607,7 @@ impl World {
             Reply::SyncGroup(response) => {
                 let error = error_name(response.error_code);
                 if response.error_code == 0 {
-                    format!("sync {error} '{}'", String::from_utf8_lossy(&response.assignment))
+                    format!("sync {error} '{}'", show_assignment(&response.assignment))
                 } else {
                     format!("sync {error}")
                 }
@@ -644,9 +648,10 @@ impl World {
             RebalanceCause::Left(ids) => format!("{} left", self.show_ids(ids)),
             RebalanceCause::SessionExpired(id) => format!("{} was not heard of", self.show_id(id)),
             RebalanceCause::SyncExpired(ids) => format!("{} did not sync", self.show_ids(ids)),
-            RebalanceCause::RevocationExpired(id) => {
-                format!("{} kept what it was to give up", self.show_id(id))
+            RebalanceCause::RebalanceExpired(id) => {
+                format!("{} did not do its part in time", self.show_id(id))
             }
+            RebalanceCause::Downgraded => "all members are classic".to_owned(),
             RebalanceCause::TopicsChanged => "the topics changed".to_owned(),
             RebalanceCause::AssignmentTooLarge => "the assignment is too large".to_owned(),
             RebalanceCause::GroupTooLarge => "the group is too large".to_owned(),
@@ -678,7 +683,7 @@ impl World {
                 .members
                 .iter()
                 .map(|member| {
-                    let assignment = String::from_utf8_lossy(&member.assignment).into_owned();
+                    let assignment = show_assignment(&member.assignment);
                     format!("{}='{assignment}'", self.show_id(&member.member_id))
                 })
                 .collect();
@@ -692,13 +697,47 @@ pub(super) fn caller(name: &str, api_version: i16) -> Caller {
     Caller { client_id: Str::from(name), client_host: Str::from("/127.0.0.1"), api_version }
 }
 
-fn subscription(topics: &[Str]) -> Bytes {
+fn subscription(topics: &[Str], owns: Option<&str>) -> Bytes {
+    let words: Vec<&str> = owns.into_iter().flat_map(|owns| owns.split(',')).collect();
+    let owned_partitions = partitions(&words)
+        .map(|(topic, partition)| OwnedTopicPartition { topic, partitions: vec![partition] })
+        .collect();
+    let topics = topics.to_vec();
     let subscription =
-        ConsumerProtocolSubscription { topics: topics.to_vec(), ..ConsumerProtocolSubscription::default() };
+        ConsumerProtocolSubscription { topics, owned_partitions, ..ConsumerProtocolSubscription::default() };
     let mut bytes = BytesMut::new();
     bytes.put_i16(1);
     bytes.put_slice(&subscription.to_bytes(1).unwrap());
     bytes.freeze()
+}
+
+/// What a leader assigns: `t-0,t-1` as consumers say it, and anything else as it is.
+fn assignment_bytes(text: &str) -> Bytes {
+    if !text.contains('-') {
+        return Bytes::copy_from_slice(text.as_bytes());
+    }
+    let words: Vec<&str> = text.split(',').collect();
+    let assigned_partitions = partitions(&words)
+        .map(|(topic, partition)| TopicPartition { topic, partitions: vec![partition] })
+        .collect();
+    let assignment = ConsumerProtocolAssignment { assigned_partitions, user_data: None };
+    let mut bytes = BytesMut::new();
+    bytes.put_i16(0);
+    bytes.put_slice(&assignment.to_bytes(0).unwrap());
+    bytes.freeze()
+}
+
+fn show_assignment(bytes: &Bytes) -> String {
+    let decoded = bytes
+        .get(2..)
+        .and_then(|rest| ConsumerProtocolAssignment::from_bytes(&bytes.slice_ref(rest), 0).ok());
+    let decoded =
+        decoded.filter(|assignment| !assignment.assigned_partitions.is_empty() || bytes.len() == 10);
+    let Some(assignment) = decoded else { return String::from_utf8_lossy(bytes).into_owned() };
+    let topics = assignment.assigned_partitions.iter().flat_map(|topic| {
+        topic.partitions.iter().map(move |partition| format!("{}-{partition}", topic.topic))
+    });
+    topics.collect::<Vec<_>>().join(",")
 }
 
 pub(super) fn group_id(line: &Line<'_>) -> Str {
