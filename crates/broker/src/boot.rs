@@ -370,6 +370,7 @@ impl Node {
         self.phase = Phase::Serving;
         self.tell_log_dirs();
         self.maintenance.start(self.now, &self.config);
+        self.start_scrub();
         self.listen_by = Some(self.now.after(OPENING_GRACE));
     }
 

@@ -209,6 +209,8 @@ disk_jobs! {
         -> Result<Option<dohle_storage::TimestampOffset>, dohle_storage::ReadError>,
     /// Finds the aborted transactions of a range of offsets.
     FindAborted(dohle_storage::FindAborted) -> Vec<dohle_storage::AbortedTxn>,
+    /// Checks a piece of a segment.
+    Scrub(dohle_storage::ScrubPiece) -> dohle_storage::Scrubbed,
     /// Writes checkpoint files.
     Checkpoint(WriteCheckpoints) -> CheckpointWritten,
 }

@@ -37,6 +37,7 @@ pub mod partition;
 pub mod partitions;
 pub mod producer_ids;
 pub mod purgatory;
+pub mod scrub;
 mod topics;
 
 pub use host::{Effect, Input};

@@ -3,6 +3,7 @@
 
 use dohle_configs::BrokerConfig;
 use dohle_storage::disk::{DiskError, LogDir};
+use dohle_types::time::Instant;
 use dohle_types::{ErrorCode, Str, TopicPartition};
 use uuid::Uuid;
 
@@ -12,6 +13,7 @@ use crate::handlers::k00_produce;
 use crate::host::Effect;
 use crate::node::{Node, Phase};
 use crate::partition::{Partition, PartitionKey, Tenant};
+use crate::scrub::Scrub;
 
 /// All log dirs, by their place in the configuration.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub struct LogDirState {
     pub offline: Option<String>,
     /// The room on its disk.
     pub room: Room,
+    /// How far its scrub has come.
+    pub scrub: Scrub,
     /// What its checkpoint files say.
     pub checkpoints: Checkpoints,
 }
@@ -48,6 +52,7 @@ impl LogDirs {
             holds_partitions: place < for_partitions,
             offline: None,
             room: Room::default(),
+            scrub: Scrub::default(),
             checkpoints: Checkpoints::default(),
         });
         let metadata = LogDir(u16::try_from(config.metadata_log_dir()).unwrap_or_default());
@@ -95,6 +100,12 @@ impl LogDirs {
     #[must_use]
     pub fn name(&self, log_dir: LogDir) -> &str {
         self.state(log_dir).map_or("", |state| &state.name)
+    }
+
+    /// When the scrub of one of them goes on.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.dirs.iter().filter(|dir| dir.offline.is_none()).filter_map(|dir| dir.scrub.next_timeout()).min()
     }
 
     /// The one of this `directory.id`, if partitions may be in it and it has not failed.

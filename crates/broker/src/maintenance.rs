@@ -71,6 +71,7 @@ impl Node {
         if self.maintenance.checkpoint.is_due(self.now) {
             self.write_all_checkpoints();
         }
+        self.scrub();
         if self.maintenance.offsets.is_due(self.now) {
             self.expire_offsets();
         }

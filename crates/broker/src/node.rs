@@ -93,6 +93,8 @@ pub enum JobPurpose {
     FetchAborted(ParkedId, crate::fetch_session::FetchKey),
     /// Go on with a look-up of offsets, for the partition at this place of the response.
     ListOffsets(ParkedId, (usize, usize)),
+    /// Go on with the scrub of a log dir.
+    Scrub(LogDir),
     /// A periodic checkpoint of a log dir.
     Checkpoint(LogDir),
     /// Its last checkpoint before the end.
@@ -187,6 +189,7 @@ impl Node {
                 self.purgatory.next_deadline(),
                 self.groups.next_timeout(),
                 self.maintenance.next_timeout(),
+                self.log_dirs.next_timeout(),
                 self.listen_by,
             ]
             .into_iter()
@@ -343,6 +346,7 @@ impl Node {
             (JobPurpose::ListOffsets(id, place), JobOutput::FindTimestamp(found)) => {
                 handlers::k02_list_offsets::on_found(self, id, place, *found);
             }
+            (JobPurpose::Scrub(log_dir), JobOutput::Scrub(scrubbed)) => self.on_scrubbed(log_dir, *scrubbed),
             (JobPurpose::Checkpoint(log_dir), JobOutput::Checkpoint(_)) => {
                 self.on_checkpoint_written(log_dir);
                 self.on_sync_while_stopping();
@@ -372,7 +376,7 @@ impl Node {
             }
             JobPurpose::ListOffsets(id, place) => handlers::k02_list_offsets::on_failed(self, id, place),
             JobPurpose::OpenPartition(key) if error.is_full => self.on_no_room_to_open(key, error),
-            JobPurpose::OpenPartition(_) | JobPurpose::LoadLedger(..) => {}
+            JobPurpose::OpenPartition(_) | JobPurpose::LoadLedger(..) | JobPurpose::Scrub(_) => {}
             JobPurpose::Checkpoint(log_dir) => {
                 self.on_checkpoint_failed(log_dir);
                 self.on_sync_while_stopping();

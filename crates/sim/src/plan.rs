@@ -174,6 +174,8 @@ fn settings(rng: &mut Rng, durable: bool, partitions: i32) -> Vec<String> {
         format!("log.flush.offset.checkpoint.interval.ms={}", pick(rng, &[200, 2000, 60_000])),
         format!("log.retention.check.interval.ms={}", pick(rng, &[500, 5000, 300_000])),
         format!("dohle.tail.cache.bytes={}", pick(rng, &[0, 4000, 100_000, 33_554_432])),
+        format!("dohle.scrub.interval.ms={}", pick(rng, &[0, 300, 604_800_000])),
+        format!("dohle.scrub.bytes.per.second={}", pick(rng, &[10_000, 1_000_000])),
         format!("log.index.interval.bytes={}", pick(rng, &[0, 500, 4096])),
     ];
     if rng.chance(1, 2) {

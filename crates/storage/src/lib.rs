@@ -28,6 +28,7 @@ pub mod producer_snapshot;
 pub mod producer_state;
 
 mod append;
+mod damage;
 mod index;
 mod log;
 mod open;
@@ -36,6 +37,7 @@ mod recovery;
 mod retention;
 mod scan;
 mod script;
+mod scrub;
 mod segment;
 mod tail;
 mod timestamp_lookup;
@@ -46,10 +48,12 @@ mod walk;
 mod tests;
 
 pub use append::{AppendError, Appended, Codecs, Origin};
+pub use damage::Damage;
 pub use log::{Log, SegmentDescription};
 pub use open::{OpenError, OpenLog, Opening};
 pub use producer_state::{ProducerBatch, ProducerError, ProducerState};
 pub use read::{ColdRead, OffsetOutOfRange, Read, ReadError};
+pub use scrub::{ScrubPiece, ScrubPoint, Scrubbed};
 pub use tail::{LogKey, TailBudget};
 pub use timestamp_lookup::{FindTimestamp, TimestampOffset};
 pub use txn_index::{AbortedTxn, FindAborted};

@@ -11,6 +11,7 @@ use dohle_configs::TopicConfig;
 use dohle_types::{LeaderEpoch, Now, Offset, ProducerId, Timestamp, TopicId};
 
 use crate::checkpoint::{self, LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA};
+use crate::damage::Damage;
 use crate::disk::{FilePath, Op};
 use crate::epochs::LeaderEpochs;
 use crate::producer_snapshot;
@@ -36,6 +37,8 @@ pub struct Log {
     /// Offsets of the producer snapshots on disk.
     pub(crate) snapshots: BTreeSet<Offset>,
     pub(crate) tail: Tail,
+    /// Ascending.
+    pub(crate) damage: Vec<Damage>,
     pub(crate) files: Files,
 }
 
@@ -86,6 +89,7 @@ impl Log {
             last_abort: Offset(-1),
             snapshots: BTreeSet::new(),
             tail: Tail::default(),
+            damage: Vec::new(),
             files: Files { durable: start, ..Files::default() },
             dir,
             topic_id,

@@ -61,7 +61,7 @@ impl ReadError {
     pub const fn error_code(&self) -> ErrorCode {
         match self {
             Self::Gone { .. } => ErrorCode::OffsetOutOfRange,
-            Self::Corrupt { .. } => ErrorCode::KafkaStorageError,
+            Self::Corrupt { .. } => ErrorCode::CorruptMessage,
         }
     }
 }
@@ -118,6 +118,7 @@ impl Log {
         if from >= upper_bound.min(self.end) || (max_bytes == 0 && !at_least_one) {
             return Ok(Read::Hot(Vec::new()));
         }
+        let upper_bound = upper_bound.min(self.undamaged_until(from));
         if let Some(batches) = self.tail.read(from, upper_bound, max_bytes, at_least_one) {
             return Ok(Read::Hot(batches));
         }
@@ -126,7 +127,8 @@ impl Log {
         // Only where compaction took the end of a segment away is the record after `from` in a later one.
         let views = self.views(first, if self.config.cleanup_policy.compact { usize::MAX } else { 1 });
         let hint = self.pending_entry(first, from);
-        Ok(Read::Cold(ColdRead(Script::new(|disk| read_segments(disk, views, hint, wanted)))))
+        let skip = self.segments.get(first).and_then(|segment| self.readable_from(segment.base, from));
+        Ok(Read::Cold(ColdRead(Script::new(move |disk| read_segments(disk, views, hint, skip, wanted)))))
     }
 
     /// Up to `count` segments from index `first` on, as a job sees them.
@@ -150,15 +152,19 @@ async fn read_segments(
     disk: Disk,
     segments: Vec<SegmentView>,
     hint: Option<OffsetEntry>,
+    skip: Option<(u64, Offset)>,
     wanted: Wanted,
 ) -> Result<Vec<Bytes>, ReadError> {
-    let mut hint = hint;
+    let (mut hint, mut skip) = (hint, skip);
     for segment in segments {
         let entry = match hint.take() {
             None => segment.find_offset(&disk, wanted.from).await,
             known => known,
         };
         let mut walk = start(&disk, &segment, entry).await?;
+        if let Some((position, floor)) = skip.take() {
+            walk.skip_to(position, floor);
+        }
         if let Some(first) = walk.next_at(wanted.from).await? {
             let first_size = first.header.size_in_bytes();
             let out_of_bounds = first.header.next_offset() > wanted.upper_bound;

@@ -52,6 +52,7 @@ impl Log {
         // Segments that DeleteRecords emptied while they were active are noticed here, once they are not.
         self.delete_records_before(now, self.start);
         self.remove_deleted(now, checkpointed_start, ops);
+        self.forget_damage();
     }
 
     /// Where the log begins if all segments go that its configs do not retain.

@@ -103,7 +103,7 @@ impl Scan {
     /// Whether the bytes at the position, which are no batch, were torn by the crash or damaged since.
     pub(crate) async fn judge(&mut self, is_short: bool, is_followed_by_segment: bool) -> Judgement {
         let follower = match self.find_follower().await {
-            Some(position) => position,
+            Some((position, _)) => position,
             // The length is the one field that can make a whole batch look short.
             None if is_short && self.is_whole_but_for_length().await => return Judgement::Damaged,
             None if is_short || !is_followed_by_segment => return Judgement::Torn,
@@ -157,7 +157,7 @@ impl Scan {
     }
 
     /// The position of the first readable batch behind the present position that belongs to this log.
-    async fn find_follower(&mut self) -> Option<u64> {
+    pub(crate) async fn find_follower(&mut self) -> Option<(u64, BatchHeader)> {
         let mut candidates = 0;
         let mut position = self.position + 1;
         while position + HEADER_SIZE as u64 <= self.length {
@@ -168,7 +168,7 @@ impl Scan {
                 let Some(header) = self.plausible_follower(bytes, at) else { continue };
                 candidates += 1;
                 if self.has_valid_crc(at, &header).await {
-                    return Some(at);
+                    return Some((at, header));
                 }
                 if candidates == CANDIDATES_MAX {
                     return None;

@@ -111,6 +111,13 @@ impl Walk {
         }
     }
 
+    /// Passes over what stands before `position`, where the offsets are not below `floor`.
+    pub(crate) fn skip_to(&mut self, position: u64, floor: Offset) {
+        if self.position < position {
+            (self.position, self.floor) = (position, floor);
+        }
+    }
+
     /// The next batch; `None` at the end of the segment.
     pub(crate) async fn next(&mut self) -> Result<Option<Found>, ReadError> {
         let found = self.peek().await?;

@@ -4,6 +4,9 @@
 //! further, until its deadline. What is not in memory is read from files off the loop meanwhile. With isolation level
 //! `read_committed` it is told the aborted transactions among the records, whose records the client passes over.
 //!
+//! Records that are known to be damaged, by a scrub or by the read itself, are answered with CORRUPT_MESSAGE; a consumer
+//! goes on behind them when it seeks there.
+//!
 //! - 4: isolation level. 5: log start offset. 7: incremental sessions (KIP-227). 9: leader epoch fencing (KIP-320).
 //! - 10: zstd. 11: rack (KIP-392). 12: flexible; diverging epochs (KIP-595).
 //! - 13: topics by id. 15: replica state instead of replica id (KIP-903). 16: node endpoints (KIP-951).
@@ -214,6 +217,9 @@ fn look(
     // Kafka fences by the log's end, so that a consumer just behind the high watermark waits and is not reset.
     if from < log_start_offset || from > log.end_offset() {
         return error(ErrorCode::OffsetOutOfRange);
+    }
+    if log.damage_at(from).is_some() {
+        return error(ErrorCode::CorruptMessage);
     }
     let max_bytes = usize::try_from(wanted.max_bytes).unwrap_or_default().min(room);
     let batches = match fetch.cold.get(key) {

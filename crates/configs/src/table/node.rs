@@ -75,6 +75,13 @@ configs! {
         "How much of each disk is kept for the node itself, but no more than a twentieth of it: records are \
          refused before less than that is left.";
 
+    DOHLE_SCRUB_INTERVAL_MS "dohle.scrub.interval.ms": Long = 604800000, AtLeast(0), ReadOnly, InForce,
+        "How long it is from one round to the next in which all sealed segments are read and checked, so that damage \
+         is found before anybody asks for the records; 0 switches it off.";
+
+    DOHLE_SCRUB_BYTES_PER_SECOND "dohle.scrub.bytes.per.second": Long = 16777216, AtLeast(1), ReadOnly, InForce,
+        "How fast the segments of a log directory are checked.";
+
     DOHLE_TAIL_CACHE_BYTES "dohle.tail.cache.bytes": Long = 33554432, AtLeast(0), ReadOnly, InForce,
         "How much memory keeps the newest records of all partitions, so that consumers at the end of a log \
          never read a file.";

@@ -12,6 +12,7 @@
 
 mod client;
 mod command_line;
+mod damage;
 mod durable;
 mod hostile;
 mod log_dirs;

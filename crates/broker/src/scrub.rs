@@ -1,0 +1,111 @@
+//! The background scrub: from time to time all that is sealed and durable is read, so that damage is found while there
+//! is a copy elsewhere to restore it from. One piece at a time in each log dir, no faster than configured.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use dohle_configs::broker;
+use dohle_storage::disk::LogDir;
+use dohle_storage::{ScrubPoint, Scrubbed};
+use dohle_types::time::Instant;
+
+use crate::host::DiskJob;
+use crate::node::{JobPurpose, Node};
+use crate::partition::PartitionKey;
+
+/// How far the scrub of a log dir has come.
+#[derive(Debug, Default)]
+pub struct Scrub {
+    /// When it goes on, with the next piece or from the beginning; `None` while a piece is read, or it is off.
+    next: Option<Instant>,
+    /// The partitions that are left of this round.
+    left: VecDeque<PartitionKey>,
+    /// Where it is in the first of them.
+    point: ScrubPoint,
+}
+
+impl Scrub {
+    /// When it goes on.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.next
+    }
+}
+
+impl Node {
+    /// Begins, when the node begins to serve.
+    pub(crate) fn start_scrub(&mut self) {
+        let next = self.scrub_interval().map(|interval| self.now.after(interval));
+        for log_dir in self.log_dirs.all() {
+            if let Some(state) = self.log_dirs.state_mut(log_dir) {
+                state.scrub.next = next;
+            }
+        }
+    }
+
+    /// Goes on where it is due.
+    pub(crate) fn scrub(&mut self) {
+        let now = self.now.instant;
+        for log_dir in self.log_dirs.online().collect::<Vec<_>>() {
+            let Some(state) = self.log_dirs.state_mut(log_dir) else { continue };
+            if state.scrub.next.is_some_and(|next| next <= now) {
+                state.scrub.next = None;
+                self.scrub_on(log_dir);
+            }
+        }
+    }
+
+    /// Reads the next piece of a log dir, or rests until the next round.
+    fn scrub_on(&mut self, log_dir: LogDir) {
+        let interval = self.scrub_interval();
+        let rests_until = interval.map(|interval| self.now.after(interval));
+        let Some(state) = self.log_dirs.state_mut(log_dir) else { return };
+        let scrub = &mut state.scrub;
+        if scrub.left.is_empty() {
+            let here = self.partitions.iter().filter(|partition| partition.log_dir == log_dir);
+            scrub.left = here.map(|partition| partition.key).collect();
+            scrub.point = ScrubPoint::default();
+        }
+        while let Some(&key) = scrub.left.front() {
+            let log = self.partitions.by_key(key).and_then(|partition| partition.log());
+            if let Some(piece) = log.and_then(|log| log.scrub(scrub.point)) {
+                let job = DiskJob::Scrub(Box::new(piece));
+                return self.start_job(JobPurpose::Scrub(log_dir), job);
+            }
+            scrub.left.pop_front();
+            scrub.point = ScrubPoint::default();
+        }
+        scrub.next = rests_until;
+    }
+
+    /// A piece was read.
+    pub(crate) fn on_scrubbed(&mut self, log_dir: LogDir, scrubbed: Scrubbed) {
+        let rate = u64::try_from(self.config.value(broker::DOHLE_SCRUB_BYTES_PER_SECOND)).unwrap_or(1).max(1);
+        let pause = Duration::from_micros(scrubbed.bytes.saturating_mul(1_000_000) / rate);
+        let next = self.now.after(pause);
+        let Some(state) = self.log_dirs.state_mut(log_dir) else { return };
+        state.scrub.next = Some(next);
+        state.scrub.point = scrubbed.point;
+        let key = state.scrub.left.front().copied();
+        let Some(partition) = key.and_then(|key| self.partitions.by_key_mut(key)) else { return };
+        let name = partition.name.clone();
+        let Some(log) = partition.log_mut().filter(|log| log.has_sealed(scrubbed.segment)) else { return };
+        for damage in scrubbed.damage {
+            if log.note_damage(damage.clone()) {
+                let (path, position, reason) = (&*damage.path, damage.position, &*damage.reason);
+                let (from, to) = (damage.from.0, damage.to.0);
+                tracing::error!(
+                    partition = %name, path, position, from, to, reason,
+                    "records are damaged: these offsets are refused to readers, all others go on; restore the file"
+                );
+            }
+        }
+    }
+
+    /// How long there is between two rounds; `None` where there is none.
+    fn scrub_interval(&self) -> Option<Duration> {
+        let interval_ms =
+            u64::try_from(self.config.value(broker::DOHLE_SCRUB_INTERVAL_MS)).unwrap_or_default();
+        (interval_ms > 0).then(|| Duration::from_millis(interval_ms))
+    }
+}

@@ -1,0 +1,76 @@
+//! Damage that a scrub finds: its records are refused, all others are read.
+
+use dohle_configs::TopicConfig;
+use dohle_types::Offset;
+
+use super::node::{Node, batch};
+use crate::{Damage, ScrubPoint};
+
+/// Several sealed segments of a few batches with one record each.
+fn node() -> Node {
+    let config = TopicConfig { segment_bytes: 2000, index_interval_bytes: 0, ..TopicConfig::default() };
+    let mut node = Node::new(config);
+    for _ in 0..40 {
+        node.append(batch(&[1], 300)).unwrap();
+    }
+    node.sync();
+    node.cool();
+    node
+}
+
+/// Scrubs everything; what was found, and how many bytes were read.
+fn scrub(node: &mut Node) -> (Vec<Damage>, u64) {
+    let (mut found, mut bytes, mut point) = (Vec::new(), 0, ScrubPoint::default());
+    while let Some(piece) = node.log.scrub(point) {
+        let scrubbed = node.disk.run(piece);
+        assert!(node.log.has_sealed(scrubbed.segment));
+        point = scrubbed.point;
+        bytes += scrubbed.bytes;
+        found.extend(scrubbed.damage.into_iter().filter(|damage| node.log.note_damage(damage.clone())));
+    }
+    (found, bytes)
+}
+
+fn flip(node: &mut Node, path: &str, at: usize) {
+    let content = node.disk.files.iter_mut().find(|(name, _)| &***name == path);
+    content.unwrap().1[at] ^= 4;
+}
+
+#[test]
+fn a_scrub_reads_what_is_sealed_and_finds_nothing_where_nothing_is() {
+    let mut node = node();
+    let sealed: u64 = node.log.segments().map(|segment| segment.size_in_bytes).sum::<u64>()
+        - node.log.segments().last().unwrap().size_in_bytes;
+    assert_eq!(scrub(&mut node), (Vec::new(), sealed));
+}
+
+#[test]
+fn wherever_a_bit_flips_its_batch_alone_is_refused() {
+    let segment = node().log.segments().nth(1).unwrap();
+    let path = format!("orders-0/{:020}.log", segment.base_offset.0);
+    let size = usize::try_from(segment.size_in_bytes).unwrap();
+    let batch_size = size / 5;
+    for at in (0..size).step_by(37) {
+        // The offset of a batch is what its CRC does not cover, and neither is its leader epoch.
+        if at % batch_size < 16 && at % batch_size >= 12 {
+            continue;
+        }
+        let mut node = node();
+        let end = node.log.end_offset();
+        flip(&mut node, &path, at);
+        let (found, _) = scrub(&mut node);
+        let hit = segment.base_offset.plus(i64::try_from(at / batch_size).unwrap());
+        let [damage] = &*found else { panic!("byte {at}: {found:?}") };
+        assert_eq!((damage.from, damage.to), (hit, hit.plus(1)), "byte {at}: {}", damage.reason);
+        assert_eq!(node.log.damage_at(hit), Some(damage));
+        let before = node.read_below(Offset(0), end, 1 << 20, true);
+        assert_eq!(before[0].header().base_offset, Offset(0));
+        for offset in (0..end.0).map(Offset).filter(|&offset| offset != hit) {
+            let read = node.read_below(offset, end, 1 << 20, true);
+            assert_eq!(read[0].header().base_offset, offset, "byte {at}");
+            let next = read.last().unwrap().header().next_offset();
+            assert!(offset > hit || next <= hit, "byte {at}: a read from {offset} goes on to {next}");
+        }
+        assert_eq!(scrub(&mut node).0, [], "what is known is no news");
+    }
+}
