@@ -7,6 +7,7 @@ mod fuzz;
 mod interop;
 mod layers;
 mod repository;
+mod scale;
 mod tidy;
 mod verify;
 
@@ -26,11 +27,12 @@ fn main() -> ExitCode {
         "layers" => layers::run(rest),
         "oracle" => interop::oracle::oracle(rest),
         "pipe" => interop::pipe(rest),
+        "scale" => scale::run(rest),
         "tidy" => tidy::run(rest),
         "tool" => interop::oracle::tool(rest),
         "verify" => verify::verify(rest),
         _ => {
-            Err("usage: cargo xtask bench|codegen|docs|fix|fuzz|interop|layers|oracle|pipe|tidy|tool|verify"
+            Err("usage: cargo xtask bench|codegen|docs|fix|fuzz|interop|layers|oracle|pipe|scale|tidy|tool|verify"
                 .to_owned())
         }
     };
