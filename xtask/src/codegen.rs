@@ -49,7 +49,7 @@ pub(crate) fn check() -> Result<(), String> {
     Err(format!("not current: {}; run `cargo xtask codegen` and commit the result", stale.join(", ")))
 }
 
-/// Every API that Apache Kafka 4.3.1 knows, in the order of the keys.
+/// Every API that Apache Kafka 4.3.1 or Dohle knows, in the order of the keys.
 pub(crate) fn apis() -> Result<Vec<Api>, String> {
     let path = root().join("crates/protocol/schemas/apis.tsv");
     api_keys::parse(&read(&path)?).map_err(|e| at(&path, &e))
@@ -82,7 +82,8 @@ fn generate() -> Result<BTreeMap<String, String>, String> {
     let mut messages = BTreeMap::new();
     for folder in entries(&schemas)?.into_iter().filter(|path| path.is_dir()) {
         for path in entries(&folder)? {
-            let message = schema::parse(&read(&path)?).map_err(|e| at(&path, &e))?;
+            let mut message = schema::parse(&read(&path)?).map_err(|e| at(&path, &e))?;
+            message.ours = folder.ends_with("dohle");
             messages.insert(message.name.clone(), message);
         }
     }

@@ -22,7 +22,10 @@ use crate::jobs::WriteCheckpoints;
 use crate::metadata_log::{METADATA_TOPIC, METADATA_TOPIC_ID};
 use crate::node::{JobPurpose, Node, Phase};
 use crate::partition::{PartitionKey, State, Tenant};
+use crate::set_aside::{self, DELETED_SUFFIX};
 use crate::topics::topic_config;
+use crate::trash::Trashed;
+use crate::trash_files::{ReadTrash, TrashFacts};
 
 /// How long the node waits for logs that are being opened before it listens.
 const OPENING_GRACE: Duration = Duration::from_secs(1);
@@ -32,6 +35,8 @@ const OPENING_GRACE: Duration = Duration::from_secs(1);
 pub struct Boot {
     /// What the log dirs that have answered say.
     facts: BTreeMap<LogDir, BootFacts>,
+    /// What is in the trash, once that is read.
+    trash: Option<TrashFacts>,
     /// The metadata log's end once this node's registration is appended: it serves when that is committed.
     registered: Option<Offset>,
 }
@@ -81,6 +86,9 @@ impl Node {
                 self.metadata.set_identity(meta);
             }
         }
+        let directories = facts.iter().map(|(&log_dir, facts)| (log_dir, facts.directories.clone()));
+        let trash = ReadTrash::new(self.log_dirs.of_metadata_log(), directories.collect());
+        self.start_job(JobPurpose::ReadTrash, DiskJob::ReadTrash(Box::new(trash)));
         if let Phase::Booting(boot) = &mut self.phase {
             boot.facts = facts;
         }
@@ -191,12 +199,25 @@ impl Node {
     pub(crate) fn open_log(&mut self, key: PartitionKey) {
         let Some(partition) = self.partitions.by_key(key) else { return };
         let (name, topic_id) = (partition.name.clone(), partition.topic_id);
+        if self.waits_for_closing(key, &partition.log_dir.path(&name.to_string())) {
+            return;
+        }
+        let Some(partition) = self.partitions.by_key(key) else { return };
         let preferred = match partition.tenant {
             Tenant::Metadata => partition.log_dir,
             Tenant::None | Tenant::Groups(_) => self.log_dir_for(&name),
         };
         let config = Arc::new(topic_config(self.metadata.image(), &self.config, &name.topic));
         let (log_dir, known) = match self.locate(&name, preferred) {
+            Found::Nowhere if let Some(log_dir) = self.placement(topic_id, name.partition) => {
+                if let Some(partition) = self.partitions.by_key_mut(key) {
+                    partition.log_dir = log_dir;
+                }
+                if self.waits_for_checkpoint(key, log_dir, &name) {
+                    return;
+                }
+                (log_dir, self.place(topic_id, &name))
+            }
             Found::Nowhere => match self.offline_log_dir_of(&name) {
                 Some(reason) => return self.refuse_log(key, reason),
                 None => (preferred, None),
@@ -234,7 +255,7 @@ impl Node {
     pub(crate) fn open_again(&mut self, key: PartitionKey) {
         let (Some(partition), Some(known)) = (self.partitions.by_key(key), self.opening.get(&key)) else {
             self.opening.remove(&key);
-            return;
+            return self.on_deleted_log_opened(key);
         };
         let config = topic_config(self.metadata.image(), &self.config, &partition.name.topic);
         let opening = Opening {
@@ -297,10 +318,12 @@ impl Node {
     /// A log is open, or cannot be.
     pub(crate) fn on_log_opened(&mut self, key: PartitionKey, opened: Result<Log, OpenError>) {
         self.opening.remove(&key);
-        let Some(partition) = self.partitions.by_key_mut(key).filter(|partition| !partition.is_offline())
-        else {
-            return;
+        let Some(partition) = self.partitions.by_key_mut(key) else {
+            return self.on_deleted_log_opened(key);
         };
+        if partition.is_offline() {
+            return;
+        }
         if let Err(error @ OpenError::OtherTopic { dir, .. }) = &opened
             && partition.tenant != Tenant::Metadata
         {
@@ -358,6 +381,8 @@ impl Node {
         if boot.registered.is_none_or(|end| end > high_watermark) {
             return;
         }
+        let Some(trash) = boot.trash.take() else { return };
+        self.sort_trash(trash);
         // What brokers were told at run time is in the metadata log, and topics inherit it.
         self.on_configs_changed();
         let topics: Vec<_> = self.image().topics().cloned().collect();
@@ -368,10 +393,60 @@ impl Node {
         }
         self.set_aside_strays();
         self.phase = Phase::Serving;
+        self.write_awaited_checkpoints();
         self.tell_log_dirs();
         self.maintenance.start(self.now, &self.config);
         self.start_scrub();
         self.listen_by = Some(self.now.after(OPENING_GRACE));
+    }
+
+    /// The trash is read: if all else is, serve.
+    pub(crate) fn on_trash_read(&mut self, facts: TrashFacts) {
+        let Phase::Booting(boot) = &mut self.phase else { return };
+        boot.trash = Some(facts);
+        self.on_metadata_committed_while_booting(self.metadata_high_watermark());
+    }
+
+    /// The metadata log tells which topics are in the trash. A crash may have left directories in it whose topic is
+    /// there, or outside of it whose topic is not.
+    fn sort_trash(&mut self, trash: TrashFacts) {
+        let Phase::Booting(boot) = &mut self.phase else { return };
+        let mut directories: BTreeMap<TopicId, Vec<FilePath>> = BTreeMap::new();
+        for (&log_dir, facts) in &boot.facts {
+            for name in &facts.directories {
+                if let Some((topic_id, _)) = set_aside::parse_trashed(name) {
+                    directories.entry(topic_id).or_default().push(log_dir.path(name));
+                }
+            }
+        }
+        for ((log_dir, name), topic_id) in trash.ids {
+            let is_there = self.metadata.image().topic_by_id(topic_id).is_some();
+            if let Some(facts) = boot.facts.get_mut(&log_dir).filter(|_| !is_there) {
+                facts.directories.remove(&name);
+                let from = log_dir.path(&name);
+                let to = set_aside::trashed(&from, topic_id);
+                self.effects.push(Effect::Disk(Op::Rename { from, to: to.clone() }));
+                directories.entry(topic_id).or_default().push(to);
+            }
+        }
+        for manifest in trash.manifests {
+            let directories = directories.remove(&TopicId(manifest.topic_id)).unwrap_or_default();
+            if let Some(topic) = self.metadata.image().topic_by_id(TopicId(manifest.topic_id)) {
+                for partition in &manifest.partitions {
+                    let name = TopicPartition::new(topic.name.clone(), partition.index);
+                    for facts in boot.facts.values_mut() {
+                        let start = Offset(partition.log_start_offset);
+                        facts.log_start_offsets.entry(name.clone()).or_insert(start);
+                    }
+                }
+                self.trash.put_back(&manifest, directories);
+            } else {
+                self.trash.insert(Trashed { manifest, directories });
+            }
+        }
+        for path in directories.into_values().flatten() {
+            tracing::warn!(%path, "a deleted topic's directory without its manifest: remove it if nobody needs it");
+        }
     }
 
     /// Has the host listen once all logs are open, so that no client meets one that is not; but partitions that
@@ -410,7 +485,7 @@ impl Node {
 
     /// Renames a directory that is no partition's, to a name that nothing else has.
     fn set_aside(&mut self, directory: &FilePath) {
-        let to = Arc::from(format!("{directory}.{}{STRAY_SUFFIX}", self.rng.uuid().simple()));
+        let to = set_aside::stray(directory, self.rng.uuid());
         self.effects.push(Effect::Disk(Op::Rename { from: Arc::clone(directory), to }));
     }
 
@@ -420,9 +495,6 @@ impl Node {
     }
 }
 
-/// What the directory of a deleted partition ends with while it is being removed.
-pub(crate) const DELETED_SUFFIX: &str = "-delete";
-const STRAY_SUFFIX: &str = "-stray";
 /// The directory of the metadata log, in its log dir.
 const METADATA_DIRECTORY: &str = "__cluster_metadata-0";
 

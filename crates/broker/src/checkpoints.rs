@@ -9,7 +9,7 @@ use dohle_types::{Offset, TopicPartition};
 
 use crate::host::DiskJob;
 use crate::jobs::WriteCheckpoints;
-use crate::node::{JobPurpose, Node};
+use crate::node::{JobPurpose, Node, Phase};
 use crate::partition::{Partition, PartitionKey};
 
 /// What a log dir's checkpoint files have, and are about to have.
@@ -54,6 +54,16 @@ impl Node {
         for log_dir in self.log_dirs.online().collect::<Vec<_>>() {
             let is_idle = |dir: &crate::log_dirs::LogDirState| !dir.checkpoints.writing;
             if self.log_dirs.state(log_dir).is_some_and(is_idle) {
+                self.write_checkpoints(log_dir, JobPurpose::Checkpoint(log_dir), None);
+            }
+        }
+    }
+
+    /// Writes the checkpoints that partitions wait for which were found while the node booted.
+    pub(crate) fn write_awaited_checkpoints(&mut self) {
+        for log_dir in self.log_dirs.online().collect::<Vec<_>>() {
+            let is_awaited = |dir: &crate::log_dirs::LogDirState| !dir.checkpoints.waiting_to_open.is_empty();
+            if self.log_dirs.state(log_dir).is_some_and(is_awaited) {
                 self.write_checkpoints(log_dir, JobPurpose::Checkpoint(log_dir), None);
             }
         }
@@ -145,7 +155,7 @@ impl Node {
             last.recovery_points.contains_key(name) || last.recovery_points_being_written.contains_key(name);
         if stale {
             last.waiting_to_open.push(key);
-            if !last.writing {
+            if !last.writing && matches!(self.phase, Phase::Serving) {
                 self.write_checkpoints(log_dir, JobPurpose::Checkpoint(log_dir), None);
             }
         }

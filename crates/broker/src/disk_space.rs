@@ -99,6 +99,8 @@ impl Node {
             for key in std::mem::take(&mut state.room.waiting) {
                 self.open_again(key);
             }
+        } else if usable <= enough {
+            self.reclaim_trash(log_dir);
         }
     }
 

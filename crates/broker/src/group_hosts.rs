@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dohle_configs::{BrokerConfig, broker};
 use dohle_groups::consumer::{Assignor, MigrationPolicy};
+use dohle_groups::state::CommittedOffset;
 use dohle_groups::{
     Caller, Effects, GroupLedger, GroupsConfig, Progress, Record, Reply, Token, Turn, partition_for,
 };
@@ -17,7 +18,7 @@ use dohle_types::{ErrorCode, FastMap, Offset, Str, TopicId};
 
 use crate::connection::Call;
 use crate::groups_cluster::GroupsCluster;
-use crate::ledger_hosts::{Gathering, Held};
+use crate::ledger_hosts::{Gathering, Held, Then};
 use crate::node::{Node, encode};
 use crate::partition::PartitionKey;
 use crate::purgatory::Parked;
@@ -184,6 +185,30 @@ impl Node {
         }
     }
 
+    /// What groups have committed for a topic, as far as their ledgers are here.
+    pub(crate) fn group_offsets_of(
+        &self,
+        topic: &Str,
+        topic_id: TopicId,
+    ) -> Vec<(Str, i32, CommittedOffset)> {
+        let loaded = self.groups.hosts.values().filter(|host| host.loaded);
+        let offsets = loaded.flat_map(|host| host.ledger.offsets_of(topic, topic_id));
+        offsets.map(|(group_id, index, committed)| (group_id.clone(), index, committed.clone())).collect()
+    }
+
+    /// Commits offsets of a topic that is brought back.
+    pub(crate) fn restore_group_offsets(
+        &mut self,
+        index: i32,
+        topic: &Str,
+        offsets: &[(Str, i32, CommittedOffset)],
+    ) {
+        let restore = |ledger: &mut GroupLedger, turn: &mut Turn<'_>| {
+            ledger.restore_offsets(topic, offsets, turn.effects)
+        };
+        while self.run_groups(index, restore) == Some(Progress::More) {}
+    }
+
     /// The ledger that coordinates a group.
     ///
     /// # Errors
@@ -267,15 +292,18 @@ impl Node {
         match indexes {
             [] => self.send(&call, Some(frame)),
             &[index] => self.hold_in_group(index, Held::Answer(call, frame)),
-            _ => {
-                let id = self.purgatory.next_id();
-                let connection = call.connection;
-                let gathering = Gathering { call, frame, outstanding: indexes.len() };
-                self.purgatory.park(id, connection, Parked::Gathering(Box::new(gathering)), None);
-                for &index in indexes {
-                    self.hold_in_group(index, Held::Part(id));
-                }
-            }
+            _ => self.after_groups(indexes, call, Then::Answer(frame)),
+        }
+    }
+
+    /// Goes on with a request once what all these ledgers have appended so far is committed.
+    pub(crate) fn after_groups(&mut self, indexes: &[i32], call: Call, then: Then) {
+        let id = self.purgatory.next_id();
+        let connection = call.connection;
+        let gathering = Gathering { call, then, outstanding: indexes.len() };
+        self.purgatory.park(id, connection, Parked::Gathering(Box::new(gathering)), None);
+        for &index in indexes {
+            self.hold_in_group(index, Held::Part(id));
         }
     }
 

@@ -10,8 +10,9 @@ use dohle_storage::disk::{Answer, DiskError, FilePath, Job, LogDir, Op, Progress
 use dohle_types::Offset;
 
 use crate::boot_facts::{BootFacts, ReadBootFacts};
-use crate::jobs::{CheckpointWritten, WriteCheckpoints};
+use crate::jobs::{ChangeFiles, CheckpointWritten, FilesChanged, WriteCheckpoints};
 use crate::partition::PartitionKey;
+use crate::trash_files::{ReadTrash, TrashFacts};
 
 /// A connection, numbered by its host; never reused while the process lives.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -213,4 +214,8 @@ disk_jobs! {
     Scrub(dohle_storage::ScrubPiece) -> dohle_storage::Scrubbed,
     /// Writes checkpoint files.
     Checkpoint(WriteCheckpoints) -> CheckpointWritten,
+    /// Changes files.
+    Change(ChangeFiles) -> FilesChanged,
+    /// What the files of the trash say, at start.
+    ReadTrash(ReadTrash) -> TrashFacts,
 }

@@ -1,7 +1,7 @@
-//! Long disk work that is the node's own: checkpoints.
+//! Long disk work that is the node's own: small files written as a whole, and many changes.
 
 use bytes::Bytes;
-use dohle_storage::disk::{Answer, FilePath, Job, Progress, Step};
+use dohle_storage::disk::{Answer, FilePath, Job, Op, Progress, Step};
 
 /// Writes small files, one after the other, each as a whole.
 #[derive(Debug)]
@@ -12,6 +12,36 @@ pub struct WriteCheckpoints {
 /// All checkpoint files of a [`WriteCheckpoints`] are durable.
 #[derive(Debug)]
 pub struct CheckpointWritten;
+
+/// Changes files, one after the other.
+#[derive(Debug)]
+pub struct ChangeFiles {
+    ops: std::vec::IntoIter<Op>,
+}
+
+/// All of [`ChangeFiles`] is done.
+#[derive(Debug)]
+pub struct FilesChanged;
+
+impl ChangeFiles {
+    /// Will do this.
+    #[must_use]
+    pub fn new(ops: Vec<Op>) -> Self {
+        Self { ops: ops.into_iter() }
+    }
+}
+
+impl Job for ChangeFiles {
+    type Output = FilesChanged;
+
+    fn start(&mut self) -> Progress<FilesChanged> {
+        self.ops.next().map_or(Progress::Done(FilesChanged), |op| Progress::Next(Step::Apply(op)))
+    }
+
+    fn resume(&mut self, _done: Answer) -> Progress<FilesChanged> {
+        self.start()
+    }
+}
 
 impl WriteCheckpoints {
     /// Will write these.

@@ -1,12 +1,14 @@
 //! What the hosts of the ledgers share: answers that are held until what they speak of is committed.
 
 use dohle_protocol::Frame;
-use dohle_protocol::messages::{FindCoordinatorRequest, InitProducerIdRequest, MetadataRequest};
+use dohle_protocol::messages::{
+    FindCoordinatorRequest, InitProducerIdRequest, MetadataRequest, UndeleteTopicRequest,
+};
 use dohle_storage::Origin;
 use dohle_types::Offset;
 
 use crate::connection::Call;
-use crate::handlers::{k03_metadata, k10_find_coordinator, k22_init_producer_id};
+use crate::handlers::{k03_metadata, k10_find_coordinator, k22_init_producer_id, k20001_undelete_topic};
 use crate::node::Node;
 use crate::partition::{PartitionKey, Tenant};
 use crate::purgatory::{Parked, ParkedId};
@@ -26,13 +28,22 @@ pub enum Held {
     InitProducerId(Call, InitProducerIdRequest),
 }
 
-/// An answer whose parts come from several ledgers; it leaves when the last of them is committed.
+/// What is done once several ledgers have committed.
+#[derive(Debug)]
+pub enum Then {
+    /// The request is answered.
+    Answer(Frame),
+    /// UndeleteTopic goes on: the groups have their offsets again.
+    Undelete(UndeleteTopicRequest),
+}
+
+/// What waits for several ledgers; it is done when the last of them has committed.
 #[derive(Debug)]
 pub struct Gathering {
     /// The request.
     pub call: Call,
-    /// The answer.
-    pub frame: Frame,
+    /// What is done then.
+    pub then: Then,
     /// Parts that are not committed yet.
     pub outstanding: usize,
 }
@@ -77,7 +88,11 @@ impl Node {
         if gathering.outstanding == 0
             && let Some((Parked::Gathering(gathering), _)) = self.purgatory.take(id)
         {
-            self.send(&gathering.call, Some(gathering.frame));
+            let Gathering { call, then, .. } = *gathering;
+            match then {
+                Then::Answer(frame) => self.send(&call, Some(frame)),
+                Then::Undelete(request) => k20001_undelete_topic::on_offsets_restored(self, call, &request),
+            }
         }
     }
 }

@@ -38,7 +38,10 @@ pub mod partitions;
 pub mod producer_ids;
 pub mod purgatory;
 pub mod scrub;
+mod set_aside;
 mod topics;
+pub mod trash;
+pub mod trash_files;
 
 pub use host::{Effect, Input};
 pub use node::Node;

@@ -2,11 +2,10 @@
 //! stopping in good order.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use dohle_configs::{BrokerConfig, broker};
-use dohle_storage::disk::{FilePath, LogDir};
+use dohle_storage::disk::LogDir;
 use dohle_types::time::Instant;
 use dohle_types::{Now, Offset};
 
@@ -67,6 +66,7 @@ impl Node {
     pub(crate) fn maintain(&mut self) {
         if self.maintenance.retention.is_due(self.now) {
             self.retain();
+            self.sweep_trash();
         }
         if self.maintenance.checkpoint.is_due(self.now) {
             self.write_all_checkpoints();
@@ -148,9 +148,4 @@ impl Node {
             self.effects.push(Effect::Stopped { error: None });
         }
     }
-}
-
-/// The path of a partition's directory once its topic is deleted, until it is removed.
-pub(crate) fn deleted_directory(directory: &FilePath, unique: uuid::Uuid) -> FilePath {
-    Arc::from(format!("{directory}.{}{}", unique.simple(), crate::boot::DELETED_SUFFIX))
 }

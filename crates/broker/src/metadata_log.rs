@@ -195,7 +195,7 @@ impl Node {
         }
     }
 
-    fn metadata_high_watermark(&self) -> Offset {
+    pub(crate) fn metadata_high_watermark(&self) -> Offset {
         self.partitions.by_key(self.metadata.partition).map_or(Offset::ZERO, |log| log.high_watermark())
     }
 

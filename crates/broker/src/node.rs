@@ -28,6 +28,8 @@ use crate::partition::{Partition, PartitionKey, Progress, Tenant, Waiter};
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
 use crate::purgatory::{Parked, ParkedId, Purgatory};
+use crate::trash::Trash;
+use crate::trash_files::TrashFacts;
 
 /// Array elements that a request may have, over all its arrays: enough for a fetch of a hundred thousand
 /// partitions, and few enough that decoding them holds up nobody for long.
@@ -51,6 +53,7 @@ pub struct Node {
     pub(crate) metadata: MetadataLog,
     pub(crate) groups: GroupHosts,
     pub(crate) producer_ids: ProducerIds,
+    pub(crate) trash: Trash,
     pub(crate) maintenance: Maintenance,
     /// Compression contexts, reused from append to append.
     pub(crate) codecs: Codecs,
@@ -83,6 +86,12 @@ pub enum JobPurpose {
     Boot(LogDir),
     /// Go on booting, with log dirs that were new.
     FormatLogDirs,
+    /// Go on booting, with what is in the trash.
+    ReadTrash,
+    /// Delete topics whose manifests are written.
+    Delete(Box<handlers::k20_delete_topics::Deletion>),
+    /// Nothing: what was in the trash is gone.
+    Purge,
     /// Put the partition online.
     OpenPartition(PartitionKey),
     /// Go on loading a ledger from its log, with what is there from the offset on.
@@ -129,6 +138,7 @@ impl Node {
             metadata: MetadataLog::default(),
             groups: GroupHosts::new(&config),
             producer_ids: ProducerIds::default(),
+            trash: Trash::default(),
             maintenance: Maintenance::default(),
             codecs: Codecs::default(),
             effects: Vec::new(),
@@ -333,6 +343,11 @@ impl Node {
         match (purpose, output) {
             (JobPurpose::Boot(log_dir), JobOutput::Boot(facts)) => self.on_boot_facts(log_dir, *facts),
             (JobPurpose::FormatLogDirs, JobOutput::Checkpoint(_)) => self.open_metadata_log(),
+            (JobPurpose::ReadTrash, JobOutput::ReadTrash(facts)) => self.on_trash_read(*facts),
+            (JobPurpose::Delete(deletion), JobOutput::Checkpoint(_)) => {
+                handlers::k20_delete_topics::on_manifests_written(self, *deletion);
+            }
+            (JobPurpose::Purge, JobOutput::Change(_)) => {}
             (JobPurpose::OpenPartition(key), JobOutput::Open(opened)) => self.on_log_opened(key, *opened),
             (JobPurpose::LoadLedger(key, from), JobOutput::ColdRead(batches)) => {
                 self.on_ledger_piece(key, from, *batches)
@@ -375,6 +390,10 @@ impl Node {
                 handlers::k01_fetch::on_aborted_found(self, id, key, Vec::new());
             }
             JobPurpose::ListOffsets(id, place) => handlers::k02_list_offsets::on_failed(self, id, place),
+            // What is in the trash stays there, and is known again after the next start.
+            JobPurpose::ReadTrash => self.on_trash_read(TrashFacts::default()),
+            JobPurpose::Delete(deletion) => handlers::k20_delete_topics::on_no_room(self, *deletion),
+            JobPurpose::Purge => {}
             JobPurpose::OpenPartition(key) if error.is_full => self.on_no_room_to_open(key, error),
             JobPurpose::OpenPartition(_) | JobPurpose::LoadLedger(..) | JobPurpose::Scrub(_) => {}
             JobPurpose::Checkpoint(log_dir) => {

@@ -7,13 +7,10 @@ use dohle_configs::{BrokerConfig, TopicConfig};
 use dohle_controller::{
     ConfigResource, CreateTopicError, MetadataImage, MetadataRecord, RECORDS_PER_REQUEST_MAX,
 };
-use dohle_storage::disk::Op;
 use dohle_types::{ErrorCode, LeaderEpoch, PartitionIndex, Str, TopicId, TopicPartition};
 
 use crate::group_hosts::OFFSETS_TOPIC;
 use crate::handlers::k00_produce;
-use crate::host::Effect;
-use crate::maintenance::deleted_directory;
 use crate::node::{Node, Phase};
 use crate::partition::Tenant;
 
@@ -78,8 +75,9 @@ impl Node {
         }
     }
 
-    /// Stops serving a topic that was deleted, and removes its files.
+    /// Stops serving a topic that was deleted; its files go into the trash, or are removed.
     pub(crate) fn remove_topic(&mut self, topic_id: TopicId, name: &Str) {
+        let mut removed = Vec::new();
         for key in self.partitions.keys_of(topic_id) {
             let Some(mut partition) = self.partitions.remove(key) else { continue };
             for waiter in partition.abandon_waiters() {
@@ -89,14 +87,9 @@ impl Node {
             if let Tenant::Groups(index) = partition.tenant {
                 self.remove_group_host(index);
             }
-            if let Some(log) = partition.log().filter(|log| log.size_in_bytes() > 0 || log.end_offset().0 > 0)
-            {
-                let to = deleted_directory(log.dir(), self.rng.uuid());
-                self.effects
-                    .push(Effect::Disk(Op::Rename { from: Arc::clone(log.dir()), to: Arc::clone(&to) }));
-                self.effects.push(Effect::Disk(Op::Remove { path: to }));
-            }
+            removed.push(partition);
         }
+        self.discard(topic_id, &removed);
         self.forget_offsets_of(name.clone(), topic_id);
     }
 

@@ -28,6 +28,7 @@ mod produce;
 mod session;
 mod timer;
 mod topic;
+mod topic_trash;
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `dohle topic`: create, list, describe, alter, delete.
+//! `dohle topic`: create, list, describe, alter, delete; `topic_trash.rs` has what brings topics back.
 
 use dohle_client::metadata::{check, error_of};
 use dohle_client::{Metadata, Target};
@@ -12,11 +12,12 @@ use dohle_protocol::messages::{
     CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
     IncrementalAlterConfigsRequest,
 };
-use dohle_types::{ErrorCode, Str};
+use dohle_types::{ErrorCode, Str, TopicId};
 use serde_json::{Value, json};
 
 use crate::output::Table;
 use crate::session::Session;
+use crate::topic_trash;
 use crate::{CliError, Connection};
 
 /// The number of a topic among the resources that have configs.
@@ -80,11 +81,29 @@ pub enum TopicCommand {
         #[arg(long = "unset", value_name = "NAME")]
         unset: Vec<Str>,
     },
-    /// Delete topics with all their records
+    /// Delete topics with all their records; for dohle.topic.trash.ms they can be brought back
     Delete {
         /// The topics' names
         #[arg(required = true, value_name = "TOPIC")]
         names: Vec<Str>,
+    },
+    /// List the deleted topics that can be brought back
+    Trash {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bring a deleted topic back, with its records, offsets, configs and groups' offsets
+    Undelete {
+        /// The topic's name; of several deleted ones the last is meant
+        #[arg(value_name = "TOPIC")]
+        name: Str,
+        /// The id of the one that is meant, as `dohle topic trash` shows it
+        #[arg(long)]
+        id: Option<TopicId>,
+        /// The name it gets, where its own is in use again
+        #[arg(long = "as", value_name = "NEW")]
+        new_name: Option<Str>,
     },
 }
 
@@ -110,6 +129,10 @@ pub(crate) fn run(connection: &Connection, command: TopicCommand) -> Result<(), 
         TopicCommand::Describe { names, json } => describe(session, &names, json),
         TopicCommand::Alter { name, partitions, set, unset } => alter(session, &name, partitions, set, unset),
         TopicCommand::Delete { names } => delete(session, names),
+        TopicCommand::Trash { json } => topic_trash::list(session, json),
+        TopicCommand::Undelete { name, id, new_name } => {
+            topic_trash::undelete(session, name, id.unwrap_or(TopicId::ZERO), new_name)
+        }
     }
 }
 

@@ -43,6 +43,7 @@ mod tests;
 pub mod topic_name;
 pub mod topics_create;
 pub mod topics_delete;
+pub mod topics_undelete;
 
 pub use bootstrap::{SUPPORTED_FEATURES, SupportedFeature, activation_records};
 pub use brokers::BrokerRegistration;

@@ -277,6 +277,11 @@ impl Controller {
         Ok(result)
     }
 
+    /// Whether a topic of this name may come to be.
+    pub(crate) fn check_name(&self, name: &Str) -> Result<(), CreateTopicError> {
+        self.check_new_name(name, &Creation::new(&self.image)).map(|_| ())
+    }
+
     /// Checks the name, and gives the name in metrics where it could collide.
     fn check_new_name(&self, name: &Str, creation: &Creation) -> Result<Option<Str>, CreateTopicError> {
         if name == CLUSTER_METADATA_TOPIC {

@@ -106,21 +106,21 @@ fn retention_start(durable: &DurableGroup, group: Option<&Group>) -> RetentionSt
 }
 
 /// Fills a batch.
-struct Batch<'a> {
+pub(crate) struct Batch<'a> {
     bytes_left: usize,
     effects: &'a mut Effects,
 }
 
 /// The batch has no room for another record.
-struct Full;
+pub(crate) struct Full;
 
 impl<'a> Batch<'a> {
-    fn new(bytes_max: usize, effects: &'a mut Effects) -> Self {
+    pub(crate) fn new(bytes_max: usize, effects: &'a mut Effects) -> Self {
         Self { bytes_left: bytes_max, effects }
     }
 
     /// Takes at least one record, so that every batch makes progress.
-    fn push(&mut self, record: Record) -> Result<(), Full> {
+    pub(crate) fn push(&mut self, record: Record) -> Result<(), Full> {
         match self.bytes_left.checked_sub(record.size()) {
             Some(left) => self.bytes_left = left,
             None if self.effects.records.is_empty() => self.bytes_left = 0,

@@ -53,6 +53,7 @@ mod leave;
 mod offsets_commit;
 mod offsets_delete;
 mod offsets_fetch;
+mod offsets_restore;
 mod rebalance;
 mod records;
 mod replay;

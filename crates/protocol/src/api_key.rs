@@ -5,12 +5,21 @@ use std::ops::RangeInclusive;
 use crate::ApiKey;
 
 impl ApiKey {
-    /// The API of this number, if Kafka 4.3.1 knows one.
+    /// The API of this number, if Kafka 4.3.1 or Dohle knows one.
     #[must_use]
     pub fn from_code(code: i16) -> Option<Self> {
-        // The keys are 0, 1, 2 ... without a gap; a test holds them to it.
-        Self::ALL.get(usize::try_from(code).ok()?).copied()
+        let place = Self::ALL.binary_search_by_key(&code, |key| key.code());
+        place.ok().and_then(|place| Self::ALL.get(place)).copied()
     }
+
+    /// Whether Kafka knows the API; those that only Dohle has are numbered from 20000 on, far above Kafka's.
+    #[must_use]
+    pub const fn is_kafka(self) -> bool {
+        self.code() < Self::FIRST_OF_DOHLE
+    }
+
+    /// The lowest number of an API that only Dohle has.
+    pub const FIRST_OF_DOHLE: i16 = 20_000;
 
     /// The number that stands first in every request.
     #[must_use]
@@ -18,13 +27,14 @@ impl ApiKey {
         self as i16
     }
 
-    /// Kafka's name of the API.
+    /// Its name, Kafka's where it is Kafka's.
     #[must_use]
     pub const fn name(self) -> &'static str {
         self.facts().0
     }
 
-    /// The versions that Kafka 4.3.1 serves, unstable ones left out; none for the APIs of ZooKeeper's time.
+    /// The versions that Kafka 4.3.1 (of its own APIs: Dohle) serves, unstable ones left out; none for the APIs of
+    /// ZooKeeper's time.
     ///
     /// Produce begins at 3 here, though it has to be advertised from 0 for the sake of librdkafka (KAFKA-18659).
     #[must_use]
@@ -68,12 +78,13 @@ mod tests {
 
     #[test]
     fn every_code_leads_to_its_key_and_no_other_does() {
-        assert_eq!(ApiKey::ALL.len(), 93);
+        assert_eq!(ApiKey::ALL.iter().filter(|key| key.is_kafka()).count(), 93);
         for key in ApiKey::ALL {
             assert_eq!(ApiKey::from_code(key.code()), Some(*key));
         }
         assert_eq!(ApiKey::from_code(-1), None);
         assert_eq!(ApiKey::from_code(93), None);
+        assert_eq!(ApiKey::from_code(20_000), Some(ApiKey::ListTrash));
     }
 
     #[test]

@@ -59,6 +59,8 @@ marks! {
     ClientKilled,
     /// A topic was made under the name of one that was deleted.
     TopicMadeAgain,
+    /// A topic was brought back from the trash.
+    TopicUndeleted,
     /// A group gave a member partitions for a second time.
     Rebalanced,
     /// A member went on where its group had left off.

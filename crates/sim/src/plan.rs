@@ -136,7 +136,7 @@ impl Plan {
             })
             .collect();
         let groups = ["billing", "audit"].into_iter().take(below(rng, 3));
-        Self {
+        let mut plan = Self {
             settings: settings(rng, durable, partitions),
             durable,
             topics,
@@ -150,7 +150,10 @@ impl Plan {
             faults: faults(rng, durable, heal_at),
             heal_at,
             last_end: End::draw(rng, durable),
-        }
+        };
+        let trash_ms = pick(rng, &[0, 1000, 86_400_000, 86_400_000]);
+        plan.settings.push(format!("dohle.topic.trash.ms={trash_ms}"));
+        plan
     }
 
     /// The broker's configs.

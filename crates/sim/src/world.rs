@@ -12,7 +12,9 @@ use dohle_storage::memory_disk::MemoryDisk;
 use dohle_types::time::Instant;
 use dohle_types::{Now, Rng, Str, TopicPartition};
 
-use crate::clients::{Actor, Churner, Member, OffsetReader, Reader, Record, Sender, Shared, TopicCreator};
+use crate::clients::{
+    Actor, Churner, Member, OffsetReader, Promises, Reader, Record, Sender, Shared, TopicCreator,
+};
 use crate::invariants::Invariants;
 use crate::marks::Mark;
 use crate::network::{End as LinkEnd, Network, Transit};
@@ -152,7 +154,9 @@ impl World {
             self.add(Role::Creator(creator));
         }
         if self.plan.churn {
-            let churner = Churner::new(&mut self.shared);
+            let trash = self.plan.config().value(dohle_configs::broker::DOHLE_TOPIC_TRASH_MS) >= 86_400_000;
+            let promises = Promises { durable: self.plan.durable, trash };
+            let churner = Churner::new(&mut self.shared, promises);
             self.add(Role::Churner(churner));
         }
         for index in 0..self.plan.producers.len() {

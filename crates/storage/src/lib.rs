@@ -26,6 +26,7 @@ pub mod epochs;
 pub mod memory_disk;
 pub mod producer_snapshot;
 pub mod producer_state;
+pub mod script;
 
 mod append;
 mod damage;
@@ -36,7 +37,6 @@ mod read;
 mod recovery;
 mod retention;
 mod scan;
-mod script;
 mod scrub;
 mod segment;
 mod tail;

@@ -15,14 +15,21 @@ use bytes::Bytes;
 use crate::disk::{Answer, Entry, FilePath, Job, Op, Progress, Step};
 
 /// A job made of a sequence of steps.
-pub(crate) struct Script<T> {
+pub struct Script<T> {
     block: Pin<Box<dyn Future<Output = T> + Send>>,
     disk: Disk,
 }
 
+impl<T> std::fmt::Debug for Script<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Script")
+    }
+}
+
 impl<T> Script<T> {
     /// The job that runs what `block` makes of the disk it is handed.
-    pub(crate) fn new<F>(block: impl FnOnce(Disk) -> F) -> Self
+    #[must_use]
+    pub fn new<F>(block: impl FnOnce(Disk) -> F) -> Self
     where
         F: Future<Output = T> + Send + 'static,
     {
@@ -57,11 +64,12 @@ impl<T> Job for Script<T> {
 }
 
 /// The disk as a script sees it.
-#[derive(Clone, Default)]
-pub(crate) struct Disk {
+#[derive(Clone, Debug, Default)]
+pub struct Disk {
     exchange: Arc<Mutex<Option<Exchange>>>,
 }
 
+#[derive(Debug)]
 enum Exchange {
     Asked(Step),
     Answered(Answer),
@@ -69,7 +77,7 @@ enum Exchange {
 
 impl Disk {
     /// The entries of a directory, sorted by name.
-    pub(crate) async fn list(&self, path: &FilePath) -> Vec<Entry> {
+    pub async fn list(&self, path: &FilePath) -> Vec<Entry> {
         match self.ask(Step::List { path: path.clone() }).await {
             Answer::Listed(entries) => entries,
             Answer::Read(_) | Answer::Done => unreachable!("a listing is answered by a listing"),
@@ -77,7 +85,7 @@ impl Disk {
     }
 
     /// Up to `length` bytes from `position`; `None` where there is no file.
-    pub(crate) async fn read(&self, path: &FilePath, position: u64, length: usize) -> Option<Bytes> {
+    pub async fn read(&self, path: &FilePath, position: u64, length: usize) -> Option<Bytes> {
         match self.ask(Step::Read { path: path.clone(), position, length }).await {
             Answer::Read(bytes) => bytes,
             Answer::Listed(_) | Answer::Done => unreachable!("a read is answered by bytes"),
@@ -85,17 +93,17 @@ impl Disk {
     }
 
     /// Changes a file.
-    pub(crate) async fn apply(&self, op: Op) {
+    pub async fn apply(&self, op: Op) {
         self.ask(Step::Apply(op)).await;
     }
 
     /// Makes a file durable.
-    pub(crate) async fn sync(&self, path: &FilePath) {
+    pub async fn sync(&self, path: &FilePath) {
         self.ask(Step::Sync { path: path.clone() }).await;
     }
 
     /// Replaces a small file as a whole, durably.
-    pub(crate) async fn replace(&self, path: FilePath, data: Bytes) {
+    pub async fn replace(&self, path: FilePath, data: Bytes) {
         self.ask(Step::Replace { path, data }).await;
     }
 

@@ -196,7 +196,8 @@ impl StructWriter<'_> {
         let derive_default = fields.iter().all(|f| f.rust_default().is_ok_and(|(_, plain)| plain));
         let default = if derive_default { ", Default" } else { "" };
         let mut out = if self.main {
-            format!("/// Kafka's `{name}`, versions {versions}.\n")
+            let owner = if self.message.ours { "Dohle" } else { "Kafka" };
+            format!("/// {owner}'s `{name}`, versions {versions}.\n")
         } else {
             format!("/// Part of [`{}`], versions {versions}.\n", self.message.name)
         };

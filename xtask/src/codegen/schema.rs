@@ -63,6 +63,8 @@ pub(super) struct Message {
     pub(super) kind: Kind,
     pub(super) name: String,
     pub(super) key: Option<i16>,
+    /// Whether it is Dohle's and not Kafka's.
+    pub(super) ours: bool,
     pub(super) versions: Versions,
     pub(super) flexible: Versions,
     pub(super) structs: Vec<Struct>,
@@ -185,7 +187,15 @@ fn parse_header(line: &str) -> Result<Message, String> {
     if versions.is_empty() {
         return Err("the message has no versions".to_owned());
     }
-    Ok(Message { kind, name, key, versions, flexible: flexible.and(versions), structs: Vec::new() })
+    Ok(Message {
+        kind,
+        name,
+        key,
+        ours: false,
+        versions,
+        flexible: flexible.and(versions),
+        structs: Vec::new(),
+    })
 }
 
 #[expect(clippy::indexing_slicing, reason = "what is open is an index of what has been pushed")]

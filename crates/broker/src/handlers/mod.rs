@@ -82,6 +82,8 @@ apis! {
     k68_consumer_group_heartbeat: ConsumerGroupHeartbeatRequest,
     k69_consumer_group_describe: ConsumerGroupDescribeRequest,
     k75_describe_topic_partitions: DescribeTopicPartitionsRequest,
+    k20000_list_trash: ListTrashRequest,
+    k20001_undelete_topic: UndeleteTopicRequest,
 }
 
 /// The row of an API; `None` where it is not served.

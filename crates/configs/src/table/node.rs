@@ -82,6 +82,10 @@ configs! {
     DOHLE_SCRUB_BYTES_PER_SECOND "dohle.scrub.bytes.per.second": Long = 16777216, AtLeast(1), ReadOnly, InForce,
         "How fast the segments of a log directory are checked.";
 
+    DOHLE_TOPIC_TRASH_MS "dohle.topic.trash.ms": Long = 86400000, AtLeast(0), ClusterWide, InForce,
+        "How long a deleted topic stays in the trash, from which `dohle topic undelete` brings it back; it goes \
+         earlier when the disk runs short. 0 deletes at once and for good.";
+
     DOHLE_TAIL_CACHE_BYTES "dohle.tail.cache.bytes": Long = 33554432, AtLeast(0), ReadOnly, InForce,
         "How much memory keeps the newest records of all partitions, so that consumers at the end of a log \
          never read a file.";

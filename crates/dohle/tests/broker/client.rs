@@ -125,10 +125,15 @@ impl Client {
 
     /// All values of a partition, with the offsets counted up to be those of a log without gaps.
     pub(crate) fn consume(&mut self, topic: TopicId, partition: i32) -> Vec<Bytes> {
+        self.consume_from(topic, partition, 0)
+    }
+
+    /// As [`Self::consume`], of a log that begins at `start`.
+    pub(crate) fn consume_from(&mut self, topic: TopicId, partition: i32, start: i64) -> Vec<Bytes> {
         let mut values = Vec::new();
         let mut decompressor = Decompressor::default();
         loop {
-            let offset = i64::try_from(values.len()).unwrap();
+            let offset = start + i64::try_from(values.len()).unwrap();
             let response = self.fetch(topic, partition, offset);
             let answer = &response.responses[0].partitions[0];
             let Some(records) = &answer.records else { return values };
@@ -136,7 +141,7 @@ impl Client {
             for batch in Batches::new(records.clone().into_bytes()).map(Result::unwrap) {
                 for record in batch.records(&mut decompressor).unwrap().map(Result::unwrap) {
                     if record.offset.0 >= offset {
-                        assert_eq!(record.offset.0, i64::try_from(values.len()).unwrap());
+                        assert_eq!(record.offset.0, start + i64::try_from(values.len()).unwrap());
                         values.push(record.value.unwrap());
                     }
                 }

@@ -213,7 +213,7 @@ fn offsets_of_groups_survive_kill_and_stop() {
     }
 }
 
-fn commit(client: &mut Client, topic: TopicId, offset: i64) -> i16 {
+pub(crate) fn commit(client: &mut Client, topic: TopicId, offset: i64) -> i16 {
     let partition = offset_commit_request::OffsetCommitRequestPartition {
         committed_offset: offset,
         committed_leader_epoch: -1,
@@ -233,7 +233,7 @@ fn commit(client: &mut Client, topic: TopicId, offset: i64) -> i16 {
     client.call(&request, 10).topics[0].partitions[0].error_code
 }
 
-fn committed(client: &mut Client, topic: TopicId) -> Option<i64> {
+pub(crate) fn committed(client: &mut Client, topic: TopicId) -> Option<i64> {
     let topic = offset_fetch_request::OffsetFetchRequestTopics {
         topic_id: topic.0,
         partition_indexes: vec![0],

@@ -17,3 +17,4 @@ mod durable;
 mod hostile;
 mod log_dirs;
 mod process;
+mod trash;

@@ -14,7 +14,7 @@ use dohle_types::time::Instant;
 use dohle_types::{Now, Offset, Rng, Str, TopicId, TopicPartition};
 
 pub use admin::{OffsetReader, TopicCreator};
-pub use churner::Churner;
+pub use churner::{Churner, Promises};
 pub use member::Member;
 pub use producer::Sender;
 pub use reader::{Reader, Record};

@@ -1,0 +1,342 @@
+//! The trash: deleted topics that can still be brought back.
+//!
+//! 1. Before the deletion is written to the metadata log, all that it forgets of the topic is written to a file, the
+//!    manifest (`trash_files.rs`).
+//! 2. When it is committed the partitions' directories are renamed, to names that tell the topic's id
+//!    (`set_aside.rs`).
+//! 3. Undeleting first commits the groups' offsets again, then the topic's records; then the directories are renamed
+//!    back. The manifest goes when the checkpoints have what it says.
+//!
+//! So whenever the node ends, the metadata log tells where a topic is: the topic is there, and what is still in the
+//! trash is put back at start; or it is not, and what is not yet in the trash is put there. The decision stands in
+//! `docs/adr/2026-11-25-trash.md`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dohle_configs::broker;
+use dohle_controller::{ConfigResource, TopicImage};
+use dohle_groups::state::CommittedOffset;
+use dohle_protocol::messages::TrashManifest;
+use dohle_protocol::messages::trash_manifest::{
+    TrashedConfig, TrashedGroup, TrashedOffset, TrashedPartition,
+};
+use dohle_storage::disk::{FilePath, LogDir, Op};
+use dohle_types::{ErrorCode, LeaderEpoch, Offset, PartitionIndex, Str, Timestamp, TopicId, TopicPartition};
+
+use crate::boot_facts::KnownLog;
+use crate::host::{DiskJob, Effect};
+use crate::jobs::ChangeFiles;
+use crate::node::{JobPurpose, Node};
+use crate::partition::{Partition, PartitionKey, State};
+use crate::set_aside;
+use crate::trash_files::manifest_path;
+
+/// All that is in the trash, and on its way into it and out of it.
+#[derive(Debug, Default)]
+pub struct Trash {
+    topics: BTreeMap<TopicId, Trashed>,
+    /// Topics whose manifests are written, and whose deletion is not committed yet.
+    deleting: BTreeMap<TopicId, TrashManifest>,
+    /// Topics that are back, and whose manifests are still there.
+    restored: BTreeSet<TopicId>,
+    /// Directories that become a partition's when its log is opened.
+    placements: BTreeMap<(TopicId, PartitionIndex), Placement>,
+    /// Directories of deleted partitions whose logs were being opened: they go when that is done.
+    closing: BTreeMap<PartitionKey, Closing>,
+}
+
+/// A topic in the trash.
+#[derive(Debug)]
+pub(crate) struct Trashed {
+    pub(crate) manifest: TrashManifest,
+    pub(crate) directories: Vec<FilePath>,
+}
+
+/// A directory that is to become a partition's.
+#[derive(Debug)]
+pub(crate) struct Placement {
+    pub(crate) from: FilePath,
+    pub(crate) known: KnownLog,
+}
+
+#[derive(Debug)]
+struct Closing {
+    from: FilePath,
+    then: Vec<Op>,
+    /// Partitions of that name that wait to be opened.
+    waiting: Vec<PartitionKey>,
+}
+
+impl Trash {
+    /// What is in the trash, what was deleted last first.
+    pub(crate) fn topics(&self) -> Vec<&TrashManifest> {
+        let mut all: Vec<_> = self.topics.values().map(|trashed| &trashed.manifest).collect();
+        all.sort_by_key(|manifest| std::cmp::Reverse(manifest.deleted_at_ms));
+        all
+    }
+
+    /// The topic of this name that was deleted last, or the one of this id.
+    pub(crate) fn find(&self, name: &str, topic_id: TopicId) -> Option<&TrashManifest> {
+        let is_meant = |manifest: &&TrashManifest| {
+            manifest.name == name && (topic_id.is_zero() || manifest.topic_id == topic_id.0)
+        };
+        self.topics().into_iter().find(is_meant)
+    }
+
+    /// When a topic is deleted that is deleted now: later than any before, whatever the clock says.
+    fn next_deletion(&self, now: Timestamp) -> Timestamp {
+        let earlier = self.topics.values().map(|trashed| &trashed.manifest).chain(self.deleting.values());
+        let last = earlier.map(|manifest| manifest.deleted_at_ms).max();
+        Timestamp(last.map_or(now.0, |last| now.0.max(last.saturating_add(1))))
+    }
+
+    /// Its manifest is durable; its deletion is about to be committed.
+    pub(crate) fn expect(&mut self, manifest: TrashManifest) {
+        self.deleting.insert(TopicId(manifest.topic_id), manifest);
+    }
+
+    /// Puts a topic in.
+    pub(crate) fn insert(&mut self, trashed: Trashed) {
+        let topic_id = TopicId(trashed.manifest.topic_id);
+        self.restored.remove(&topic_id);
+        self.topics.insert(topic_id, trashed);
+    }
+
+    /// Takes a topic out that comes back.
+    pub(crate) fn restore(&mut self, topic_id: TopicId) {
+        let Some(trashed) = self.topics.remove(&topic_id) else { return };
+        self.put_back(&trashed.manifest, trashed.directories);
+    }
+
+    /// A topic that is there has directories in the trash, or at least its manifest.
+    pub(crate) fn put_back(&mut self, manifest: &TrashManifest, directories: Vec<FilePath>) {
+        let topic_id = TopicId(manifest.topic_id);
+        self.restored.insert(topic_id);
+        for from in directories {
+            let Some((_, index)) = set_aside::parse_trashed(LogDir::split(&from).1) else { continue };
+            let known = manifest.partitions.iter().find(|partition| partition.index == index.0);
+            let known = KnownLog {
+                clean: false,
+                recovery_point: known.map(|known| Offset(known.recovery_point)),
+                start_offset: known.map(|known| Offset(known.log_start_offset)),
+            };
+            self.placements.insert((topic_id, index), Placement { from, known });
+        }
+    }
+}
+
+impl Node {
+    /// How long deleted topics are kept; `None` where they are not.
+    pub(crate) fn trash_ms(&self) -> Option<i64> {
+        Some(self.config.value(broker::DOHLE_TOPIC_TRASH_MS)).filter(|&ms| ms > 0)
+    }
+
+    /// What would be forgotten with a topic.
+    pub(crate) fn manifest_of(&self, topic: &TopicImage) -> TrashManifest {
+        let resource = ConfigResource::Topic(topic.name.clone());
+        let configs = self.image().config_overrides(&resource);
+        let logs =
+            || self.partitions.keys_of(topic.id).into_iter().filter_map(|key| self.partitions.by_key(key));
+        let partition = |index: PartitionIndex| {
+            let key = self.partitions.key(topic.id, index.0);
+            key.and_then(|key| self.partitions.by_key(key)).and_then(Partition::log)
+        };
+        TrashManifest {
+            name: topic.name.clone(),
+            topic_id: topic.id.0,
+            deleted_at_ms: self.trash.next_deletion(self.now.wall).0,
+            size_in_bytes: logs()
+                .filter_map(|partition| i64::try_from(partition.log()?.size_in_bytes()).ok())
+                .fold(0, i64::saturating_add),
+            configs: configs
+                .map(|(name, value)| TrashedConfig { name: name.into(), value: value.into() })
+                .collect(),
+            partitions: topic
+                .partitions
+                .iter()
+                .map(|(&index, image)| TrashedPartition {
+                    index: index.0,
+                    replicas: image.replicas.iter().map(|broker| broker.0).collect(),
+                    directories: image.directories.clone(),
+                    leader_epoch: image.leader_epoch.0,
+                    partition_epoch: image.partition_epoch,
+                    log_start_offset: partition(index).map_or(0, |log| log.start_offset().0),
+                    recovery_point: partition(index).map_or(0, |log| log.durable_offset().0),
+                })
+                .collect(),
+            groups: self.trashed_offsets(&topic.name, topic.id),
+        }
+    }
+
+    fn trashed_offsets(&self, topic: &Str, topic_id: TopicId) -> Vec<TrashedGroup> {
+        let mut groups: BTreeMap<Str, Vec<TrashedOffset>> = BTreeMap::new();
+        for (group_id, index, committed) in self.group_offsets_of(topic, topic_id) {
+            groups.entry(group_id).or_default().push(TrashedOffset {
+                index,
+                offset: committed.offset.0,
+                leader_epoch: committed.leader_epoch.0,
+                metadata: committed.metadata,
+                committed_at_ms: committed.committed_at.0,
+                expires_at_ms: committed.expires_at.map_or(-1, |at| at.0),
+            });
+        }
+        groups.into_iter().map(|(group_id, partitions)| TrashedGroup { group_id, partitions }).collect()
+    }
+
+    /// Commits the offsets again that groups had in a deleted topic, under the name that it gets. The ledgers that
+    /// have something to commit.
+    ///
+    /// # Errors
+    /// A group's ledger is not here yet; nothing is committed.
+    pub(crate) fn restore_offsets(
+        &mut self,
+        manifest: &TrashManifest,
+        name: &Str,
+    ) -> Result<Vec<i32>, ErrorCode> {
+        let mut by_ledger: BTreeMap<i32, Vec<(Str, i32, CommittedOffset)>> = BTreeMap::new();
+        for TrashedGroup { group_id, partitions } in &manifest.groups {
+            let ledger = by_ledger.entry(self.coordinator_of(group_id)?).or_default();
+            ledger.extend(partitions.iter().map(|at| {
+                let committed = CommittedOffset {
+                    offset: Offset(at.offset),
+                    leader_epoch: LeaderEpoch(at.leader_epoch),
+                    metadata: at.metadata.clone(),
+                    committed_at: Timestamp(at.committed_at_ms),
+                    expires_at: Some(Timestamp(at.expires_at_ms)).filter(|at| at.0 >= 0),
+                    topic_id: TopicId(manifest.topic_id),
+                };
+                (group_id.clone(), at.index, committed)
+            }));
+        }
+        for (&index, offsets) in &by_ledger {
+            self.restore_group_offsets(index, name, offsets);
+        }
+        Ok(by_ledger.into_keys().collect())
+    }
+
+    /// The directories of a topic that was deleted go into the trash, or are removed.
+    pub(crate) fn discard(&mut self, topic_id: TopicId, removed: &[Partition]) {
+        let manifest = self.trash.deleting.remove(&topic_id);
+        let mut directories = Vec::new();
+        for partition in removed {
+            let from = partition.log_dir.path(&partition.name.to_string());
+            let index = partition.name.partition;
+            if let Some(placement) = self.trash.placements.remove(&(topic_id, index)) {
+                directories.push(placement.from);
+                continue;
+            }
+            let to = match manifest {
+                Some(_) => set_aside::trashed(&from, topic_id),
+                None => set_aside::deleted(&from, self.rng.uuid()),
+            };
+            let mut ops = vec![Op::Rename { from: from.clone(), to: to.clone() }];
+            if manifest.is_none() {
+                ops.push(Op::Remove { path: to.clone() });
+            }
+            match partition.state() {
+                State::Online(log) if log.size_in_bytes() > 0 || log.end_offset() > Offset::ZERO => {
+                    self.effects.extend(ops.into_iter().map(Effect::Disk));
+                }
+                State::Opening if self.opening.contains_key(&partition.key) => {
+                    let closing = Closing { from, then: ops, waiting: Vec::new() };
+                    self.trash.closing.insert(partition.key, closing);
+                }
+                // It has no files, or they are found at the next start.
+                State::Online(_) | State::Opening | State::Offline(_) => continue,
+            }
+            directories.push(to);
+        }
+        match manifest {
+            Some(manifest) => self.trash.insert(Trashed { manifest, directories }),
+            None => {
+                directories.into_iter().for_each(|path| self.effects.push(Effect::Disk(Op::Remove { path })))
+            }
+        }
+    }
+
+    /// The log of a partition was opened that is not there any more: its directory can go.
+    pub(crate) fn on_deleted_log_opened(&mut self, key: PartitionKey) {
+        let Some(closing) = self.trash.closing.remove(&key) else { return };
+        self.effects.extend(closing.then.into_iter().map(Effect::Disk));
+        for key in closing.waiting {
+            self.open_log(key);
+        }
+    }
+
+    /// Whether a new partition must wait until the directory of a deleted one of its name is out of the way.
+    pub(crate) fn waits_for_closing(&mut self, key: PartitionKey, directory: &FilePath) -> bool {
+        let closing = self.trash.closing.values_mut().find(|closing| closing.from == *directory);
+        closing.map(|closing| closing.waiting.push(key)).is_some()
+    }
+
+    /// Where the files of a new partition are that was brought back.
+    pub(crate) fn placement(&self, topic_id: TopicId, index: PartitionIndex) -> Option<LogDir> {
+        self.trash.placements.get(&(topic_id, index)).map(|placement| LogDir::of(&placement.from))
+    }
+
+    /// Puts the files of a partition that was brought back in their place.
+    pub(crate) fn place(&mut self, topic_id: TopicId, name: &TopicPartition) -> Option<KnownLog> {
+        let Placement { from, known } = self.trash.placements.remove(&(topic_id, name.partition))?;
+        let to = LogDir::of(&from).path(&name.to_string());
+        self.effects.push(Effect::Disk(Op::Rename { from, to }));
+        Some(known)
+    }
+
+    /// Removes what has been in the trash for long enough, and the manifests of topics that are back.
+    pub(crate) fn sweep_trash(&mut self) {
+        let kept_ms = self.trash_ms().unwrap_or(0);
+        let is_old =
+            |manifest: &TrashManifest| self.now.wall.0.saturating_sub(manifest.deleted_at_ms) >= kept_ms;
+        let old: Vec<TopicId> = self
+            .trash
+            .topics
+            .iter()
+            .filter(|(_, trashed)| is_old(&trashed.manifest))
+            .map(|(&topic_id, _)| topic_id)
+            .collect();
+        for topic_id in old {
+            self.purge(topic_id);
+        }
+        let settled: Vec<TopicId> =
+            self.trash.restored.iter().copied().filter(|&topic_id| self.is_settled(topic_id)).collect();
+        for topic_id in settled {
+            self.trash.restored.remove(&topic_id);
+            let path = manifest_path(self.log_dirs.of_metadata_log(), topic_id);
+            self.effects.push(Effect::Disk(Op::Remove { path }));
+        }
+    }
+
+    /// Gives up the topic that was deleted first of those with files in a log dir, for its disk runs short.
+    pub(crate) fn reclaim_trash(&mut self, log_dir: LogDir) {
+        let has_files =
+            |trashed: &&Trashed| trashed.directories.iter().any(|path| LogDir::of(path) == log_dir);
+        let oldest = self.trash.topics.values().filter(has_files).min_by_key(|it| it.manifest.deleted_at_ms);
+        if let Some(topic_id) = oldest.map(|trashed| TopicId(trashed.manifest.topic_id)) {
+            self.purge(topic_id);
+        }
+    }
+
+    fn purge(&mut self, topic_id: TopicId) {
+        let Some(trashed) = self.trash.topics.remove(&topic_id) else { return };
+        tracing::info!(topic = %trashed.manifest.name, %topic_id, "removed from the trash");
+        let manifest = manifest_path(self.log_dirs.of_metadata_log(), topic_id);
+        let paths = trashed.directories.into_iter().chain([manifest]);
+        let ops = paths.map(|path| Op::Remove { path }).collect();
+        self.start_job(JobPurpose::Purge, DiskJob::Change(Box::new(ChangeFiles::new(ops))));
+    }
+
+    /// Whether all that the manifest of a topic says, which is back, is in the checkpoints, or was deleted anew.
+    fn is_settled(&self, topic_id: TopicId) -> bool {
+        let is_known = |partition: &Partition| match partition.state() {
+            State::Opening => false,
+            State::Offline(_) => true,
+            State::Online(log) => log.start_offset_to_checkpoint().is_none_or(|start| {
+                let state = self.log_dirs.state(partition.log_dir);
+                state.is_some_and(|state| state.checkpoints.durable_start(&partition.name) >= start)
+            }),
+        };
+        let keys = self.partitions.keys_of(topic_id);
+        self.trash.placements.keys().all(|&(placed, _)| placed != topic_id)
+            && keys.into_iter().filter_map(|key| self.partitions.by_key(key)).all(is_known)
+    }
+}
