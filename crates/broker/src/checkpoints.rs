@@ -110,7 +110,7 @@ impl Node {
         let Some(state) = self.log_dirs.state(log_dir) else { return BTreeMap::new() };
         let last = &state.checkpoints;
         let point = |partition: &Partition| match partition.log() {
-            Some(log) => Some(log.durable_offset()),
+            Some(log) => Some(log.recovery_point()),
             None if last.waiting_to_open.contains(&partition.key) => None,
             None => last.recovery_points.get(&partition.name).copied(),
         };

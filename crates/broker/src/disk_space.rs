@@ -161,7 +161,7 @@ impl Node {
         let before_last = bases.iter().rev().nth(1).or(bases.first()).copied().unwrap_or_default();
         let known = KnownLog {
             clean: false,
-            recovery_point: Some(log.durable_offset().min(before_last)),
+            recovery_point: Some(log.recovery_point().min(before_last)),
             start_offset: Some(log.start_offset()),
         };
         let (name, log_dir) = (partition.name.clone(), partition.log_dir);

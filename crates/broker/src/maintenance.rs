@@ -109,7 +109,7 @@ impl Node {
         }
         self.effects.extend(ops.into_iter().map(Effect::Disk));
         for partition in self.partitions.iter_mut() {
-            partition.begin_sync(&mut self.effects);
+            partition.begin_flush(&mut self.effects);
         }
         self.on_sync_while_stopping();
     }
@@ -120,7 +120,7 @@ impl Node {
             return;
         }
         for partition in self.partitions.iter_mut() {
-            partition.begin_sync(&mut self.effects);
+            partition.begin_flush(&mut self.effects);
         }
         let is_writing =
             |log_dir| self.log_dirs.state(log_dir).is_some_and(|state| state.checkpoints.is_being_written());

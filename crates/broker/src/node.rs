@@ -9,8 +9,8 @@ use dohle_configs::{BrokerConfig, broker};
 use dohle_controller::MetadataImage;
 use dohle_protocol::messages::ApiVersionsResponse;
 use dohle_protocol::{ApiKey, EncodeError, Frame, Message, Reader, decode_request_header, encode_response};
-use dohle_storage::Codecs;
 use dohle_storage::disk::{DiskError, LogDir};
+use dohle_storage::{Codecs, SyncPoint};
 use dohle_types::time::Instant;
 use dohle_types::{ErrorCode, FastMap, Now, Offset, Rng, Str, TopicId};
 
@@ -166,7 +166,8 @@ impl Node {
             Input::Received { connection, frame } => self.on_request(connection, &frame),
             Input::Closed { connection } => self.on_closed(connection),
             Input::Written { partition, end } => self.on_written(partition, end),
-            Input::Synced { partition, up_to } => self.on_synced(partition, up_to),
+            Input::Synced { partition, point } => self.on_synced(partition, point, Partition::on_synced),
+            Input::Flushed { partition, point } => self.on_synced(partition, point, Partition::on_flushed),
             Input::JobDone { token, output } => {
                 if let Some(purpose) = self.jobs.remove(&token) {
                     self.on_job_done(purpose, output);
@@ -410,9 +411,14 @@ impl Node {
         self.after_progress(key, progress);
     }
 
-    fn on_synced(&mut self, key: PartitionKey, up_to: Offset) {
+    fn on_synced(
+        &mut self,
+        key: PartitionKey,
+        point: SyncPoint,
+        note: fn(&mut Partition, SyncPoint, &mut Vec<Effect>) -> Progress,
+    ) {
         let Some(partition) = self.partitions.by_key_mut(key) else { return };
-        let progress = partition.on_synced(up_to, &mut self.effects);
+        let progress = note(partition, point, &mut self.effects);
         self.after_progress(key, progress);
         self.on_sync_while_stopping();
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::Bytes;
 use dohle_configs::Durability;
 use dohle_storage::disk::{LogDir, Op};
-use dohle_storage::{AppendError, Appended, Codecs, Log, Origin};
+use dohle_storage::{AppendError, Appended, Codecs, Log, LogId, Origin, SyncPoint, SyncWork};
 use dohle_types::{ErrorCode, LeaderEpoch, Now, Offset, TopicId, TopicPartition};
 
 use crate::host::Effect;
@@ -241,18 +241,30 @@ impl Partition {
         progress
     }
 
-    /// Everything below `up_to` survives power loss now.
-    pub fn on_synced(&mut self, up_to: Offset, effects: &mut Vec<Effect>) -> Progress {
-        let mut progress = Progress::default();
+    /// The sync under way is done: what it covers survives power loss now.
+    pub fn on_synced(&mut self, point: SyncPoint, effects: &mut Vec<Effect>) -> Progress {
         if self.is_offline() {
-            return progress;
+            return Progress::default();
         }
-        self.sync_in_flight = false;
         if let Some(log) = self.log_mut() {
-            log.synced(up_to);
+            log.synced(point);
         }
+        self.after_sync(point, effects)
+    }
+
+    /// What all syncs up to this one cover is durable in the log's own files; that may end the sync under way.
+    pub fn on_flushed(&mut self, point: SyncPoint, effects: &mut Vec<Effect>) -> Progress {
+        if !self.is_offline() && self.log_mut().is_some_and(|log| log.flushed(point)) {
+            return self.after_sync(point, effects);
+        }
+        Progress::default()
+    }
+
+    fn after_sync(&mut self, point: SyncPoint, effects: &mut Vec<Effect>) -> Progress {
+        let mut progress = Progress::default();
+        self.sync_in_flight = false;
         if self.durability == Durability::Durable {
-            self.commit(up_to, &mut progress);
+            self.commit(point.end, &mut progress);
             // What was appended while the sync ran is the next group.
             self.begin_sync(effects);
         }
@@ -261,13 +273,26 @@ impl Partition {
 
     /// Asks for a sync of what is in the files and not yet durable, where none is under way.
     pub fn begin_sync(&mut self, effects: &mut Vec<Effect>) {
-        let partition = self.key;
+        match self.durability {
+            Durability::Durable => self.begin(Log::begin_sync, effects),
+            // Nobody waits for it, so that it is not worth being written twice.
+            Durability::Relaxed => self.begin_flush(effects),
+        }
+    }
+
+    /// As [`Partition::begin_sync`], into the log's own files.
+    pub fn begin_flush(&mut self, effects: &mut Vec<Effect>) {
+        self.begin(Log::begin_flush, effects);
+    }
+
+    fn begin(&mut self, begin: fn(&mut Log) -> Option<SyncWork>, effects: &mut Vec<Effect>) {
+        let (partition, topic_id, index) = (self.key, self.topic_id, self.name.partition);
         if self.sync_in_flight {
             return;
         }
-        if let Some((paths, up_to)) = self.log_mut().and_then(Log::begin_sync) {
+        if let Some(work) = self.log_mut().and_then(begin) {
             self.sync_in_flight = true;
-            effects.push(Effect::Sync { partition, up_to, paths });
+            effects.push(Effect::Sync { partition, of: LogId { topic_id, partition: index }, work });
         }
     }
 

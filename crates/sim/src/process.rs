@@ -8,10 +8,11 @@ use dohle_broker::Node;
 use dohle_broker::host::{ConnectionId, DiskJob, Effect, Input, JobOutput, JobToken};
 use dohle_broker::partition::PartitionKey;
 use dohle_protocol::FrameDecoder;
+use dohle_storage::SyncWork;
 use dohle_storage::disk::{Answer, DiskError, FilePath, Job, LogDir, Op, Progress, Step};
 use dohle_storage::memory_disk::{SyncUnderWay, replacement, temporary};
 use dohle_types::time::Instant;
-use dohle_types::{Now, Offset, Timestamp};
+use dohle_types::{Now, Timestamp};
 
 use crate::invariants::describe;
 use crate::marks::Mark;
@@ -48,8 +49,7 @@ type GroupCommit = (Vec<SyncRequest>, Vec<(FilePath, SyncUnderWay)>);
 
 struct SyncRequest {
     partition: PartitionKey,
-    up_to: Offset,
-    paths: Vec<FilePath>,
+    work: SyncWork,
 }
 
 /// What leaves when all disk effects of a round are carried out.
@@ -234,10 +234,10 @@ impl World {
                     }
                 }
                 Effect::Written { partition, end } => written.push(Input::Written { partition, end }),
-                Effect::Sync { partition, up_to, paths } => {
-                    self.invariants.on_sync(partition, &paths);
+                Effect::Sync { partition, of: _, work } => {
+                    self.invariants.on_sync(partition, &work);
                     if let Some(process) = &mut self.process {
-                        process.syncs.push(SyncRequest { partition, up_to, paths });
+                        process.syncs.push(SyncRequest { partition, work });
                     }
                 }
                 Effect::Start { token, job } => started.push((token, job)),
@@ -297,7 +297,7 @@ impl World {
         let group = std::mem::take(&mut process.syncs);
         self.shared.marks.sometimes(Mark::CommittedTogether, group.len() > 1);
         let paths: std::collections::BTreeSet<&FilePath> =
-            group.iter().flat_map(|request| &request.paths).collect();
+            group.iter().flat_map(|request| request.work.paths()).collect();
         let syncs = paths
             .into_iter()
             .filter(|path| !self.failed_log_dirs.contains(&LogDir::of(path)))
@@ -315,7 +315,7 @@ impl World {
             return;
         };
         if std::mem::take(&mut self.fail_next_sync) {
-            let path = group.last().and_then(|request| request.paths.first()).cloned().unwrap_or_default();
+            let path = group.last().map(|request| request.work.dir.clone()).unwrap_or_default();
             self.failed_log_dirs.insert(LogDir::of(&path));
             let reason = "input/output error".to_owned();
             let error = DiskError { operation: "sync", path, reason, is_full: false };
@@ -328,13 +328,12 @@ impl World {
                 self.disk.finish_sync(sync);
             }
         }
-        for SyncRequest { partition, up_to, paths } in group {
-            let is_failed = |path: &FilePath| self.failed_log_dirs.contains(&LogDir::of(path));
-            if !paths.iter().any(is_failed) {
+        for SyncRequest { partition, work } in group {
+            if !self.failed_log_dirs.contains(&LogDir::of(&work.dir)) {
                 let is_alone = !self.failed_log_dirs.is_empty();
                 self.shared.marks.sometimes(Mark::LogDirFailedAlone, is_alone);
-                self.invariants.on_synced(partition, up_to);
-                self.handle(Input::Synced { partition, up_to });
+                self.invariants.on_synced(partition, work.point.end);
+                self.handle(Input::Flushed { partition, point: work.point });
             }
         }
         self.finish_round();

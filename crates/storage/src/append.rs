@@ -263,7 +263,6 @@ impl Log {
         if self.active.index.is_write_due() || self.active.time_index.is_write_due() {
             ops.extend(self.active.write_indexes(segment, &self.dir));
         }
-        self.files.active_dirty = true;
 
         match (origin, marker) {
             (Origin::RaftLeader, _) => {}

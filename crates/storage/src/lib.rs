@@ -5,7 +5,8 @@
 //!
 //! Inputs: batches, time, configs. Effects: [`disk::Op`]s, which the host carries out in order, and
 //! [`disk::Job`]s, which it drives on a thread of its choice. After an append the host asks
-//! [`Log::begin_sync`] which files to sync, and [`Log::synced`] moves the durable offset.
+//! [`Log::begin_sync`] what to make durable; [`Log::synced`] moves the durable offset, [`Log::flushed`] the
+//! recovery point, which is behind it where a commit journal has what the files may not have yet.
 //!
 //! Invariants, checked in release too:
 //! 1. A log has a segment; the last one is the one that is appended to. Segments ascend by base offset.
@@ -23,6 +24,7 @@
 pub mod checkpoint;
 pub mod disk;
 pub mod epochs;
+pub mod journal;
 pub mod memory_disk;
 pub mod producer_snapshot;
 pub mod producer_state;
@@ -49,7 +51,8 @@ mod tests;
 
 pub use append::{AppendError, Appended, Codecs, Origin};
 pub use damage::Damage;
-pub use log::{Log, SegmentDescription};
+pub use journal::LogId;
+pub use log::{Log, LogRange, SegmentDescription, SyncPoint, SyncWork};
 pub use open::{OpenError, OpenLog, Opening};
 pub use producer_state::{ProducerBatch, ProducerError, ProducerState};
 pub use read::{ColdRead, OffsetOutOfRange, Read, ReadError};

@@ -49,14 +49,66 @@ pub(crate) struct Files {
     pub(crate) exist: bool,
     /// Whether the epochs in memory differ from those in the file.
     pub(crate) epochs_changed: bool,
-    /// Files that were written since a sync was last asked for, but for the active segment's `.log`.
+    /// Files that were written since a sync was last asked for, but for the records in `.log` files.
     pub(crate) dirty: BTreeSet<FilePath>,
-    /// Whether the active segment's `.log` was.
-    pub(crate) active_dirty: bool,
-    /// What the sync under way will make durable.
-    pub(crate) syncing: Option<Offset>,
+    /// Records of sealed segments for which no sync was asked yet.
+    pub(crate) unsynced: Vec<LogRange>,
+    /// Up to where in the active segment's `.log` a sync was asked for.
+    pub(crate) active_synced: u32,
+    /// The number of the last sync that was asked for.
+    pub(crate) syncs_begun: u64,
+    /// The sync under way.
+    pub(crate) syncing: Option<SyncPoint>,
     /// Everything below it survives power loss.
     pub(crate) durable: Offset,
+    /// Everything that this sync covers is durable in the log's own files.
+    pub(crate) flushed: SyncPoint,
+}
+
+/// Which of a log's syncs it is, and how far it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct SyncPoint {
+    /// Counted from 1 since the log was opened.
+    number: u64,
+    /// The log's end when it was asked for.
+    pub end: Offset,
+}
+
+/// What a log wants to be made durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyncWork {
+    /// To be given back.
+    pub point: SyncPoint,
+    /// The log's directory.
+    pub dir: FilePath,
+    /// Records, which count as durable wherever they are found after a crash; ascending.
+    pub ranges: Vec<LogRange>,
+    /// Other files, which recovery can make anew from the records.
+    pub files: Vec<FilePath>,
+    /// Whether it has to be in the log's own files.
+    pub in_files: bool,
+}
+
+/// Consecutive records in a `.log` file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRange {
+    /// The file.
+    pub path: FilePath,
+    /// The offset that the file is named by.
+    pub base: Offset,
+    /// The first byte.
+    pub position: u32,
+    /// Bytes.
+    pub length: u32,
+    /// The offset after the last record.
+    pub end: Offset,
+}
+
+impl SyncWork {
+    /// All files that must be synced where the log's own files are to have it.
+    pub fn paths(&self) -> impl Iterator<Item = &FilePath> {
+        self.ranges.iter().map(|range| &range.path).chain(&self.files)
+    }
 }
 
 /// A segment as DescribeLogDirs and tools see it.
@@ -90,7 +142,7 @@ impl Log {
             snapshots: BTreeSet::new(),
             tail: Tail::default(),
             damage: Vec::new(),
-            files: Files { durable: start, ..Files::default() },
+            files: Files { durable: start, flushed: SyncPoint { number: 0, end: start }, ..Files::default() },
             dir,
             topic_id,
             config,
@@ -132,10 +184,17 @@ impl Log {
         self.end
     }
 
-    /// Everything below it survives power loss; what the recovery point checkpoint says.
+    /// Everything below it survives power loss, in the log's files or elsewhere: it may be acknowledged.
     #[must_use]
     pub const fn durable_offset(&self) -> Offset {
         self.files.durable
+    }
+
+    /// Everything below it is durable in the log's own files: what the recovery point checkpoint says, and up to
+    /// where a file may be replaced or cut.
+    #[must_use]
+    pub const fn recovery_point(&self) -> Offset {
+        self.files.flushed.end
     }
 
     /// The start offset, where the names of the segments do not tell it: the log start offset checkpoint must.
@@ -201,25 +260,71 @@ impl Log {
         self.tail.evict_oldest();
     }
 
-    /// The files to sync so that everything below the offset is durable; `None` where everything is, or where
+    /// What to make durable so that everything there is survives power loss; `None` where everything does, or where
     /// a sync is under way: what was appended meanwhile is the next one's.
-    pub fn begin_sync(&mut self) -> Option<(Vec<FilePath>, Offset)> {
-        let files = &mut self.files;
-        if files.syncing.is_some() || (!files.active_dirty && files.dirty.is_empty()) {
-            return None;
-        }
-        let mut paths: Vec<FilePath> = std::mem::take(&mut files.dirty).into_iter().collect();
-        if std::mem::take(&mut files.active_dirty) {
-            paths.push(self.active.log_path.clone());
-        }
-        files.syncing = Some(self.end);
-        Some((paths, self.end))
+    pub fn begin_sync(&mut self) -> Option<SyncWork> {
+        let is_dirty =
+            !self.files.dirty.is_empty() || !self.files.unsynced.is_empty() || self.is_active_dirty();
+        (is_dirty && self.files.syncing.is_none()).then(|| self.sync_work(false))
     }
 
-    /// The sync that [`Log::begin_sync`] asked for is done.
-    pub fn synced(&mut self, up_to: Offset) {
-        assert_eq!(self.files.syncing.take(), Some(up_to), "invariant 3: one sync at a time, and that one");
-        self.files.durable = up_to;
+    /// As [`Log::begin_sync`], but into the log's own files, those included that are durable elsewhere.
+    pub fn begin_flush(&mut self) -> Option<SyncWork> {
+        (!self.is_settled() && self.files.syncing.is_none()).then(|| self.sync_work(true))
+    }
+
+    fn sync_work(&mut self, in_files: bool) -> SyncWork {
+        let (base, size) = (self.active_segment().base, self.active_segment().size);
+        let files = &mut self.files;
+        let mut ranges = std::mem::take(&mut files.unsynced);
+        let position = std::mem::replace(&mut files.active_synced, size);
+        if position < size {
+            let path = self.active.log_path.clone();
+            ranges.push(LogRange { path, base, position, length: size - position, end: self.end });
+        }
+        files.syncs_begun += 1;
+        let point = SyncPoint { number: files.syncs_begun, end: self.end };
+        files.syncing = Some(point);
+        let files = std::mem::take(&mut files.dirty).into_iter().collect();
+        SyncWork { point, dir: self.dir.clone(), ranges, files, in_files }
+    }
+
+    /// What [`Log::begin_sync`] asked for survives power loss.
+    pub fn synced(&mut self, point: SyncPoint) {
+        assert_eq!(self.files.syncing.take(), Some(point), "invariant 3: one sync at a time, and that one");
+        self.files.durable = point.end;
+    }
+
+    /// What all syncs up to this one asked for is durable in the log's own files. Whether that ends the sync under
+    /// way.
+    pub fn flushed(&mut self, point: SyncPoint) -> bool {
+        let ends = self.files.syncing == Some(point);
+        if ends {
+            self.synced(point);
+        }
+        assert!(point.end <= self.files.durable, "invariant 3: what is in the files is durable");
+        self.files.flushed = self.files.flushed.max(point);
+        ends
+    }
+
+    /// Everything there is was found, or made, durable in the log's own files.
+    pub(crate) fn settle(&mut self) {
+        self.files.active_synced = self.active_segment().size;
+        self.files.durable = self.end;
+        self.files.flushed = SyncPoint { number: self.files.syncs_begun, end: self.end };
+    }
+
+    /// Whether all that there is, is durable in the log's own files.
+    pub(crate) fn is_settled(&self) -> bool {
+        let files = &self.files;
+        files.flushed.number == files.syncs_begun
+            && files.dirty.is_empty()
+            && files.unsynced.is_empty()
+            && !self.is_active_dirty()
+    }
+
+    fn is_active_dirty(&self) -> bool {
+        self.files.active_synced < self.active_segment().size
     }
 
     /// Writes what a clean shutdown leaves behind: complete indexes and a producer snapshot at the end.
@@ -245,8 +350,17 @@ impl Log {
         }
         self.finish_indexes(ops);
         self.take_snapshot(ops);
-        if std::mem::take(&mut self.files.active_dirty) {
-            self.files.dirty.insert(self.active.log_path.clone());
+        let (base, size) = (self.active_segment().base, self.active_segment().size);
+        let position = std::mem::take(&mut self.files.active_synced);
+        if position < size {
+            let path = self.active.log_path.clone();
+            self.files.unsynced.push(LogRange {
+                path,
+                base,
+                position,
+                length: size - position,
+                end: self.end,
+            });
         }
         self.segments.push(Segment::new(self.end, now));
         self.active = Active::new(&self.dir, self.end, now);
@@ -326,6 +440,7 @@ impl Log {
 
     pub(crate) fn remove_file(&mut self, path: FilePath, ops: &mut Vec<Op>) {
         self.files.dirty.remove(&path);
+        self.files.unsynced.retain(|range| range.path != path);
         ops.push(Op::Remove { path });
     }
 }

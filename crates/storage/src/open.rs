@@ -245,7 +245,7 @@ impl Opener {
         let from = self.load_producers(log, listing, log.end).await;
         self.replay(log, from, from, log.end).await?;
         log.snapshots.clone_from(&listing.snapshots);
-        log.files.durable = log.end;
+        log.settle();
         Ok(true)
     }
 

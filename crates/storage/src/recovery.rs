@@ -160,7 +160,7 @@ impl Opener {
         // As the last step, since it makes the removal of files durable too.
         let data = checkpoint::format_epochs(log.epochs.entries());
         self.disk.replace(self.path(LEADER_EPOCH_CHECKPOINT), data.into()).await;
-        log.files.durable = log.end;
+        log.settle();
     }
 
     /// Gives up what there is and begins anew at `start`.

@@ -115,11 +115,9 @@ impl Log {
     /// taken for new.
     fn is_file_durable(&self, index: usize) -> bool {
         let Some(segment) = self.segments.get(index) else { return false };
-        let path = file(&self.dir, segment.base, LOG_SUFFIX);
-        let is_active = index + 1 == self.segments.len();
-        let is_dirty = self.files.dirty.contains(&path) || (is_active && self.files.active_dirty);
-        self.files.durable > segment.base
-            || (!is_dirty && self.files.syncing.is_none() && !(is_active && self.is_active_file_missing()))
+        let is_empty_and_there =
+            segment.size == 0 && !(index + 1 == self.segments.len() && self.is_active_file_missing());
+        self.files.flushed.end > segment.base || is_empty_and_there && self.is_settled()
     }
 
     /// Creates the file of an empty active segment that no append has created.
@@ -127,7 +125,7 @@ impl Log {
         if self.active_segment().size == 0 {
             let path = self.active.log_path.clone();
             ops.push(Op::Write { path, position: 0, data: bytes::Bytes::new() });
-            self.files.active_dirty = true;
+            self.files.dirty.insert(self.active.log_path.clone());
             self.active.is_file_created = true;
         }
     }

@@ -8,8 +8,8 @@ use std::thread;
 
 use dohle_broker::Input;
 use dohle_broker::partition::PartitionKey;
+use dohle_storage::SyncWork;
 use dohle_storage::disk::{FilePath, LogDir};
-use dohle_types::Offset;
 
 use super::files::Files;
 use crate::mailbox::Mailbox;
@@ -19,10 +19,8 @@ use crate::mailbox::Mailbox;
 pub struct SyncRequest {
     /// Whose wish it is.
     pub partition: PartitionKey,
-    /// Given back with the completion.
-    pub up_to: Offset,
-    /// The files that hold what was written.
-    pub paths: Vec<FilePath>,
+    /// What was written.
+    pub work: SyncWork,
 }
 
 /// The way to the commit thread. A partition has one sync in flight at most, which bounds the queue.
@@ -66,10 +64,14 @@ fn run(files: &Files, inbox: &Receiver<SyncRequest>, mailbox: &Mailbox) {
     };
     while let Ok(first) = inbox.recv() {
         let group: Vec<SyncRequest> = std::iter::once(first).chain(inbox.try_iter()).collect();
-        let paths: BTreeSet<&FilePath> = group.iter().flat_map(|request| &request.paths).collect();
+        let paths: BTreeSet<&FilePath> = group.iter().flat_map(|request| request.work.paths()).collect();
         let unsynced: BTreeSet<&FilePath> = paths.into_iter().filter(|path| !is_synced(path)).collect();
-        let synced = group.iter().filter(|request| request.paths.iter().all(|path| !unsynced.contains(path)));
-        mailbox
-            .post(synced.map(|request| Input::Synced { partition: request.partition, up_to: request.up_to }));
+        let is_synced = |request: &&SyncRequest| request.work.paths().all(|path| !unsynced.contains(path));
+        let synced = group.iter().filter(is_synced);
+        let flushed = |request: &SyncRequest| Input::Flushed {
+            partition: request.partition,
+            point: request.work.point,
+        };
+        mailbox.post(synced.map(flushed));
     }
 }

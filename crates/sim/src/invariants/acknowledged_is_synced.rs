@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use dohle_broker::Node;
 use dohle_broker::partition::PartitionKey;
 use dohle_protocol::messages::ProduceResponse;
-use dohle_storage::disk::{FilePath, LogDir};
-use dohle_storage::{Log, OpenError};
+use dohle_storage::disk::LogDir;
+use dohle_storage::{Log, OpenError, SyncWork};
 use dohle_types::{Offset, TopicId};
 
 use super::exchange::AskedProduce;
@@ -31,11 +31,9 @@ impl AcknowledgedIsSynced {
         }
     }
 
-    pub(super) fn on_sync(&mut self, partition: PartitionKey, paths: &[FilePath]) {
-        let names = paths.first().and_then(|path| LogDir::split(path).1.split_once('/'));
-        if let Some((directory, _)) = names {
-            self.directories.insert(partition, directory.to_owned());
-        }
+    pub(super) fn on_sync(&mut self, partition: PartitionKey, work: &SyncWork) {
+        let (_, directory) = LogDir::split(&work.dir);
+        self.directories.insert(partition, directory.to_owned());
     }
 
     pub(super) fn on_synced(&mut self, partition: PartitionKey, up_to: Offset) {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use dohle_broker::Node;
 use dohle_broker::host::{ConnectionId, JobOutput};
 use dohle_broker::partition::PartitionKey;
-use dohle_storage::disk::FilePath;
+use dohle_storage::SyncWork;
 use dohle_types::Offset;
 use dohle_types::time::Instant;
 
@@ -71,8 +71,8 @@ impl Invariants {
     }
 
     /// The node asks for a sync.
-    pub fn on_sync(&mut self, partition: PartitionKey, paths: &[FilePath]) {
-        self.acknowledged_is_synced.on_sync(partition, paths);
+    pub fn on_sync(&mut self, partition: PartitionKey, work: &SyncWork) {
+        self.acknowledged_is_synced.on_sync(partition, work);
     }
 
     /// A sync is done.

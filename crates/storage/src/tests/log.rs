@@ -542,25 +542,52 @@ fn deleted_records_cannot_be_read_any_more() {
 fn one_sync_is_under_way_at_a_time_and_the_next_takes_what_came_meanwhile() {
     let mut node = Node::new(small_segments());
     node.append(batch(&[1], 10)).unwrap();
-    let (paths, up_to) = node.log.begin_sync().unwrap();
-    assert_eq!(up_to, Offset(1));
-    assert!(paths.contains(&name(0, ".log")) && paths.len() == 3, "{paths:?}");
+    let first = node.log.begin_sync().unwrap();
+    let ranges = |work: &crate::SyncWork| -> Vec<(i64, u32, u32, i64)> {
+        work.ranges.iter().map(|range| (range.base.0, range.position, range.length, range.end.0)).collect()
+    };
+    let size = u32::try_from(batch(&[1], 10).len()).unwrap();
+    assert_eq!((first.point.end, ranges(&first)), (Offset(1), vec![(0, 0, size, 1)]));
+    assert_eq!((&first.ranges[0].path, first.files.len()), (&name(0, ".log"), 2), "{first:?}");
     node.append(batch(&[1], 10)).unwrap();
     assert_eq!(node.log.begin_sync(), None);
-    node.log.synced(up_to);
-    assert_eq!(node.log.durable_offset(), Offset(1));
-    assert_eq!(node.log.begin_sync(), Some((vec![name(0, ".log")], Offset(2))));
-    node.log.synced(Offset(2));
-    assert_eq!(node.log.begin_sync(), None);
+    node.log.synced(first.point);
+    assert_eq!((node.log.durable_offset(), node.log.recovery_point()), (Offset(1), Offset(0)));
+    let second = node.log.begin_sync().unwrap();
+    assert_eq!((ranges(&second), &second.files[..]), (vec![(0, size, size, 2)], &[][..]));
+    assert!(node.log.flushed(second.point));
+    assert_eq!((node.log.durable_offset(), node.log.recovery_point()), (Offset(2), Offset(2)));
+    assert_eq!((node.log.begin_sync(), node.log.begin_flush()), (None, None));
     // A roll in between leaves the old segment's files to be synced as well.
     for _ in 0..10 {
         node.append(batch(&[1], 100)).unwrap();
     }
-    let (paths, _) = node.log.begin_sync().unwrap();
+    let third = node.log.begin_sync().unwrap();
+    assert!(third.ranges.len() >= 2 && third.ranges.is_sorted_by(|a, b| a.end == b.base && b.position == 0));
+    let paths: Vec<_> = third.paths().collect();
     for (offset, suffix) in [(0, ".log"), (0, ".index"), (0, ".timeindex")] {
-        assert!(paths.contains(&name(offset, suffix)), "{paths:?}");
+        assert!(paths.contains(&&name(offset, suffix)), "{paths:?}");
     }
     assert!(paths.iter().any(|path| path.ends_with(".snapshot")), "{paths:?}");
+}
+
+#[test]
+fn what_is_durable_elsewhere_is_still_to_be_flushed() {
+    let mut node = Node::new(small_segments());
+    node.append(batch(&[1], 10)).unwrap();
+    let first = node.log.begin_sync().unwrap();
+    node.log.synced(first.point);
+    assert_eq!(node.log.begin_sync(), None);
+    node.append(batch(&[1], 10)).unwrap();
+    let second = node.log.begin_sync().unwrap();
+    // The files have the first part while the second is under way.
+    assert!(!node.log.flushed(first.point));
+    assert_eq!((node.log.durable_offset(), node.log.recovery_point()), (Offset(1), Offset(1)));
+    node.log.synced(second.point);
+    let third = node.log.begin_flush().unwrap();
+    assert!(third.in_files && third.ranges.is_empty() && third.files.is_empty(), "{third:?}");
+    assert!(node.log.flushed(third.point));
+    assert_eq!((node.log.recovery_point(), node.log.begin_flush()), (Offset(2), None));
 }
 
 #[test]

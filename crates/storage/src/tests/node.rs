@@ -49,9 +49,9 @@ impl Node {
     }
 
     pub(super) fn sync(&mut self) {
-        if let Some((paths, up_to)) = self.log.begin_sync() {
-            paths.iter().for_each(|path| self.disk.sync(path));
-            self.log.synced(up_to);
+        if let Some(work) = self.log.begin_sync() {
+            work.paths().for_each(|path| self.disk.sync(path));
+            self.log.flushed(work.point);
         }
     }
 
