@@ -7,10 +7,10 @@ use dohle_client::Target;
 use dohle_client::group::offsets::{Committer, commit_request, fetch_request, parse_fetch};
 use dohle_client::group::protocol::decode_assignment;
 use dohle_client::metadata::{check, error_of};
-use dohle_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use dohle_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use dohle_protocol::messages::{
-    DeleteGroupsRequest, DescribeGroupsRequest, ListGroupsRequest, ListOffsetsRequest,
+    ConsumerGroupDescribeRequest, DeleteGroupsRequest, DescribeGroupsRequest, ListGroupsRequest,
+    ListOffsetsRequest,
 };
 use dohle_types::{BrokerId, ErrorCode, Offset, PartitionIndex, Str, Timestamp, TopicPartition};
 use serde_json::{Value, json};
@@ -114,10 +114,9 @@ fn describe(session: &mut Session, group: &Str, json: bool) -> Result<(), CliErr
     let metadata = session.metadata(None)?;
     let described = describe_group(session, group)?;
     let committed = committed(session, &metadata, group)?;
-    let mut owners: BTreeMap<TopicPartition, &DescribedGroupMember> = BTreeMap::new();
+    let mut owners: BTreeMap<TopicPartition, &Member> = BTreeMap::new();
     for member in &described.members {
-        let owned = decode_assignment(&member.member_assignment).unwrap_or_default();
-        owners.extend(owned.into_iter().map(|partition| (partition, member)));
+        owners.extend(member.owned.iter().cloned().map(|partition| (partition, member)));
     }
     let partitions: Vec<TopicPartition> = committed
         .keys()
@@ -146,29 +145,27 @@ fn describe(session: &mut Session, group: &Str, json: bool) -> Result<(), CliErr
         let owner = owners.get(&partition);
         table.row([
             json!(group.as_str()),
-            json!(described.group_state.as_str()),
+            json!(described.state.as_str()),
             json!(partition.topic.as_str()),
             json!(partition.partition.0),
             json!(offset),
             json!(end),
             json!(lag),
-            json!(owner.map(|member| member.member_id.as_str())),
+            json!(owner.map(|member| member.id.as_str())),
             json!(owner.map(|member| member.client_host.as_str())),
             json!(owner.map(|member| member.client_id.as_str())),
         ]);
     }
-    for member in
-        described.members.iter().filter(|member| !owners.values().any(|it| it.member_id == member.member_id))
-    {
+    for member in described.members.iter().filter(|member| !owners.values().any(|it| it.id == member.id)) {
         table.row([
             json!(group.as_str()),
-            json!(described.group_state.as_str()),
+            json!(described.state.as_str()),
             Value::Null,
             Value::Null,
             Value::Null,
             Value::Null,
             Value::Null,
-            json!(member.member_id.as_str()),
+            json!(member.id.as_str()),
             json!(member.client_host.as_str()),
             json!(member.client_id.as_str()),
         ]);
@@ -176,7 +173,21 @@ fn describe(session: &mut Session, group: &Str, json: bool) -> Result<(), CliErr
     Ok(table.print(json)?)
 }
 
-fn describe_group(session: &mut Session, group: &Str) -> Result<DescribedGroup, CliError> {
+/// A group of either protocol, as far as it is shown.
+struct Described {
+    state: Str,
+    members: Vec<Member>,
+}
+
+struct Member {
+    id: Str,
+    client_id: Str,
+    client_host: Str,
+    owned: Vec<TopicPartition>,
+}
+
+/// A group of the classic protocol or, where there is no such one, of the consumer protocol.
+fn describe_group(session: &mut Session, group: &Str) -> Result<Described, CliError> {
     let request = DescribeGroupsRequest { groups: vec![group.clone()], include_authorized_operations: false };
     let response = session.call(Target::Coordinator(group.clone()), request, |response| {
         response.groups.first().map_or(ErrorCode::None, |group| error_of(group.error_code))
@@ -184,8 +195,45 @@ fn describe_group(session: &mut Session, group: &Str) -> Result<DescribedGroup, 
     let described = response.groups.into_iter().next().unwrap_or_default();
     let dead = described.error_code == 0 && described.group_state == "Dead";
     let result = if dead { Err(ErrorCode::GroupIdNotFound) } else { check(described.error_code) };
+    if result == Err(ErrorCode::GroupIdNotFound)
+        && let Some(found) = describe_consumer_group(session, group)
+    {
+        return Ok(found);
+    }
     refused(&format!("group {group}"), result, described.error_message.clone())?;
-    Ok(described)
+    let members = described.members.into_iter().map(|member| Member {
+        owned: decode_assignment(&member.member_assignment).unwrap_or_default(),
+        id: member.member_id,
+        client_id: member.client_id,
+        client_host: member.client_host,
+    });
+    Ok(Described { state: described.group_state, members: members.collect() })
+}
+
+/// `None` if there is none, or the broker does not know of such groups.
+fn describe_consumer_group(session: &mut Session, group: &Str) -> Option<Described> {
+    let request =
+        ConsumerGroupDescribeRequest { group_ids: vec![group.clone()], include_authorized_operations: false };
+    let response = session.call(Target::Coordinator(group.clone()), request, |response| {
+        response.groups.first().map_or(ErrorCode::None, |group| error_of(group.error_code))
+    });
+    let described = response.ok()?.groups.into_iter().next().filter(|group| group.error_code == 0)?;
+    let members = described.members.into_iter().map(|member| Member {
+        id: member.member_id,
+        client_id: member.client_id,
+        client_host: member.client_host,
+        owned: member
+            .assignment
+            .topic_partitions
+            .into_iter()
+            .flat_map(|topic| {
+                let name = topic.topic_name;
+                let index = topic.partitions.into_iter();
+                index.map(move |index| TopicPartition::new(name.clone(), PartitionIndex(index)))
+            })
+            .collect(),
+    });
+    Some(Described { state: described.group_state, members: members.collect() })
 }
 
 fn committed(session: &mut Session, metadata: &Metadata, group: &Str) -> Result<Offsets, CliError> {
