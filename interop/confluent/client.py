@@ -39,23 +39,35 @@ def produce(bootstrap, topic, start, count, epoch, *codecs):
 
 
 def member(bootstrap, topic, group, instance=None):
+    classic = {"session.timeout.ms": 10000, "heartbeat.interval.ms": 500}
+    consume(bootstrap, topic, group, instance, classic)
+
+
+def consumer_member(bootstrap, topic, group, instance=None):
+    consume(bootstrap, topic, group, instance, {"group.protocol": "consumer"})
+
+
+def consume(bootstrap, topic, group, instance, protocol):
     configs = {
         "bootstrap.servers": bootstrap,
         "group.id": group,
         "auto.offset.reset": "earliest",
         "enable.auto.commit": False,
-        "session.timeout.ms": 10000,
-        "heartbeat.interval.ms": 500,
+        **protocol,
     }
     if instance:
         configs["group.instance.id"] = instance
     consumer = Consumer(configs)
+    # With the consumer protocol only what is added or removed is told.
+    assigned = set()
 
     def on_assign(_, partitions):
-        print("assigned", *sorted(p.partition for p in partitions), flush=True)
+        assigned.update(p.partition for p in partitions)
+        print("assigned", *sorted(assigned), flush=True)
 
     def on_revoke(_, partitions):
-        print("revoked", flush=True)
+        assigned.difference_update(p.partition for p in partitions)
+        print("assigned", *sorted(assigned), flush=True)
 
     stopped = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.readline(), stopped.set()), daemon=True).start()
@@ -86,4 +98,4 @@ def offsets(bootstrap, topic, timestamp):
 
 
 if __name__ == "__main__":
-    globals()[sys.argv[1]](*sys.argv[2:])
+    globals()[sys.argv[1].replace("-", "_")](*sys.argv[2:])

@@ -47,7 +47,8 @@ public class Client {
             case "create" -> create(bootstrap, topic, Integer.parseInt(words[3]));
             case "delete" -> delete(bootstrap, topic);
             case "produce" -> produce(bootstrap, topic, words);
-            case "member" -> member(bootstrap, topic, words[3], words.length > 4 ? words[4] : null);
+            case "member" -> member(bootstrap, topic, words[3], "classic", words.length > 4 ? words[4] : null);
+            case "consumer-member" -> member(bootstrap, topic, words[3], "consumer", words.length > 4 ? words[4] : null);
             case "offsets" -> offsets(bootstrap, topic, Long.parseLong(words[3]));
             case "fill" -> fill(bootstrap, topic, Path.of(words[3]));
             case "drain" -> drain(bootstrap, topic, Long.parseLong(words[3]));
@@ -93,15 +94,17 @@ public class Client {
         }
     }
 
-    private static void member(String bootstrap, String topic, String group, String instance) throws Exception {
+    private static void member(String bootstrap, String topic, String group, String protocol, String instance) throws Exception {
         Properties configs = new Properties();
         configs.put("bootstrap.servers", bootstrap);
         configs.put("group.id", group);
-        configs.put("group.protocol", "classic");
+        configs.put("group.protocol", protocol);
         configs.put("auto.offset.reset", "earliest");
         configs.put("enable.auto.commit", "false");
-        configs.put("session.timeout.ms", "10000");
-        configs.put("heartbeat.interval.ms", "500");
+        if (protocol.equals("classic")) {
+            configs.put("session.timeout.ms", "10000");
+            configs.put("heartbeat.interval.ms", "500");
+        }
         if (instance != null) {
             configs.put("group.instance.id", instance);
         }
@@ -123,13 +126,17 @@ public class Client {
     private record Assignments(Consumer<?, ?> consumer) implements ConsumerRebalanceListener {
         @Override
         public void onPartitionsAssigned(Collection<TopicPartition> added) {
-            System.out.println("assigned " + consumer.assignment().stream().map(TopicPartition::partition).sorted()
-                .map(String::valueOf).collect(Collectors.joining(" ")));
+            say(List.of());
         }
 
         @Override
         public void onPartitionsRevoked(Collection<TopicPartition> removed) {
-            System.out.println("revoked");
+            say(removed);
+        }
+
+        private void say(Collection<TopicPartition> removed) {
+            System.out.println("assigned " + consumer.assignment().stream().filter(has -> !removed.contains(has))
+                .map(TopicPartition::partition).sorted().map(String::valueOf).collect(Collectors.joining(" ")));
         }
     }
 

@@ -25,7 +25,12 @@ use report::Report;
 
 const USAGE: &str = "usage: cargo xtask interop [--target dohle|kafka] [--bin PATH] [--only NAME]...";
 /// What both brokers are told, so that the tests need not wait, and automatically created topics have as many partitions as the others.
-const OVERRIDES: &[&str] = &["group.initial.rebalance.delay.ms=0", "num.partitions=4"];
+const OVERRIDES: &[&str] = &[
+    "group.initial.rebalance.delay.ms=0",
+    "group.consumer.heartbeat.interval.ms=500",
+    "group.consumer.min.heartbeat.interval.ms=500",
+    "num.partitions=4",
+];
 
 /// Runs the suite; an error if anything failed.
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {

@@ -23,6 +23,17 @@ pub(crate) struct Client {
     pub(crate) admin: bool,
     /// Whether its program has static members.
     pub(crate) instances: bool,
+    /// Whether its program speaks the consumer protocol (KIP-848).
+    pub(crate) consumer_protocol: bool,
+}
+
+/// The protocol by which a member takes part in its group.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Protocol {
+    /// JoinGroup and SyncGroup.
+    Classic,
+    /// ConsumerGroupHeartbeat (KIP-848).
+    Consumer,
 }
 
 /// All of them.
@@ -35,6 +46,7 @@ pub(crate) const CLIENTS: &[Client] = &[
         command: || java::command("Client"),
         admin: true,
         instances: true,
+        consumer_protocol: true,
     },
     Client {
         name: "kcat",
@@ -44,6 +56,7 @@ pub(crate) const CLIENTS: &[Client] = &[
         command: || Command::new(source("kcat/client.sh")),
         admin: false,
         instances: false,
+        consumer_protocol: false,
     },
     Client {
         name: "confluent-kafka",
@@ -53,6 +66,7 @@ pub(crate) const CLIENTS: &[Client] = &[
         command: || python("confluent"),
         admin: true,
         instances: true,
+        consumer_protocol: true,
     },
     Client {
         name: "kafka-python",
@@ -62,6 +76,7 @@ pub(crate) const CLIENTS: &[Client] = &[
         command: || python("python"),
         admin: true,
         instances: false,
+        consumer_protocol: false,
     },
     Client {
         name: "franz-go",
@@ -71,6 +86,7 @@ pub(crate) const CLIENTS: &[Client] = &[
         command: || Command::new(work("go/client")),
         admin: true,
         instances: false,
+        consumer_protocol: false,
     },
     Client {
         name: "kafkajs",
@@ -80,6 +96,7 @@ pub(crate) const CLIENTS: &[Client] = &[
         command: kafkajs,
         admin: true,
         instances: false,
+        consumer_protocol: false,
     },
 ];
 
@@ -103,10 +120,15 @@ impl Client {
         bootstrap: &str,
         topic: &str,
         group: &str,
+        protocol: Protocol,
         instance: Option<&str>,
     ) -> Result<Member> {
+        let word = match protocol {
+            Protocol::Classic => "member",
+            Protocol::Consumer => "consumer-member",
+        };
         let mut command = (self.command)();
-        command.args(["member", bootstrap, topic, group]).args(instance);
+        command.args([word, bootstrap, topic, group]).args(instance);
         let conversation = Conversation::start(&mut command)?;
         Ok(Member { conversation, assigned: Vec::new(), rebalances: 0, ended: false })
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::batches;
 use super::broker::Broker;
-use super::client::{Client, Member};
+use super::client::{Client, Member, Protocol};
 use super::process::Result;
 use super::reading::{Reading, Topic};
 use super::report::Report;
@@ -32,17 +32,20 @@ struct Traveller<'a> {
     topic: Topic<'a>,
     reading: Reading,
     member: Option<Member>,
+    /// Another client that speaks the consumer protocol, if there is one.
+    companion: Option<&'a Client>,
     failed: bool,
 }
 
 type Phase<'a> = fn(&mut Traveller<'a>, &Place<'_>) -> Result<()>;
 
 /// Takes all clients through all phases.
-pub(crate) fn run(report: &Report, broker: &mut Broker, clients: &[&Client], epoch: u64) {
-    let new = |client| Traveller {
+pub(crate) fn run<'a>(report: &Report, broker: &mut Broker, clients: &[&'a Client], epoch: u64) {
+    let new = |client: &'a Client| Traveller {
         topic: Topic::new(client, epoch),
         reading: Reading::default(),
         member: None,
+        companion: clients.iter().copied().find(|other| other.consumer_protocol && other.name != client.name),
         failed: false,
     };
     let mut travellers: Vec<Traveller<'_>> = clients.iter().map(|&client| new(client)).collect();
@@ -69,6 +72,13 @@ pub(crate) fn run(report: &Report, broker: &mut Broker, clients: &[&Client], epo
     let mut fixed: Vec<_> = travellers.extract_if(.., |traveller| traveller.topic.client.instances).collect();
     phase(report, broker, &mut fixed, "a static member restarts without a rebalance", restart_static);
     travellers.extend(fixed);
+    let mut modern: Vec<_> =
+        travellers.extract_if(.., |traveller| traveller.topic.client.consumer_protocol).collect();
+    let what = "two members of the consumer protocol share, one leaves, the other takes over";
+    phase(report, broker, &mut modern, what, share_by_consumer_protocol);
+    let what = "a group moves from the classic to the consumer protocol and back with its members";
+    phase(report, broker, &mut modern, what, migrate);
+    travellers.extend(modern);
     phase(report, broker, &mut travellers, "offsets by time; codecs and producer ids on disk", look_up);
     travellers.retain(|traveller| traveller.topic.client.admin);
     phase(report, broker, &mut travellers, "delete the topic, create it again", replace);
@@ -107,7 +117,7 @@ fn phase<'a>(
 fn begin(traveller: &mut Traveller<'_>, place: &Place<'_>) -> Result<()> {
     traveller.topic.client.run(&["create", place.bootstrap, &traveller.topic.name, "4"])?;
     traveller.topic.produce(place.bootstrap, 200, &["none", "gzip", "snappy", "lz4", "zstd"])?;
-    let mut member = traveller.join(place, "group", None)?;
+    let mut member = traveller.join(place, "group", Protocol::Classic)?;
     read(&traveller.topic, &mut traveller.reading, &mut [&mut member])?;
     if member.assigned != PARTITIONS {
         return Err(format!("the only member of the group has the partitions {:?}", member.assigned));
@@ -117,7 +127,7 @@ fn begin(traveller: &mut Traveller<'_>, place: &Place<'_>) -> Result<()> {
 
 fn go_on(traveller: &mut Traveller<'_>, place: &Place<'_>) -> Result<()> {
     traveller.topic.produce(place.bootstrap, 100, &["lz4"])?;
-    let mut member = traveller.join(place, "group", None)?;
+    let mut member = traveller.join(place, "group", Protocol::Classic)?;
     read(&traveller.topic, &mut traveller.reading, &mut [&mut member])?;
     traveller.member = Some(member);
     Ok(())
@@ -131,14 +141,12 @@ fn stay(traveller: &mut Traveller<'_>, place: &Place<'_>) -> Result<()> {
 
 fn share(traveller: &mut Traveller<'_>, place: &Place<'_>) -> Result<()> {
     let mut first = traveller.member.take().ok_or("there is no member")?;
-    let mut second = traveller.join(place, "group", None)?;
+    let mut second = traveller.join(place, "group", Protocol::Classic)?;
     shared(&traveller.topic, &mut traveller.reading, &mut first, &mut second)?;
     traveller.topic.produce(place.bootstrap, 100, &["gzip"])?;
     read(&traveller.topic, &mut traveller.reading, &mut [&mut first, &mut second])?;
     traveller.leave(second)?;
-    settle(&traveller.topic, &mut traveller.reading, &mut [&mut first], |members| {
-        members.iter().all(|member| member.assigned == PARTITIONS)
-    })?;
+    has_all(traveller, &mut first)?;
     traveller.topic.produce(place.bootstrap, 100, &["snappy"])?;
     read(&traveller.topic, &mut traveller.reading, &mut [&mut first])?;
     traveller.leave(first)
@@ -147,13 +155,13 @@ fn share(traveller: &mut Traveller<'_>, place: &Place<'_>) -> Result<()> {
 fn restart_static(traveller: &mut Traveller<'_>, place: &Place<'_>) -> Result<()> {
     // Another group begins from the earliest offset.
     traveller.reading = Reading::default();
-    let mut first = traveller.join(place, "static", Some("first"))?;
-    let mut second = traveller.join(place, "static", Some("second"))?;
+    let mut first = traveller.join_static(place, "first")?;
+    let mut second = traveller.join_static(place, "second")?;
     shared(&traveller.topic, &mut traveller.reading, &mut first, &mut second)?;
     read(&traveller.topic, &mut traveller.reading, &mut [&mut first, &mut second])?;
     let (before, rebalances) = (first.assigned.clone(), second.rebalances);
     traveller.leave(first)?;
-    let mut first = traveller.join(place, "static", Some("first"))?;
+    let mut first = traveller.join_static(place, "first")?;
     settle(&traveller.topic, &mut traveller.reading, &mut [&mut first], |members| {
         members.iter().all(|member| !member.assigned.is_empty())
     })?;
@@ -168,6 +176,47 @@ fn restart_static(traveller: &mut Traveller<'_>, place: &Place<'_>) -> Result<()
     }
     traveller.leave(first)?;
     traveller.leave(second)
+}
+
+fn share_by_consumer_protocol(traveller: &mut Traveller<'_>, place: &Place<'_>) -> Result<()> {
+    traveller.reading = Reading::default();
+    let mut first = traveller.join(place, "consumer", Protocol::Consumer)?;
+    read(&traveller.topic, &mut traveller.reading, &mut [&mut first])?;
+    let mut second = traveller.join(place, "consumer", Protocol::Consumer)?;
+    shared(&traveller.topic, &mut traveller.reading, &mut first, &mut second)?;
+    traveller.topic.produce(place.bootstrap, 100, &["gzip"])?;
+    read(&traveller.topic, &mut traveller.reading, &mut [&mut first, &mut second])?;
+    traveller.leave(second)?;
+    has_all(traveller, &mut first)?;
+    traveller.leave(first)
+}
+
+/// A member of each protocol, and of two clients where there are, in one group; each is its only member for a while.
+fn migrate(traveller: &mut Traveller<'_>, place: &Place<'_>) -> Result<()> {
+    let companion = traveller.companion.unwrap_or(traveller.topic.client);
+    traveller.reading = Reading::default();
+    let mut classic = traveller.join(place, "moving", Protocol::Classic)?;
+    read(&traveller.topic, &mut traveller.reading, &mut [&mut classic])?;
+    let mut modern = traveller.join_with(companion, place, "moving", Protocol::Consumer, None)?;
+    shared(&traveller.topic, &mut traveller.reading, &mut classic, &mut modern)?;
+    traveller.topic.produce(place.bootstrap, 100, &["lz4"])?;
+    read(&traveller.topic, &mut traveller.reading, &mut [&mut classic, &mut modern])?;
+    traveller.leave(classic)?;
+    has_all(traveller, &mut modern)?;
+    let mut classic = traveller.join(place, "moving", Protocol::Classic)?;
+    shared(&traveller.topic, &mut traveller.reading, &mut classic, &mut modern)?;
+    traveller.leave(modern)?;
+    has_all(traveller, &mut classic)?;
+    traveller.topic.produce(place.bootstrap, 100, &["zstd"])?;
+    read(&traveller.topic, &mut traveller.reading, &mut [&mut classic])?;
+    traveller.leave(classic)
+}
+
+/// Waits until the only member that is left has all partitions.
+fn has_all(traveller: &mut Traveller<'_>, member: &mut Member) -> Result<()> {
+    settle(&traveller.topic, &mut traveller.reading, &mut [member], |members| {
+        members.iter().all(|member| member.assigned == PARTITIONS)
+    })
 }
 
 fn look_up(traveller: &mut Traveller<'_>, place: &Place<'_>) -> Result<()> {
@@ -207,9 +256,24 @@ fn replace(traveller: &mut Traveller<'_>, place: &Place<'_>) -> Result<()> {
 }
 
 impl Traveller<'_> {
-    fn join(&self, place: &Place<'_>, group: &str, instance: Option<&str>) -> Result<Member> {
-        let client = self.topic.client;
-        client.member(place.bootstrap, &self.topic.name, &format!("{group}-{}", client.tag), instance)
+    fn join(&self, place: &Place<'_>, group: &str, protocol: Protocol) -> Result<Member> {
+        self.join_with(self.topic.client, place, group, protocol, None)
+    }
+
+    fn join_static(&self, place: &Place<'_>, instance: &str) -> Result<Member> {
+        self.join_with(self.topic.client, place, "static", Protocol::Classic, Some(instance))
+    }
+
+    fn join_with(
+        &self,
+        client: &Client,
+        place: &Place<'_>,
+        group: &str,
+        protocol: Protocol,
+        instance: Option<&str>,
+    ) -> Result<Member> {
+        let group = format!("{group}-{}", self.topic.client.tag);
+        client.member(place.bootstrap, &self.topic.name, &group, protocol, instance)
     }
 
     fn leave(&mut self, member: Member) -> Result<()> {

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::broker::Broker;
-use super::client::Client;
+use super::client::{Client, Protocol};
 use super::install;
 use super::java;
 use super::process::{self, Result};
@@ -43,6 +43,8 @@ IncrementalAlterConfigs(44): 0 to 1
 OffsetDelete(47): 0
 DescribeCluster(60): 0 to 2
 DescribeProducers(61): 0
+ConsumerGroupHeartbeat(68): 0 to 1
+ConsumerGroupDescribe(69): 0 to 1
 DescribeTopicPartitions(75): 0";
 /// How many records the performance tools move.
 const PERF_RECORDS: &str = "100000";
@@ -64,6 +66,7 @@ const STEPS: &[Step] = &[
     ("kafka-configs", "describe, alter and delete configs of topics and brokers", configs),
     ("kafka-console-*", "records with keys and headers, zstd; a group goes on", console),
     ("kafka-consumer-groups", "a live group: list, describe, and what it refuses", live_group),
+    ("kafka-consumer-groups", "a live group of the consumer protocol, and its configs", live_consumer_group),
     ("kafka-consumer-groups", "reset offsets, delete offsets, delete the group", reset_offsets),
     ("kafka-delete-records", "delete records; kafka-get-offsets by time", delete_records),
     ("kafka-broker-api-versions", "the ranges of Apache Kafka 4.3.1", api_versions),
@@ -238,7 +241,7 @@ fn console(kit: &Kit<'_>) -> Result<()> {
 fn live_group(kit: &Kit<'_>) -> Result<()> {
     let groups = |words: &str| kit.tool("kafka-consumer-groups", words);
     kit.tool("kafka-topics", "--create --topic live --partitions 2")?;
-    let mut member = kit.java.member(&kit.bootstrap, "live", "group-live", None)?;
+    let mut member = kit.java.member(&kit.bootstrap, "live", "group-live", Protocol::Classic, None)?;
     let deadline = Instant::now() + Duration::from_secs(30);
     while member.assigned.len() < 2 && Instant::now() < deadline {
         member.listen(Duration::from_millis(100), &mut |_| Ok(()))?;
@@ -261,6 +264,52 @@ fn live_group(kit: &Kit<'_>) -> Result<()> {
     member.stop(&mut |_| Ok(()))?;
     says(&groups("--describe --group group-live --state")?, &["Empty", "0"])?;
     groups("--delete --group group-live").map(drop)
+}
+
+fn live_consumer_group(kit: &Kit<'_>) -> Result<()> {
+    let groups = |words: &str| kit.tool("kafka-consumer-groups", words);
+    let configs = |words: &str| {
+        kit.tool("kafka-configs", &format!("--entity-type groups --entity-name group-modern {words}"))
+    };
+    kit.tool("kafka-topics", "--create --topic modern --partitions 2")?;
+    configs("--alter --add-config consumer.session.timeout.ms=46000")?;
+    says(&configs("--describe")?, &["consumer.session.timeout.ms=46000"])?;
+    let too_short =
+        "--alter --entity-type groups --entity-name group-modern --add-config consumer.session.timeout.ms=1";
+    kit.refuses("kafka-configs", too_short, "group.consumer.min.session.timeout.ms")?;
+    let mut member = kit.java.member(&kit.bootstrap, "modern", "group-modern", Protocol::Consumer, None)?;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while member.assigned.len() < 2 && Instant::now() < deadline {
+        member.listen(Duration::from_millis(100), &mut |_| Ok(()))?;
+    }
+    has_row(&groups("--list --state --type")?, "group-modern Consumer Stable")?;
+    has_row(&kit.tool("kafka-groups", "--list --consumer")?, "group-modern Consumer consumer")?;
+    // Group, coordinator, assignor, state, epochs of the group and of its target, members.
+    let state = groups("--describe --group group-modern --state --verbose")?;
+    has_row(&state, "group-modern * * uniform Stable 2 2 1")?;
+    // Group, member, host, client, partitions, epoch and partitions, epoch and partitions of the target.
+    let members = groups("--describe --group group-modern --members --verbose")?;
+    has_row(&members, "group-modern * /127.0.0.1 consumer-group-modern-1 2 2 modern:0,1 2 modern:0,1")?;
+    let offsets = groups("--describe --group group-modern")?;
+    has_row(&offsets, "group-modern modern 1 - 0 - * /127.0.0.1 consumer-group-modern-1")?;
+    kit.refuses("kafka-consumer-groups", "--delete --group group-modern", "not empty")?;
+    member.stop(&mut |_| Ok(()))?;
+    has_row(
+        &groups("--describe --group group-modern --state --verbose")?,
+        "group-modern * * uniform Empty 3 2 0",
+    )?;
+    configs("--alter --delete-config consumer.session.timeout.ms")?;
+    groups("--delete --group group-modern").map(drop)
+}
+
+/// Whether a table has a row of these cells; `*` is any.
+fn has_row(table: &str, cells: &str) -> Result<()> {
+    let expected: Vec<&str> = cells.split(' ').collect();
+    let is_row = |line: &str| {
+        let row: Vec<&str> = line.split_whitespace().collect();
+        row.len() == expected.len() && row.iter().zip(&expected).all(|(is, cell)| *cell == "*" || is == cell)
+    };
+    if table.lines().any(is_row) { Ok(()) } else { Err(format!("there is no row {cells} in\n{table}")) }
 }
 
 fn reset_offsets(kit: &Kit<'_>) -> Result<()> {
