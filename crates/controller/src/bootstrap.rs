@@ -32,20 +32,24 @@ pub(crate) fn supported_feature(name: &str) -> Option<&'static SupportedFeature>
     SUPPORTED_FEATURES.iter().find(|feature| feature.name == name)
 }
 
-/// What the log lacks when a controller begins to write to it, to be appended as one atomic batch: the levels of all
-/// features in a new log, and the end of a transaction that another software's controller has left open.
+/// What the log lacks when a controller begins to write to it, to be appended as one atomic batch: the end of a
+/// transaction that another software's controller has left open, and in a new log the levels of all features; these
+/// are in `formatted`, with whatever else the directory was formatted with, where Kafka's `kafka-storage` has formatted
+/// it.
 ///
 /// Kafka's `ActivationRecordsGenerator` writes the same, with its own transaction around the first records; one
 /// batch is atomic without.
 #[must_use]
-pub fn activation_records(image: &MetadataImage) -> Vec<MetadataRecord> {
+pub fn activation_records(image: &MetadataImage, formatted: Vec<MetadataRecord>) -> Vec<MetadataRecord> {
     let mut records = Vec::new();
     if image.is_in_transaction() {
         let reason = Some(Str::const_new("left open by the last active controller"));
         records.push(AbortTransactionRecord { reason }.into());
     }
     let before = image.before_transaction.as_deref().unwrap_or(image);
-    if before.features.is_empty() {
+    if before.features.is_empty() && !formatted.is_empty() {
+        records.extend(formatted);
+    } else if before.features.is_empty() {
         records.extend(SUPPORTED_FEATURES.iter().map(|feature| {
             FeatureLevelRecord { name: feature.name.into(), feature_level: feature.max_level }.into()
         }));

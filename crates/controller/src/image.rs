@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use dohle_protocol::messages::register_broker_record::BrokerFeature;
 use dohle_types::{BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerId, Str, TopicId};
 use uuid::Uuid;
 
 use crate::bootstrap::supported_feature;
+use crate::kept::Kept;
 use crate::resource::ConfigResource;
 
 /// The values that a topic or broker sets for itself, by name of the config.
@@ -28,6 +30,7 @@ pub struct MetadataImage {
     pub(crate) features: Arc<BTreeMap<Str, i16>>,
     pub(crate) partition_count: usize,
     pub(crate) next_producer_id: ProducerId,
+    pub(crate) kept: Arc<Kept>,
     pub(crate) end_offset: Offset,
     pub(crate) last_epoch: LeaderEpoch,
     /// The image as it was before the transaction (KIP-868) that the log is in.
@@ -83,6 +86,8 @@ pub struct BrokerImage {
     pub incarnation_id: Uuid,
     /// Where clients and other brokers reach it, by listener.
     pub endpoints: Vec<BrokerEndpoint>,
+    /// The features that it can work at, with their levels.
+    pub features: Vec<BrokerFeature>,
     /// Its rack, if it has told one.
     pub rack: Option<Str>,
     /// Whether it may not lead (it has not caught up yet, or was not heard of for long).
@@ -91,6 +96,8 @@ pub struct BrokerImage {
     pub in_controlled_shutdown: bool,
     /// The ids of its log directories that are online.
     pub log_dirs: Vec<Uuid>,
+    /// The ids of those that take no new partitions (KIP-1066), if it has told of any.
+    pub cordoned_log_dirs: Option<Vec<Uuid>>,
 }
 
 /// The address of one listener of a broker.
@@ -187,12 +194,26 @@ impl MetadataImage {
 
     /// The finalized features that this version serves, with their levels, sorted by name.
     ///
-    /// A data directory of Apache Kafka can have finalized others; these are kept in the log and shown to no one.
+    /// A data directory of Apache Kafka can have finalized others: see [`MetadataImage::unserved_features`].
     pub fn finalized_features(&self) -> impl Iterator<Item = (&str, i16)> {
         self.features
             .iter()
             .map(|(name, &level)| (&**name, level))
             .filter(|(name, _)| supported_feature(name).is_some())
+    }
+
+    /// The finalized features that this version does not serve, with their levels: kept, and shown to no client.
+    pub fn unserved_features(&self) -> impl Iterator<Item = (&str, i16)> {
+        self.features
+            .iter()
+            .map(|(name, &level)| (&**name, level))
+            .filter(|(name, _)| supported_feature(name).is_none())
+    }
+
+    /// What the log says and this version does not act upon.
+    #[must_use]
+    pub fn kept(&self) -> &Kept {
+        &self.kept
     }
 
     /// The first producer id that was not given to any broker yet.

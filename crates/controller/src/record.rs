@@ -3,19 +3,18 @@
 //! A frame is three unsigned varints (frame version 1, record type, record version) and the message, as in Kafka's
 //! `MetadataRecordSerde`. What happens to a record type that Dohle does not act on:
 //!
-//! - *Without effect*, kept as values so that tools can show them: `NoOpRecord`, `RegisterControllerRecord`,
-//!   `ZkMigrationStateRecord`. Nothing that a client could see depends on them.
-//! - *Refused*: access control entries, client quotas, SCRAM credentials, delegation tokens. They say what a client
-//!   may do; a broker that passed over them would allow more than its owner has allowed.
-//! - *Refused*: types and versions that do not exist in Kafka 4.3.
+//! - *Without effect*: `NoOpRecord`, `ZkMigrationStateRecord`. Nothing that a client could see depends on them.
+//! - *Kept*, and not enforced: see [`crate::kept`].
+//! - *Refused*: types and versions that do not exist in Kafka 4.3. What they say would be lost with the next snapshot.
 
 use bytes::Bytes;
 use dohle_protocol::messages::{
-    AbortTransactionRecord, BeginTransactionRecord, BrokerRegistrationChangeRecord, ClearElrRecord,
-    ConfigRecord, EndTransactionRecord, FeatureLevelRecord, FenceBrokerRecord, NoOpRecord,
-    PartitionChangeRecord, PartitionRecord, ProducerIdsRecord, RegisterBrokerRecord,
-    RegisterControllerRecord, RemoveTopicRecord, TopicRecord, UnfenceBrokerRecord, UnregisterBrokerRecord,
-    ZkMigrationStateRecord,
+    AbortTransactionRecord, AccessControlEntryRecord, BeginTransactionRecord, BrokerRegistrationChangeRecord,
+    ClearElrRecord, ClientQuotaRecord, ConfigRecord, DelegationTokenRecord, EndTransactionRecord,
+    FeatureLevelRecord, FenceBrokerRecord, NoOpRecord, PartitionChangeRecord, PartitionRecord,
+    ProducerIdsRecord, RegisterBrokerRecord, RegisterControllerRecord, RemoveAccessControlEntryRecord,
+    RemoveDelegationTokenRecord, RemoveTopicRecord, RemoveUserScramCredentialRecord, TopicRecord,
+    UnfenceBrokerRecord, UnregisterBrokerRecord, UserScramCredentialRecord, ZkMigrationStateRecord,
 };
 use dohle_protocol::{DecodeError, EncodeError, Message, Reader, Record, Writer};
 
@@ -72,10 +71,7 @@ macro_rules! metadata_records {
                         r.finish().map_err(message($message::NAME))?;
                         Ok(Self::$variant(record))
                     })*
-                    _ => Err(match name_of_refused(key) {
-                        Some(name) => RecordError::Refused { name, key },
-                        None => RecordError::UnknownType { key, version },
-                    }),
+                    _ => Err(RecordError::UnknownType { key, version }),
                 }
             }
         }
@@ -108,6 +104,13 @@ metadata_records! {
     AbortTransaction(AbortTransactionRecord),
     RegisterController(RegisterControllerRecord),
     ClearElr(ClearElrRecord),
+    ClientQuota(ClientQuotaRecord),
+    AccessControlEntry(AccessControlEntryRecord),
+    RemoveAccessControlEntry(RemoveAccessControlEntryRecord),
+    UserScramCredential(UserScramCredentialRecord),
+    RemoveUserScramCredential(RemoveUserScramCredentialRecord),
+    DelegationToken(DelegationTokenRecord),
+    RemoveDelegationToken(RemoveDelegationTokenRecord),
 }
 
 /// Why the value of a log record is no metadata record that Dohle understands.
@@ -121,17 +124,6 @@ pub enum RecordError {
         "a metadata record has frame version {0}, only version 1 is known; it was written by newer software"
     )]
     FrameVersion(u32),
-    /// A record type that says what clients may do, and that Dohle does not enforce yet.
-    #[error(
-        "the metadata log holds a {name} (type {key}), which this version of Dohle cannot enforce; \
-         remove it with the software that wrote it, or open the data directory with that"
-    )]
-    Refused {
-        /// Kafka's name of the type.
-        name: &'static str,
-        /// Its number.
-        key: i16,
-    },
     /// A record type that Kafka 4.3 does not have.
     #[error(
         "the metadata log holds a record of unknown type {key}, version {version}; it was written by newer software"
@@ -165,18 +157,4 @@ fn decode_frame(r: &mut Reader<'_>) -> Result<(i16, i16), RecordError> {
         i16::try_from(number).map_err(|_| RecordError::Frame(DecodeError::VarintTooLong))
     };
     Ok((number()?, number()?))
-}
-
-/// The record types of Kafka 4.3 that are refused for what they mean.
-const fn name_of_refused(key: i16) -> Option<&'static str> {
-    match key {
-        10 => Some("DelegationTokenRecord"),
-        11 => Some("UserScramCredentialRecord"),
-        14 => Some("ClientQuotaRecord"),
-        18 => Some("AccessControlEntryRecord"),
-        19 => Some("RemoveAccessControlEntryRecord"),
-        22 => Some("RemoveUserScramCredentialRecord"),
-        26 => Some("RemoveDelegationTokenRecord"),
-        _ => None,
-    }
 }

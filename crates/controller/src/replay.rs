@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::bootstrap::{SupportedFeature, supported_feature};
 use crate::image::{BrokerEndpoint, BrokerImage, MetadataImage, PartitionImage, TopicImage};
+use crate::kept::Kept;
 use crate::record::MetadataRecord;
 use crate::resource::{ConfigResource, ConfigResourceError};
 use crate::topic_name::metric_name;
@@ -137,11 +138,25 @@ impl MetadataImage {
                 let before = self.before_transaction.take().ok_or(ReplayError::NoTransaction)?;
                 *self = Arc::unwrap_or_clone(before);
             }
-            MetadataRecord::NoOp(_)
-            | MetadataRecord::ZkMigrationState(_)
-            | MetadataRecord::RegisterController(_) => {}
+            MetadataRecord::NoOp(_) | MetadataRecord::ZkMigrationState(_) => {}
+            MetadataRecord::RegisterController(record) => self.kept_mut().replay_controller(record),
+            MetadataRecord::ClientQuota(record) => self.kept_mut().replay_quota(record),
+            MetadataRecord::AccessControlEntry(record) => self.kept_mut().replay_acl(record),
+            MetadataRecord::RemoveAccessControlEntry(record) => self.kept_mut().replay_remove_acl(record.id),
+            MetadataRecord::UserScramCredential(record) => self.kept_mut().replay_scram_credential(record),
+            MetadataRecord::RemoveUserScramCredential(record) => {
+                self.kept_mut().replay_remove_scram_credential(record);
+            }
+            MetadataRecord::DelegationToken(record) => self.kept_mut().replay_delegation_token(record),
+            MetadataRecord::RemoveDelegationToken(record) => {
+                self.kept_mut().replay_remove_delegation_token(&record.token_id);
+            }
         }
         Ok(())
+    }
+
+    fn kept_mut(&mut self) -> &mut Kept {
+        Arc::make_mut(&mut self.kept)
     }
 
     fn replay_register_broker(&mut self, record: &RegisterBrokerRecord) {
@@ -157,10 +172,12 @@ impl MetadataImage {
             epoch: record.broker_epoch,
             incarnation_id: record.incarnation_id,
             endpoints: endpoints.collect(),
+            features: record.features.clone(),
             rack: record.rack.clone(),
             fenced: record.fenced,
             in_controlled_shutdown: record.in_controlled_shutdown,
             log_dirs: record.log_dirs.clone(),
+            cordoned_log_dirs: record.cordoned_log_dirs.clone(),
         };
         Arc::make_mut(&mut self.brokers).insert(id, Arc::new(broker));
     }
@@ -182,6 +199,9 @@ impl MetadataImage {
         }
         if !record.log_dirs.is_empty() {
             broker.log_dirs.clone_from(&record.log_dirs);
+        }
+        if record.cordoned_log_dirs.is_some() {
+            broker.cordoned_log_dirs.clone_from(&record.cordoned_log_dirs);
         }
         Ok(())
     }

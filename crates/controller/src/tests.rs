@@ -42,7 +42,7 @@ impl Cluster {
         let (config, _) = BrokerConfig::parse(properties, &[]).unwrap();
         let controller = Controller::default();
         let mut cluster = Self { controller, config, rng: Rng::from_seed(1), log: Vec::new() };
-        cluster.run(Outcome { records: activation_records(cluster.image()), reply: () });
+        cluster.run(Outcome { records: activation_records(cluster.image(), Vec::new()), reply: () });
         for id in 1..=brokers {
             cluster.register(id);
         }

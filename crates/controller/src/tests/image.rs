@@ -62,12 +62,12 @@ fn a_transaction_is_taken_in_as_a_whole_or_not_at_all() {
     assert_eq!(aborted.end_offset(), Offset(3));
     let mut open = replayed(&[begin(), topic("a", 100)]);
     assert!(open.is_in_transaction());
-    for record in activation_records(&open.clone()) {
+    for record in activation_records(&open.clone(), Vec::new()) {
         open.replay(&record, open.end_offset(), LeaderEpoch(2)).unwrap();
     }
     assert!(open.topic("a").is_none() && !open.is_in_transaction());
     assert_eq!(open.last_epoch(), LeaderEpoch(2));
-    assert_eq!(activation_records(&open), []);
+    assert_eq!(activation_records(&open, Vec::new()), []);
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn the_log_of_apache_kafka_opens() {
         let record = MetadataRecord::decode(&bytes(hex)).unwrap();
         cluster.controller.replay(&record, Offset(offset.parse().unwrap()), LeaderEpoch(1)).unwrap();
     }
-    assert_eq!(activation_records(cluster.image()), []);
+    assert_eq!(activation_records(cluster.image(), Vec::new()), []);
     let opened = describe(cluster.image());
     cluster.register(1);
     expect![[r#"

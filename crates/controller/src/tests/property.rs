@@ -1,15 +1,22 @@
 //! Whatever is asked, the image is what its records say, and what is counted is what there is.
 
+use dohle_protocol::messages::client_quota_record::EntityData;
 use dohle_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use dohle_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+use dohle_protocol::messages::{
+    AccessControlEntryRecord, ClientQuotaRecord, DelegationTokenRecord, FeatureLevelRecord,
+    RegisterControllerRecord, RemoveAccessControlEntryRecord, RemoveDelegationTokenRecord,
+    RemoveUserScramCredentialRecord, UserScramCredentialRecord,
+};
 use dohle_protocol::messages::{
     CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, IncrementalAlterConfigsRequest,
 };
 use dohle_types::{BrokerId, LeaderEpoch, Offset, Str};
 use proptest::prelude::*;
+use uuid::Uuid;
 
 use super::{Cluster, topic};
-use crate::MetadataImage;
+use crate::{MetadataImage, MetadataRecord, Outcome};
 
 #[derive(Debug, Clone)]
 enum Request {
@@ -19,6 +26,7 @@ enum Request {
     Alter(i8, Str, Str, i8, Option<Str>),
     Restart(i32),
     ProducerIds(i32),
+    Keep(MetadataRecord),
 }
 
 fn topic_name() -> impl Strategy<Value = &'static str> {
@@ -46,6 +54,31 @@ fn request() -> impl Strategy<Value = Request> {
         ),
         1 => (1..4).prop_map(Request::Restart),
         1 => (1..4).prop_map(Request::ProducerIds),
+        1 => kept().prop_map(Request::Keep),
+    ]
+}
+
+/// What Apache Kafka writes and we only keep.
+fn kept() -> impl Strategy<Value = MetadataRecord> {
+    let name = || prop::sample::select(&["alice", "bob"][..]).prop_map(Str::from);
+    let quota = (prop::option::of(name()), any::<bool>()).prop_map(|(entity_name, remove)| {
+        let entity = vec![EntityData { entity_type: "user".into(), entity_name }];
+        ClientQuotaRecord { entity, key: "request_percentage".into(), value: 50.0, remove }.into()
+    });
+    let id = (0..3_u128).prop_map(Uuid::from_u128);
+    prop_oneof![
+        quota,
+        id.clone().prop_map(|id| AccessControlEntryRecord { id, ..Default::default() }.into()),
+        id.prop_map(|id| RemoveAccessControlEntryRecord { id }.into()),
+        name().prop_map(|name| UserScramCredentialRecord { name, mechanism: 1, ..Default::default() }.into()),
+        name().prop_map(|name| RemoveUserScramCredentialRecord { name, mechanism: 1 }.into()),
+        name().prop_map(|token_id| DelegationTokenRecord { token_id, ..Default::default() }.into()),
+        name().prop_map(|token_id| RemoveDelegationTokenRecord { token_id }.into()),
+        (1..3).prop_map(|controller_id| {
+            RegisterControllerRecord { controller_id, ..Default::default() }.into()
+        }),
+        (name(), 1..3_i16)
+            .prop_map(|(name, feature_level)| { FeatureLevelRecord { name, feature_level }.into() }),
     ]
 }
 
@@ -79,6 +112,7 @@ fn handle(cluster: &mut Cluster, request: Request) {
             let epoch = cluster.image().broker(BrokerId(id)).map_or(0, |broker| broker.epoch);
             let _ = cluster.run(cluster.controller.handle_allocate_producer_ids(BrokerId(id), epoch));
         }
+        Request::Keep(record) => cluster.run(Outcome { records: vec![record], reply: () }),
     }
 }
 
@@ -95,6 +129,14 @@ proptest! {
             replayed.replay(record, Offset(offset), LeaderEpoch(1)).unwrap();
         }
         prop_assert_eq!(&replayed, image);
+
+        let mut loaded = MetadataImage::default();
+        for (offset, record) in (1..).zip(image.snapshot_records()) {
+            let record = MetadataRecord::decode(&record.encode().unwrap()).unwrap();
+            loaded.replay(&record, Offset(offset), LeaderEpoch(1)).unwrap();
+        }
+        loaded.finish_snapshot(image.end_offset(), LeaderEpoch(1));
+        prop_assert_eq!(&loaded, image);
 
         let partitions = image.topics().map(|topic| topic.partitions.len()).sum::<usize>();
         prop_assert_eq!(image.partition_count(), partitions);

@@ -103,13 +103,23 @@ fn leaders_change_as_with_kafka() {
 }
 
 #[test]
+fn what_is_only_kept_is_written_as_with_kafka() {
+    check(
+        "010e0002057573657206616c696365001370726f64756365725f627974655f7261746541cdcd65000000000000",
+        true,
+        expect![[
+            r#"ClientQuota(ClientQuotaRecord { entity: [EntityData { entity_type: "user", entity_name: Some("alice") }], key: "producer_byte_rate", value: 1000000000.0, remove: false })"#
+        ]],
+    );
+}
+
+#[test]
 fn what_cannot_be_understood_is_named() {
     for (hex, expected) in [
         ("", RecordError::Frame(DecodeError::UnexpectedEnd)),
         ("02", RecordError::FrameVersion(2)),
         ("01ffffffff0f00", RecordError::Frame(DecodeError::VarintTooLong)),
         ("016300", RecordError::UnknownType { key: 99, version: 0 }),
-        ("011200", RecordError::Refused { name: "AccessControlEntryRecord", key: 18 }),
         (
             "010201",
             RecordError::Message {
