@@ -2,7 +2,7 @@
 //!
 //! 1. Read what each log dir says about itself (`boot_facts.rs`). They must belong to the same node; one that is new
 //!    gets its `meta.properties`.
-//! 2. Open the metadata log and replay it.
+//! 2. Load the newest snapshot of the metadata, open the metadata log, and replay it from there.
 //! 3. Become leader of the quorum of one: a new epoch with its leader-change record, and the broker registered
 //!    anew. A fresh log gets the bootstrap records first.
 //! 4. Once that is committed: serve. The partitions' logs are opened meanwhile, and each serves when it is open.
@@ -11,18 +11,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dohle_configs::broker;
+use dohle_configs::{TopicConfig, broker};
 use dohle_storage::disk::{FilePath, LogDir, Op};
 use dohle_storage::{Log, OpenError, OpenLog, Opening};
-use dohle_types::{LeaderEpoch, Offset, TopicId, TopicPartition};
+use dohle_types::{LeaderEpoch, Offset, Str, TopicId, TopicPartition};
 
 use crate::boot_facts::{BootFacts, KnownLog, MetaProperties, ReadBootFacts};
 use crate::host::{DiskJob, Effect};
 use crate::jobs::WriteCheckpoints;
-use crate::metadata_log::{METADATA_TOPIC, METADATA_TOPIC_ID};
+use crate::metadata_log::{METADATA_TOPIC, METADATA_TOPIC_ID, metadata_config};
 use crate::node::{JobPurpose, Node, Phase};
 use crate::partition::{PartitionKey, State, Tenant};
 use crate::set_aside::{self, DELETED_SUFFIX};
+use crate::snapshot_file::{LoadSnapshot, Loaded, METADATA_DIRECTORY};
 use crate::topics::topic_config;
 use crate::trash::Trashed;
 use crate::trash_files::{ReadTrash, TrashFacts};
@@ -93,7 +94,7 @@ impl Node {
             boot.facts = facts;
         }
         if files.is_empty() {
-            return self.open_metadata_log();
+            return self.load_snapshot();
         }
         let job = DiskJob::Checkpoint(Box::new(WriteCheckpoints::new(files)));
         self.start_job(JobPurpose::FormatLogDirs, job);
@@ -183,8 +184,18 @@ impl Node {
         }
     }
 
-    /// The log dirs have their identities: replay the metadata log.
-    pub(crate) fn open_metadata_log(&mut self) {
+    /// The log dirs have their identities: load what the metadata log goes on from.
+    pub(crate) fn load_snapshot(&mut self) {
+        let job = LoadSnapshot::new(self.log_dirs.of_metadata_log());
+        self.start_job(JobPurpose::LoadSnapshot, DiskJob::LoadSnapshot(Box::new(job)));
+    }
+
+    /// The newest snapshot is loaded: open the log that goes on from it.
+    pub(crate) fn on_snapshot_loaded(&mut self, loaded: Result<Loaded, String>) {
+        match loaded {
+            Ok(loaded) => self.metadata.begin(loaded),
+            Err(why) => return self.fail_to_boot(why),
+        }
         let name = TopicPartition::new(METADATA_TOPIC, 0);
         let log_dir = self.log_dirs.of_metadata_log();
         let (epoch, durability) = (LeaderEpoch::NONE, dohle_configs::Durability::Durable);
@@ -207,7 +218,7 @@ impl Node {
             Tenant::Metadata => partition.log_dir,
             Tenant::None | Tenant::Groups(_) => self.log_dir_for(&name),
         };
-        let config = Arc::new(topic_config(self.metadata.image(), &self.config, &name.topic));
+        let config = Arc::new(self.log_config(&name.topic));
         let (log_dir, known) = match self.locate(&name, preferred) {
             Found::Nowhere if let Some(log_dir) = self.placement(topic_id, name.partition) => {
                 if let Some(partition) = self.partitions.by_key_mut(key) {
@@ -251,13 +262,22 @@ impl Node {
         self.open_again(key);
     }
 
+    /// The configs of a log.
+    fn log_config(&self, topic: &Str) -> TopicConfig {
+        if *topic == METADATA_TOPIC {
+            metadata_config(&self.config)
+        } else {
+            topic_config(self.metadata.image(), &self.config, topic)
+        }
+    }
+
     /// Opens a log once more, or for the first time.
     pub(crate) fn open_again(&mut self, key: PartitionKey) {
         let (Some(partition), Some(known)) = (self.partitions.by_key(key), self.opening.get(&key)) else {
             self.opening.remove(&key);
             return self.on_deleted_log_opened(key);
         };
-        let config = topic_config(self.metadata.image(), &self.config, &partition.name.topic);
+        let config = self.log_config(&partition.name.topic);
         let opening = Opening {
             dir: partition.log_dir.path(&partition.name.to_string()),
             topic_id: partition.topic_id,
@@ -346,7 +366,8 @@ impl Node {
         }
         match tenant {
             Tenant::None => {}
-            Tenant::Metadata | Tenant::Groups(_) => self.load_ledger(key, Offset::ZERO),
+            Tenant::Metadata => self.load_metadata(key),
+            Tenant::Groups(_) => self.load_ledger(key, Offset::ZERO),
         }
     }
 
@@ -366,6 +387,9 @@ impl Node {
 
     /// The metadata log is replayed: lead the quorum of one, and register.
     pub(crate) fn on_metadata_loaded(&mut self) {
+        if let Err(why) = self.may_serve() {
+            return self.fail_to_boot(why);
+        }
         let registered = match self.register() {
             Ok(end) => end,
             Err(why) => return self.fail_to_boot(why),
@@ -397,6 +421,7 @@ impl Node {
         self.tell_log_dirs();
         self.maintenance.start(self.now, &self.config);
         self.start_scrub();
+        self.metadata.snapshots.start(self.now, &self.config);
         self.listen_by = Some(self.now.after(OPENING_GRACE));
     }
 
@@ -494,9 +519,6 @@ impl Node {
         self.effects.push(Effect::Stopped { error: Some(why) });
     }
 }
-
-/// The directory of the metadata log, in its log dir.
-const METADATA_DIRECTORY: &str = "__cluster_metadata-0";
 
 fn is_partition_directory(name: &str) -> bool {
     name != METADATA_DIRECTORY

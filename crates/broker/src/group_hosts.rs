@@ -8,11 +8,15 @@ use dohle_configs::{BrokerConfig, broker};
 use dohle_groups::consumer::{Assignor, MigrationPolicy};
 use dohle_groups::state::CommittedOffset;
 use dohle_groups::{
-    Caller, Effects, GroupLedger, GroupsConfig, Progress, Record, Reply, Token, Turn, partition_for,
+    Caller, Effects, GroupLedger, GroupsConfig, Progress, Record, Replayed, Reply, Token, Turn,
+    partition_for, record_type_name,
 };
 use dohle_ledger::CommitQueue;
 use dohle_protocol::Message;
-use dohle_records::{BatchBuilder, BatchOptions, Compressor};
+use dohle_records::{
+    BatchBuilder, BatchHeader, BatchOptions, Compressor, ControlRecordKey, ControlRecordType,
+    Record as LoggedRecord,
+};
 use dohle_types::time::Instant;
 use dohle_types::{ErrorCode, FastMap, Offset, Str, TopicId};
 
@@ -42,6 +46,8 @@ struct GroupHost {
     partition: PartitionKey,
     /// Until then it is replayed and answers nobody.
     loaded: bool,
+    /// While it is loaded: how many records there are of each type that it does not know.
+    skipped: BTreeMap<i16, u64>,
     /// The log's end after the ledger's last records.
     appended: Offset,
     held: CommitQueue<Held>,
@@ -97,6 +103,7 @@ impl Node {
             ledger: GroupLedger::new(self.groups.config.clone()),
             partition,
             loaded: false,
+            skipped: BTreeMap::new(),
             appended: Offset::ZERO,
             held: CommitQueue::default(),
         };
@@ -124,10 +131,30 @@ impl Node {
     }
 
     /// Replays one record at start. What cannot be read is passed over: the rest of the groups go on.
-    pub(crate) fn replay_group_record(&mut self, index: i32, key: Option<Bytes>, value: Option<Bytes>) {
+    pub(crate) fn replay_group_record(&mut self, index: i32, header: &BatchHeader, record: LoggedRecord) {
         let Some(host) = self.groups.hosts.get_mut(&index) else { return };
-        if let Err(error) = host.ledger.replay(&key.unwrap_or_default(), value.as_ref()) {
-            tracing::warn!(partition = index, %error, "a record of {OFFSETS_TOPIC} is passed over");
+        let key = record.key.unwrap_or_default();
+        let replayed = if header.attributes.is_control() {
+            match ControlRecordKey::parse(&key).map(|key| key.record_type) {
+                Ok(ControlRecordType::Commit) => host.ledger.replay_marker(header.producer_id, true),
+                Ok(ControlRecordType::Abort) => host.ledger.replay_marker(header.producer_id, false),
+                Ok(_) | Err(_) => {}
+            }
+            return;
+        } else {
+            let transaction = header.attributes.is_transactional().then_some(header.producer_id);
+            host.ledger.replay_at(record.offset, transaction, &key, record.value.as_ref())
+        };
+        match replayed {
+            Ok(Replayed::Applied) => {}
+            // A tombstone says that there is nothing to keep.
+            Ok(Replayed::Skipped { record_type }) if record.value.is_some() => {
+                *host.skipped.entry(record_type).or_default() += 1;
+            }
+            Ok(Replayed::Skipped { .. }) => {}
+            Err(error) => {
+                tracing::warn!(partition = index, %error, "a record of {OFFSETS_TOPIC} is passed over");
+            }
         }
     }
 
@@ -135,6 +162,20 @@ impl Node {
     pub(crate) fn on_groups_loaded(&mut self, index: i32) {
         if let Some(host) = self.groups.hosts.get_mut(&index) {
             host.loaded = true;
+            let skipped: Vec<String> = std::mem::take(&mut host.skipped)
+                .into_iter()
+                .map(|(record_type, records)| {
+                    format!("{} ({record_type}): {records}", record_type_name(record_type))
+                })
+                .collect();
+            if !skipped.is_empty() {
+                let skipped = skipped.join(", ");
+                tracing::warn!(
+                    partition = index,
+                    records_by_type = skipped,
+                    "{OFFSETS_TOPIC} has records that this version keeps and does not serve"
+                );
+            }
         }
         self.run_groups(index, |ledger, turn| ledger.on_loaded(turn));
     }

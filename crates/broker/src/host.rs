@@ -13,6 +13,7 @@ use dohle_types::Offset;
 use crate::boot_facts::{BootFacts, ReadBootFacts};
 use crate::jobs::{ChangeFiles, CheckpointWritten, FilesChanged, WriteCheckpoints};
 use crate::partition::PartitionKey;
+use crate::snapshot_file::{LoadSnapshot, Loaded, SnapshotFile, SnapshotId, WriteSnapshot};
 use crate::trash_files::{ReadTrash, TrashFacts};
 
 /// A connection, numbered by its host; never reused while the process lives.
@@ -210,6 +211,10 @@ macro_rules! disk_jobs {
 disk_jobs! {
     /// What a log dir holds, at start.
     Boot(ReadBootFacts) -> BootFacts,
+    /// Loads the newest snapshot of the metadata, at start.
+    LoadSnapshot(LoadSnapshot) -> Result<Loaded, String>,
+    /// Writes a snapshot of the metadata.
+    WriteSnapshot(WriteSnapshot) -> (SnapshotId, SnapshotFile),
     /// Opens, and where needed recovers, one log.
     Open(dohle_storage::OpenLog) -> Result<dohle_storage::Log, dohle_storage::OpenError>,
     /// Reads batches from files.

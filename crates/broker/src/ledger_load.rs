@@ -1,7 +1,8 @@
-//! Loading a ledger: its log is read from the start, in pieces, and replayed.
+//! Loading a ledger: its log is read, the metadata log from where the newest snapshot ends and the others from the
+//! start, in pieces, and replayed.
 
 use bytes::Bytes;
-use dohle_records::Batches;
+use dohle_records::{Batches, ControlRecordKey};
 use dohle_storage::{Read, ReadError};
 use dohle_types::Offset;
 
@@ -95,15 +96,21 @@ impl Node {
             let batch = batch.map_err(|error| error.to_string())?;
             next = Some(batch.header().next_offset());
             let epoch = batch.header().partition_leader_epoch;
-            if batch.header().attributes.is_control() {
-                continue;
+            let is_control = batch.header().attributes.is_control();
+            if tenant == Tenant::Metadata {
+                self.note_metadata_batch(batch.header());
             }
             let records = batch.records(&mut self.codecs.decompressor).map_err(|error| error.to_string())?;
             for record in records {
                 let record = record.map_err(|error| error.to_string())?;
                 match tenant {
+                    Tenant::Metadata if is_control => {
+                        let key = ControlRecordKey::parse(&record.key.unwrap_or_default());
+                        let key = key.map_err(|error| format!("offset {}: {error}", record.offset))?;
+                        self.replay_quorum(key.record_type, record.value)?;
+                    }
                     Tenant::Metadata => self.replay_metadata(record.offset, epoch, record.value)?,
-                    Tenant::Groups(index) => self.replay_group_record(index, record.key, record.value),
+                    Tenant::Groups(index) => self.replay_group_record(index, batch.header(), record),
                     Tenant::None => {}
                 }
             }

@@ -12,7 +12,6 @@ use dohle_types::{Now, Offset};
 use crate::boot_facts::clean_shutdown_marker;
 use crate::host::Effect;
 use crate::node::{JobPurpose, Node, Phase};
-use crate::partition::Tenant;
 
 /// When the periodic work is due next.
 #[derive(Debug, Default)]
@@ -64,6 +63,7 @@ impl Maintenance {
 impl Node {
     /// Does what is due.
     pub(crate) fn maintain(&mut self) {
+        self.snapshot_when_due();
         if self.maintenance.retention.is_due(self.now) {
             self.retain();
             self.sweep_trash();
@@ -80,8 +80,8 @@ impl Node {
     fn retain(&mut self) {
         let expiration_ms = i64::from(self.config.value(broker::PRODUCER_ID_EXPIRATION_MS));
         let mut ops = Vec::new();
-        // The metadata log is the cluster's memory: nothing but a snapshot may replace what it says.
-        for partition in self.partitions.iter_mut().filter(|partition| partition.tenant != Tenant::Metadata) {
+        self.retain_snapshots();
+        for partition in self.partitions.iter_mut() {
             let (name, high_watermark) = (partition.name.clone(), partition.high_watermark());
             let state = self.log_dirs.state(partition.log_dir);
             let start = state.map_or(Offset::ZERO, |state| state.checkpoints.durable_start(&name));

@@ -6,16 +6,14 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use dohle_configs::broker;
+use dohle_configs::{BrokerConfig, TopicConfig, broker};
 use dohle_controller::{
     BrokerEndpoint, BrokerRegistration, Controller, MetadataImage, MetadataRecord, activation_records,
 };
 use dohle_ledger::{CommitQueue, Outcome};
 use dohle_protocol::Message;
-use dohle_protocol::messages::LeaderChangeMessage;
-use dohle_protocol::messages::leader_change_message::Voter;
 use dohle_records::control::control_batch;
-use dohle_records::{BatchBuilder, BatchOptions, ControlRecordType};
+use dohle_records::{BatchBuilder, BatchHeader, BatchOptions, ControlRecordType};
 use dohle_types::{LeaderEpoch, Offset, PartitionIndex, Str, TopicId};
 
 use crate::boot_facts::MetaProperties;
@@ -23,6 +21,9 @@ use crate::connection::Call;
 use crate::ledger_hosts::Held;
 use crate::node::{Node, Phase, encode};
 use crate::partition::PartitionKey;
+use crate::quorum::{self, Quorum};
+use crate::snapshot_file::Loaded;
+use crate::snapshots::Snapshots;
 
 /// Records of the metadata log that make one batch. A request's are never divided (its records are atomic), but
 /// for the many of a registration, which need not be.
@@ -41,6 +42,10 @@ pub struct MetadataLog {
     partition: PartitionKey,
     controller: Controller,
     image: MetadataImage,
+    quorum: Quorum,
+    pub(crate) snapshots: Snapshots,
+    /// What the directory was formatted with, until the log has it.
+    formatted: Vec<MetadataRecord>,
     /// Appended and not committed, with their offsets.
     uncommitted: VecDeque<(Offset, LeaderEpoch, MetadataRecord)>,
     held: CommitQueue<Held>,
@@ -53,6 +58,9 @@ impl Default for MetadataLog {
             partition: PartitionKey(u32::MAX),
             controller: Controller::default(),
             image: MetadataImage::default(),
+            quorum: Quorum::default(),
+            snapshots: Snapshots::default(),
+            formatted: Vec::new(),
             uncommitted: VecDeque::new(),
             held: CommitQueue::default(),
         }
@@ -87,10 +95,43 @@ impl MetadataLog {
     pub fn set_partition(&mut self, partition: PartitionKey) {
         self.partition = partition;
     }
+
+    /// The partition that the log is.
+    pub(crate) fn partition(&self) -> PartitionKey {
+        self.partition
+    }
+
+    /// Who votes.
+    pub(crate) fn quorum(&self) -> &Quorum {
+        &self.quorum
+    }
+
+    /// Begins with what the snapshots say.
+    pub(crate) fn begin(&mut self, loaded: Loaded) {
+        let Loaded { files, image, quorum, formatted } = loaded;
+        self.snapshots.set_files(files);
+        self.controller = Controller::new(image);
+        self.quorum = quorum;
+        self.formatted = formatted;
+    }
+}
+
+/// The configs of the metadata log: nothing goes by age or size, for only a snapshot may replace what it says.
+pub(crate) fn metadata_config(config: &BrokerConfig) -> TopicConfig {
+    let segment_bytes = config.value(broker::METADATA_LOG_SEGMENT_BYTES).to_string();
+    let segment_ms = config.value(broker::METADATA_LOG_SEGMENT_MS).to_string();
+    let configs = [
+        ("segment.bytes", segment_bytes.as_str()),
+        ("segment.ms", segment_ms.as_str()),
+        ("cleanup.policy", "delete"),
+        ("retention.ms", "-1"),
+        ("retention.bytes", "-1"),
+    ];
+    TopicConfig::resolve(config, configs)
 }
 
 impl Node {
-    /// Puts one record of the log into both images, at start.
+    /// Replays one record of the log, at start.
     pub(crate) fn replay_metadata(
         &mut self,
         offset: Offset,
@@ -100,8 +141,21 @@ impl Node {
         let at = |error: &dyn std::fmt::Display| format!("offset {offset}: {error}");
         let value = value.ok_or_else(|| at(&"a metadata record has a value"))?;
         let record = MetadataRecord::decode(&value).map_err(|error| at(&error))?;
-        self.metadata.controller.replay(&record, offset, epoch).map_err(|error| at(&error))?;
-        self.metadata.image.replay(&record, offset, epoch).map_err(|error| at(&error))
+        self.metadata.controller.replay(&record, offset, epoch).map_err(|error| at(&error))
+    }
+
+    /// Replays one control record of the log, at start.
+    pub(crate) fn replay_quorum(
+        &mut self,
+        record_type: ControlRecordType,
+        value: Option<Bytes>,
+    ) -> Result<(), String> {
+        self.metadata.quorum.replay(record_type, &value.unwrap_or_default())
+    }
+
+    /// Takes note of a batch that was replayed, at start.
+    pub(crate) fn note_metadata_batch(&mut self, header: &BatchHeader) {
+        self.metadata.snapshots.note(header.size_in_bytes(), header.max_timestamp);
     }
 
     /// Leads the quorum of one in a new epoch, bootstraps an empty log, and registers this broker. Returns the
@@ -115,7 +169,9 @@ impl Node {
         partition.leader_epoch = epoch;
         let batch = self.leader_change(epoch)?;
         let end = self.append_to_ledger_log(key, batch).ok_or(REFUSED)?;
-        let activation = activation_records(self.metadata.controller.image());
+        self.metadata.image = self.metadata.controller.image().clone();
+        let formatted = std::mem::take(&mut self.metadata.formatted);
+        let activation = activation_records(self.metadata.controller.image(), formatted);
         let end = self.append_metadata(activation).unwrap_or(end);
         let registration = self.registration();
         let outcome = self.metadata.controller.handle_register_broker(registration, end);
@@ -124,13 +180,7 @@ impl Node {
 
     /// The control batch with which a leader of the quorum begins its epoch (KIP-595).
     fn leader_change(&self, epoch: LeaderEpoch) -> Result<Bytes, String> {
-        let this = Voter { voter_id: self.config.node_id().0, ..Voter::default() };
-        let message = LeaderChangeMessage {
-            leader_id: this.voter_id,
-            voters: vec![this.clone()],
-            granting_voters: vec![this],
-            ..LeaderChangeMessage::default()
-        };
+        let message = quorum::leader_change(self.config.node_id());
         let message = message.to_bytes(0).map_err(|error| error.to_string())?;
         let options = BatchOptions { partition_leader_epoch: epoch, ..BatchOptions::default() };
         let records = [(ControlRecordType::LeaderChange, &*message)];
@@ -185,6 +235,7 @@ impl Node {
             self.apply(&record, offset, epoch);
         }
         self.on_metadata_committed_while_booting(high_watermark);
+        self.snapshot_when_due();
         self.release_metadata();
     }
 
@@ -216,6 +267,7 @@ impl Node {
             builder.append(self.now.wall, None, Some(&value), &[]).ok()?;
         }
         let batch = builder.build(&mut self.codecs.compressor).ok()?;
+        self.metadata.snapshots.note(batch.len(), self.now.wall);
         let epoch = self.partitions.by_key(self.metadata.partition)?.leader_epoch;
         let end = self.append_to_ledger_log(self.metadata.partition, batch)?;
         let first = end.plus(-i64::try_from(records.len()).unwrap_or_default());

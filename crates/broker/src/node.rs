@@ -92,6 +92,10 @@ pub enum JobPurpose {
     Delete(Box<handlers::k20_delete_topics::Deletion>),
     /// Nothing: what was in the trash is gone.
     Purge,
+    /// Go on booting with the newest snapshot of the metadata.
+    LoadSnapshot,
+    /// Take note of a new snapshot of the metadata.
+    WriteSnapshot,
     /// Put the partition online.
     OpenPartition(PartitionKey),
     /// Go on loading a ledger from its log, with what is there from the offset on.
@@ -201,6 +205,7 @@ impl Node {
                 self.groups.next_timeout(),
                 self.maintenance.next_timeout(),
                 self.log_dirs.next_timeout(),
+                self.metadata.snapshots.next_timeout(self.metadata.image().end_offset()),
                 self.listen_by,
             ]
             .into_iter()
@@ -343,12 +348,16 @@ impl Node {
     fn on_job_done(&mut self, purpose: JobPurpose, output: JobOutput) {
         match (purpose, output) {
             (JobPurpose::Boot(log_dir), JobOutput::Boot(facts)) => self.on_boot_facts(log_dir, *facts),
-            (JobPurpose::FormatLogDirs, JobOutput::Checkpoint(_)) => self.open_metadata_log(),
             (JobPurpose::ReadTrash, JobOutput::ReadTrash(facts)) => self.on_trash_read(*facts),
             (JobPurpose::Delete(deletion), JobOutput::Checkpoint(_)) => {
                 handlers::k20_delete_topics::on_manifests_written(self, *deletion);
             }
             (JobPurpose::Purge, JobOutput::Change(_)) => {}
+            (JobPurpose::FormatLogDirs, JobOutput::Checkpoint(_)) => self.load_snapshot(),
+            (JobPurpose::LoadSnapshot, JobOutput::LoadSnapshot(loaded)) => self.on_snapshot_loaded(*loaded),
+            (JobPurpose::WriteSnapshot, JobOutput::WriteSnapshot(written)) => {
+                self.on_snapshot_written(*written)
+            }
             (JobPurpose::OpenPartition(key), JobOutput::Open(opened)) => self.on_log_opened(key, *opened),
             (JobPurpose::LoadLedger(key, from), JobOutput::ColdRead(batches)) => {
                 self.on_ledger_piece(key, from, *batches)
@@ -384,7 +393,8 @@ impl Node {
                 let meta = Err(error.to_string());
                 self.on_boot_facts(log_dir, BootFacts { meta, ..BootFacts::default() });
             }
-            JobPurpose::FormatLogDirs => self.fail_to_boot(error.to_string()),
+            JobPurpose::FormatLogDirs | JobPurpose::LoadSnapshot => self.fail_to_boot(error.to_string()),
+            JobPurpose::WriteSnapshot => self.on_snapshot_failed(),
             // The partition is offline with its log dir, which is what the request is told.
             JobPurpose::Fetch(id, key) => handlers::k01_fetch::on_cold_read(self, id, key, Ok(Vec::new())),
             JobPurpose::FetchAborted(id, key) => {

@@ -28,6 +28,12 @@ pub struct Controller {
 }
 
 impl Controller {
+    /// A controller that goes on from a snapshot.
+    #[must_use]
+    pub const fn new(image: MetadataImage) -> Self {
+        Self { image }
+    }
+
     /// What the records so far say, committed or not.
     #[must_use]
     pub const fn image(&self) -> &MetadataImage {

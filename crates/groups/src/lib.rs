@@ -54,6 +54,7 @@ mod offsets_commit;
 mod offsets_delete;
 mod offsets_fetch;
 mod offsets_restore;
+mod pending;
 mod rebalance;
 mod records;
 mod replay;
@@ -72,7 +73,7 @@ pub use cluster::{Cluster, ConsumerGroupSettings, Topic, Turn};
 pub use config::{GROUP_SIZE_CAP, GroupsConfig};
 pub use effects::{Effects, Progress, Rebalance, RebalanceCause, Record, Reply, Token};
 pub use hash::partition_for;
-pub use replay::{ReplayError, Replayed};
+pub use replay::{ReplayError, Replayed, record_type_name};
 pub use state::State;
 
 use consumer::sessions::Sessions;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use dohle_protocol::messages::{GroupMetadataKey, GroupMetadataValue, OffsetCommitKey, OffsetCommitValue};
 use dohle_protocol::{DecodeError, Message};
-use dohle_types::{LeaderEpoch, Offset, Timestamp, TopicId};
+use dohle_types::{LeaderEpoch, Offset, ProducerId, Timestamp, TopicId};
 
 use crate::records::{GROUP_METADATA_KEY, OFFSET_COMMIT_KEY};
 use crate::state::{CommittedOffset, GroupMetadata, MemberMetadata};
@@ -14,9 +14,10 @@ use crate::{GroupLedger, consumer};
 /// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replayed {
-    /// It is part of the state.
+    /// It is part of the state, or will be when its transaction is committed.
     Applied,
-    /// It is of a type that this ledger does not know: a group of another protocol, or a newer Kafka's.
+    /// It is of a type that this ledger does not know: a group of another protocol, or a newer Kafka's. It stays in
+    /// the log.
     Skipped {
         /// The number of its type.
         record_type: i16,
@@ -48,14 +49,31 @@ pub enum ReplayError {
 }
 
 impl GroupLedger {
-    /// Takes in a record of the log. Records of transactions are left out by the host.
+    /// Takes in a record that this ledger has just written.
     pub fn replay(&mut self, key: &Bytes, value: Option<&Bytes>) -> Result<Replayed, ReplayError> {
+        self.replay_at(Offset(i64::MAX), None, key, value)
+    }
+
+    /// Takes in the record of the log at `at`, and the producer of the transaction that it belongs to.
+    pub fn replay_at(
+        &mut self,
+        at: Offset,
+        transaction: Option<ProducerId>,
+        key: &Bytes,
+        value: Option<&Bytes>,
+    ) -> Result<Replayed, ReplayError> {
         let (record_type, key) = split_number(key)?;
         match record_type {
             0 | OFFSET_COMMIT_KEY => {
                 let key: OffsetCommitKey = decode_key(record_type, &key)?;
                 let committed = decode_value(record_type, value)?.map(committed_offset);
-                self.state.replay_offset(key.group, key.topic, key.partition, committed);
+                let place = (key.group, key.topic, key.partition);
+                match (transaction, committed) {
+                    (Some(producer), Some(committed)) => {
+                        self.state.pending.add(producer, at, place, committed)
+                    }
+                    (_, committed) => self.state.commit(at, place, committed),
+                }
             }
             GROUP_METADATA_KEY => {
                 let key: GroupMetadataKey = decode_key(record_type, &key)?;
@@ -68,6 +86,44 @@ impl GroupLedger {
             },
         }
         Ok(Replayed::Applied)
+    }
+
+    /// Takes in the marker that ends a producer's transaction.
+    pub fn replay_marker(&mut self, producer: ProducerId, is_committed: bool) {
+        for (place, (at, committed)) in self.state.pending.end(producer) {
+            if is_committed {
+                self.state.commit(at, place, Some(committed));
+            }
+        }
+    }
+}
+
+/// Kafka's name of a type of records in `__consumer_offsets`.
+#[must_use]
+pub const fn record_type_name(record_type: i16) -> &'static str {
+    match record_type {
+        0 | OFFSET_COMMIT_KEY => "OffsetCommit",
+        GROUP_METADATA_KEY => "GroupMetadata",
+        3 => "ConsumerGroupMetadata",
+        4 => "ConsumerGroupPartitionMetadata",
+        5 => "ConsumerGroupMemberMetadata",
+        6 => "ConsumerGroupTargetAssignmentMetadata",
+        7 => "ConsumerGroupTargetAssignmentMember",
+        8 => "ConsumerGroupCurrentMemberAssignment",
+        10 => "ShareGroupMemberMetadata",
+        11 => "ShareGroupMetadata",
+        12 => "ShareGroupTargetAssignmentMetadata",
+        13 => "ShareGroupTargetAssignmentMember",
+        14 => "ShareGroupCurrentMemberAssignment",
+        15 => "ShareGroupStatePartitionMetadata",
+        16 => "ConsumerGroupRegularExpression",
+        17 => "StreamsGroupMetadata",
+        19 => "StreamsGroupMemberMetadata",
+        20 => "StreamsGroupTargetAssignmentMetadata",
+        21 => "StreamsGroupTargetAssignmentMember",
+        22 => "StreamsGroupCurrentMemberAssignment",
+        23 => "StreamsGroupTopology",
+        _ => "an unknown type",
     }
 }
 
@@ -205,5 +261,43 @@ mod tests {
             assert!(matches!(replayed, Err(ReplayError::Value { record_type: 2, .. })), "{replayed:?}");
         }
         assert!(ledger.state().is_empty());
+    }
+
+    #[test]
+    fn offsets_of_transactions_count_once_these_are_committed_and_the_one_written_last_counts() {
+        let mut ledger = GroupLedger::new(GroupsConfig::default());
+        let key = offset_key(OFFSET_COMMIT_KEY);
+        let mut at = Offset(0);
+        let mut write = |ledger: &mut GroupLedger, producer: Option<i64>, offset: i64| {
+            let value = numbered(4, &OffsetCommitValue { offset, ..OffsetCommitValue::default() }, 4);
+            at = at.plus(1);
+            ledger.replay_at(at, producer.map(ProducerId), &key, Some(&value)).unwrap();
+        };
+        let committed = |ledger: &GroupLedger| {
+            ledger
+                .state()
+                .group("g")
+                .and_then(|group| group.offset("t", 0))
+                .map(|committed| committed.offset.0)
+        };
+
+        write(&mut ledger, Some(1), 10);
+        assert_eq!(committed(&ledger), None, "open");
+        ledger.replay_marker(ProducerId(1), true);
+        assert_eq!(committed(&ledger), Some(10), "committed");
+
+        write(&mut ledger, Some(1), 11);
+        ledger.replay_marker(ProducerId(1), false);
+        assert_eq!(committed(&ledger), Some(10), "aborted");
+
+        write(&mut ledger, Some(1), 12);
+        write(&mut ledger, Some(2), 13);
+        write(&mut ledger, Some(3), 14);
+        ledger.replay_marker(ProducerId(2), true);
+        ledger.replay_marker(ProducerId(1), true);
+        assert_eq!(committed(&ledger), Some(13), "the first was written before");
+        write(&mut ledger, None, 15);
+        ledger.replay_marker(ProducerId(3), true);
+        assert_eq!(committed(&ledger), Some(15), "the third was written before");
     }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use dohle_types::{LeaderEpoch, Offset, Str, Timestamp, TopicId};
 
 use crate::consumer::state::ConsumerGroup;
+use crate::pending::Pending;
 
 /// All groups of a partition of `__consumer_offsets`, by id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +16,7 @@ pub struct State {
     groups: BTreeMap<Str, DurableGroup>,
     /// Bytes that the members of consumer groups take up, about.
     consumer_bytes: usize,
+    pub(crate) pending: Pending,
 }
 
 /// A group as the log knows it.
@@ -147,6 +149,15 @@ impl State {
 
     pub(crate) fn replay_group_metadata(&mut self, group_id: Str, metadata: Option<GroupMetadata>) {
         self.change(group_id, |group| group.metadata = metadata);
+    }
+
+    /// What was committed for a partition by the record at `at`.
+    pub(crate) fn commit(&mut self, at: Offset, place: (Str, Str, i32), committed: Option<CommittedOffset>) {
+        if committed.is_some() {
+            self.pending.supersede(at, &place);
+        }
+        let (group_id, topic, partition) = place;
+        self.replay_offset(group_id, topic, partition, committed);
     }
 
     pub(crate) fn replay_offset(

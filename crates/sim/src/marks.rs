@@ -41,6 +41,12 @@ marks! {
     RefusedForRoom,
     /// A log went on in another segment.
     SegmentRolled,
+    /// A snapshot of the metadata was written.
+    SnapshotWritten,
+    /// The node started from a snapshot.
+    SnapshotLoaded,
+    /// A segment of the metadata log was removed, since a snapshot stands for it.
+    MetadataLogShortened,
     /// One group commit served several partitions.
     CommittedTogether,
     /// A fetch was answered from files.

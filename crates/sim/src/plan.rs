@@ -192,6 +192,13 @@ fn settings(rng: &mut Rng, durable: bool, partitions: i32) -> Vec<String> {
         let metadata = ["first", "second", "third"].get(below(rng, 3)).copied().unwrap_or_default();
         settings.push(format!("metadata.log.dir={metadata}"));
     }
+    if rng.chance(1, 2) {
+        let bytes = pick(rng, &[300, 3000]);
+        settings.push(format!("metadata.log.max.record.bytes.between.snapshots={bytes}"));
+        settings.push(format!("metadata.log.segment.ms={}", pick(rng, &[500, 5000])));
+        settings.push(format!("metadata.max.retention.bytes={}", pick(rng, &[0, 5000])));
+        settings.push(format!("log.segment.delete.delay.ms={}", pick(rng, &[0, 60_000])));
+    }
     if !durable {
         settings.push("dohle.durability=relaxed".to_owned());
     }

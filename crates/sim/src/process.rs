@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use dohle_broker::Node;
 use dohle_broker::host::{ConnectionId, DiskJob, Effect, Input, JobOutput, JobToken};
 use dohle_broker::partition::PartitionKey;
+use dohle_broker::snapshot_file::Loaded;
 use dohle_protocol::FrameDecoder;
 use dohle_storage::SyncWork;
 use dohle_storage::disk::{Answer, DiskError, FilePath, Job, LogDir, Op, Progress, Step};
@@ -268,6 +269,10 @@ impl World {
             let is_later_segment = path.ends_with(".log") && !path.ends_with("/00000000000000000000.log");
             self.shared.marks.sometimes(Mark::SegmentRolled, is_later_segment);
         }
+        if let Op::Remove { path } = op {
+            let is_metadata = path.starts_with("__cluster_metadata-0/") && path.ends_with(".log");
+            self.shared.marks.sometimes(Mark::MetadataLogShortened, is_metadata);
+        }
         match &mut self.end_after {
             Some((0, end)) => {
                 let end = *end;
@@ -360,6 +365,10 @@ impl World {
         let Some((mut job, progress)) = running else { return };
         let input = match progress {
             Progress::Done(output) => {
+                let is_snapshot = matches!(&output, JobOutput::WriteSnapshot(_));
+                self.shared.marks.sometimes(Mark::SnapshotWritten, is_snapshot);
+                let is_start = matches!(&output, JobOutput::LoadSnapshot(loaded) if is_from_snapshot(loaded));
+                self.shared.marks.sometimes(Mark::SnapshotLoaded, is_start);
                 let is_cold_read = matches!(&output, JobOutput::ColdRead(read) if read.is_ok());
                 self.shared.marks.sometimes(Mark::ColdRead, is_cold_read);
                 self.invariants.on_job_done(&output);
@@ -495,4 +504,8 @@ impl World {
 pub(crate) fn wall(now: Instant, skew: i64) -> Timestamp {
     const BEGIN_MS: i64 = 1_795_305_600_000;
     Timestamp(BEGIN_MS + skew + i64::try_from(now.as_millis()).unwrap_or(0))
+}
+
+fn is_from_snapshot(loaded: &Result<Loaded, String>) -> bool {
+    loaded.as_ref().is_ok_and(|loaded| !loaded.files.is_empty())
 }

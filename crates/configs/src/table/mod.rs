@@ -40,7 +40,6 @@ pub(crate) mod reasons {
     pub(crate) const PLUGINS: &str = "Dohle loads no Java classes";
     pub(crate) const PREALLOCATION: &str = "segments grow as they are written";
     pub(crate) const PURGATORY: &str = "Dohle removes an answered request from the purgatory at once";
-    pub(crate) const QUORUM: &str = "snapshots of the metadata log come with a later version";
     pub(crate) const QUOTAS: &str = "quotas come with a later version";
     pub(crate) const SECURITY: &str = "TLS, SASL and ACLs come with a later version";
     pub(crate) const SHARE: &str = "share groups come with a later version";

@@ -3,7 +3,7 @@
 use crate::row::Effect::{InForce, WithoutEffect};
 use crate::row::Update::ReadOnly;
 use crate::row::configs;
-use crate::table::reasons::{CLUSTER, QUORUM};
+use crate::table::reasons::CLUSTER;
 use crate::valid::Valid::{Any, AtLeast};
 use crate::value::{Boolean, Int, List, Long};
 
@@ -70,18 +70,18 @@ configs! {
         "The directory of the metadata log; not set, the first log directory.";
 
     METADATA_LOG_SEGMENT_BYTES "metadata.log.segment.bytes": Int = 1073741824,
-        AtLeast(8388608), ReadOnly, WithoutEffect(QUORUM),
+        AtLeast(8388608), ReadOnly, InForce,
         "The size at which a segment of the metadata log is closed.";
 
-    METADATA_LOG_SEGMENT_MS "metadata.log.segment.ms": Long = 604800000, Any, ReadOnly, WithoutEffect(QUORUM),
+    METADATA_LOG_SEGMENT_MS "metadata.log.segment.ms": Long = 604800000, Any, ReadOnly, InForce,
         "The age at which a segment of the metadata log is closed.";
 
     METADATA_LOG_MAX_RECORD_BYTES_BETWEEN_SNAPSHOTS "metadata.log.max.record.bytes.between.snapshots": Long = 20971520,
-        AtLeast(1), ReadOnly, WithoutEffect(QUORUM),
+        AtLeast(1), ReadOnly, InForce,
         "After how many bytes of metadata records a snapshot is written.";
 
     METADATA_LOG_MAX_SNAPSHOT_INTERVAL_MS "metadata.log.max.snapshot.interval.ms": Long = 3600000,
-        AtLeast(0), ReadOnly, WithoutEffect(QUORUM),
+        AtLeast(0), ReadOnly, InForce,
         "After how long a snapshot of the metadata is written; zero means never by time.";
 
     METADATA_MAX_IDLE_INTERVAL_MS "metadata.max.idle.interval.ms": Int = 500,
@@ -89,10 +89,10 @@ configs! {
         "How often an idle controller writes a no-op record; zero means never.";
 
     METADATA_MAX_RETENTION_BYTES "metadata.max.retention.bytes": Long = 104857600,
-        Any, ReadOnly, WithoutEffect(QUORUM),
+        Any, ReadOnly, InForce,
         "How large metadata log and snapshots may grow before old ones are deleted.";
 
     METADATA_MAX_RETENTION_MS "metadata.max.retention.ms": Long = 604800000,
-        Any, ReadOnly, WithoutEffect(QUORUM),
+        Any, ReadOnly, InForce,
         "How long old metadata segments and snapshots are kept.";
 }
