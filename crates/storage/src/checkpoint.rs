@@ -52,6 +52,9 @@ pub enum InvalidCheckpoint {
         /// What there is.
         found: usize,
     },
+    /// The last line does not end, so that its number may have been longer.
+    #[error("its last line is cut off")]
+    CutOff,
 }
 
 /// The offsets in a checkpoint file of a log dir.
@@ -120,11 +123,10 @@ fn parse<E>(bytes: &[u8], entry: impl Fn(&str) -> Option<E>) -> Result<Vec<E>, I
         let invalid = || InvalidCheckpoint::Entry { line: index + 3, text: line.to_owned() };
         entries.push(entry(line.trim_end()).ok_or_else(invalid)?);
     }
-    if entries.len() == announced {
-        Ok(entries)
-    } else {
-        Err(InvalidCheckpoint::EntryCount { announced, found: entries.len() })
+    if entries.len() != announced {
+        return Err(InvalidCheckpoint::EntryCount { announced, found: entries.len() });
     }
+    if text.ends_with('\n') { Ok(entries) } else { Err(InvalidCheckpoint::CutOff) }
 }
 
 fn format(lines: impl Iterator<Item = String>) -> String {
@@ -179,7 +181,7 @@ mod tests {
         check("0\nmany\n", Err(InvalidCheckpoint::Count("many".into())));
         check("0\n2\nt 0 5\n", Err(InvalidCheckpoint::EntryCount { announced: 2, found: 1 }));
         check("0\n1\nt 0\n", Err(InvalidCheckpoint::Entry { line: 3, text: "t 0".into() }));
-        check("0\n1\nt 0 5", Ok(1));
+        check("0\n1\nt 0 5", Err(InvalidCheckpoint::CutOff));
     }
 
     #[test]

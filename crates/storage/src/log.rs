@@ -197,10 +197,13 @@ impl Log {
         self.files.flushed.end
     }
 
-    /// The start offset, where the names of the segments do not tell it: the log start offset checkpoint must.
+    /// The start offset, where it is not 0: the log start offset checkpoint must know it.
+    ///
+    /// Differs from Kafka: the checkpoint has it also where the name of the first segment tells it, since a power
+    /// loss may bring files back that were removed, not necessarily all of them.
     #[must_use]
     pub fn start_offset_to_checkpoint(&self) -> Option<Offset> {
-        self.segments.first().is_none_or(|first| first.base < self.start).then_some(self.start)
+        (self.start > Offset::ZERO).then_some(self.start)
     }
 
     /// Up to where a `read_committed` consumer may read (KIP-98): the high watermark, or the beginning of the

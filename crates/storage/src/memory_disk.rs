@@ -39,6 +39,8 @@ struct File {
     changes: VecDeque<Change>,
     /// How many changes came before those.
     changes_settled: u64,
+    /// Sectors that a failed sync may have left behind; the next write to one takes all of it along.
+    spoiled: BTreeSet<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -210,6 +212,16 @@ impl MemoryDisk {
                 taken.push_back(change);
             }
             keep_some(&mut file.durable, &taken, rng);
+            for change in &taken {
+                if let Change::Write(position, data) = change
+                    && !data.is_empty()
+                {
+                    file.spoiled.extend(sectors(*position, data.len()));
+                }
+            }
+            for later in std::mem::take(&mut file.changes) {
+                file.queue(later);
+            }
         }
     }
 
@@ -476,6 +488,23 @@ impl Change {
 impl File {
     fn change(&mut self, change: Change) {
         change.apply(&mut self.cached);
+        self.queue(change);
+    }
+
+    fn queue(&mut self, change: Change) {
+        if let Change::Write(position, data) = &change
+            && !self.spoiled.is_empty()
+            && !data.is_empty()
+        {
+            for sector in sectors(*position, data.len()) {
+                if self.spoiled.remove(&sector) {
+                    let start = sector * SECTOR_SIZE;
+                    let end = self.cached.len().min(start + SECTOR_SIZE);
+                    let whole = Bytes::copy_from_slice(&self.cached[start..end]);
+                    self.changes.push_back(Change::Write(start, whole));
+                }
+            }
+        }
         self.changes.push_back(change);
     }
 
@@ -487,10 +516,16 @@ impl File {
             self.changes.clear();
             loss.files_torn += usize::from(survived != self.cached && kept > 0);
         }
+        self.spoiled.clear();
         loss.files_changed += usize::from(survived != self.cached);
         self.cached.clone_from(&survived);
         self.durable = survived;
     }
+}
+
+/// The sectors that a write touches.
+const fn sectors(position: usize, length: usize) -> std::ops::RangeInclusive<usize> {
+    position / SECTOR_SIZE..=(position + length - 1) / SECTOR_SIZE
 }
 
 /// Applies some of the changes: each sector ends as it was after one of them. How many sectors took one.

@@ -164,6 +164,10 @@ impl Opener {
         let listing = self.tidy().await;
         let Opening { dir, topic_id, config, start_offset, now, .. } = self.opening.clone();
         let Some(&(first_base, _)) = listing.logs.first() else {
+            // They tell of producers whose records are lost.
+            for &offset in &listing.snapshots {
+                self.disk.apply(Op::Remove { path: file(&dir, offset, SNAPSHOT_SUFFIX) }).await;
+            }
             return Ok(Log::at(dir, topic_id, config, start_offset.unwrap_or_default()));
         };
         let mut log = Log::at(dir, topic_id, config, first_base);

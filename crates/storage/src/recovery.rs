@@ -16,9 +16,11 @@ use crate::txn_index;
 impl Opener {
     /// Believes nothing from the segment of the recovery point on.
     pub(crate) async fn recover(&self, log: &mut Log, listing: Listing) -> Result<(), OpenError> {
-        let recovery_point = self.opening.recovery_point.unwrap_or_default();
+        // What lay below the start was deleted, and need not be there.
+        let start = self.opening.start_offset.unwrap_or_default();
+        let recovery_point = self.opening.recovery_point.filter(|&point| point > start).unwrap_or_default();
         let first_scanned =
-            listing.logs.partition_point(|&(base, _)| base <= recovery_point).saturating_sub(1);
+            listing.logs.partition_point(|&(base, _)| base < recovery_point).saturating_sub(1);
         let (sealed, scanned) = listing.logs.split_at(first_scanned);
         let scan_from = scanned.first().map_or(Offset::ZERO, |&(base, _)| base);
 
@@ -53,7 +55,9 @@ impl Opener {
         let mut torn = false;
         for (index, &(base, length)) in scanned.iter().enumerate() {
             let is_first = index == 0;
-            let is_gap = base > log.end && !self.compacted();
+            // Of the segments below the start, which were deleted, a power loss may have brought any back.
+            let is_deleted = self.opening.start_offset.is_some_and(|start| base <= start);
+            let is_gap = base > log.end && !is_deleted && !self.compacted();
             if is_gap && !torn && log.end < recovery_point {
                 let path = file(&self.opening.dir, base, LOG_SUFFIX);
                 let reason = format!("the records before offset {base} are missing");

@@ -1,9 +1,8 @@
 //! A disk in memory that knows what was synced, and can crash.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use dohle_types::Rng;
 
 use crate::disk::{Answer, Entry, FilePath, Job, Op, Step, drive};
 
@@ -17,8 +16,6 @@ pub(super) struct Disk {
 }
 
 type Files = BTreeMap<FilePath, Vec<u8>>;
-
-const SECTOR: usize = 512;
 
 impl Disk {
     pub(super) fn apply(&mut self, op: Op) {
@@ -82,40 +79,6 @@ impl Disk {
         if let Some(Op::Write { path, position, data }) = self.pending.get(count) {
             let data = data.slice(..bytes.min(data.len()));
             change(&mut files, &Op::Write { path: path.clone(), position: *position, data });
-        }
-        Self { durable: files.clone(), files, pending: Vec::new() }
-    }
-
-    /// The disk after a power loss. Every sector is as it was at some moment since it was last synced (a sector is
-    /// written at once, and with all that was written to it before), and any of the other changes are kept.
-    pub(super) fn crash_losing_sectors(&self, rng: &mut Rng) -> Self {
-        let mut files = self.durable.clone();
-        let chance_of_ten = rng.below(11);
-        let mut lost = BTreeSet::new();
-        for op in &self.pending {
-            match op {
-                Op::Write { path, position, data } => {
-                    let mut from = 0;
-                    while from < data.len() {
-                        let at = usize::try_from(*position).unwrap() + from;
-                        let length = (SECTOR - at % SECTOR).min(data.len() - from);
-                        let sector = (path.clone(), at / SECTOR);
-                        if !lost.contains(&sector) && !rng.chance(chance_of_ten, 10) {
-                            lost.insert(sector.clone());
-                        }
-                        if !lost.contains(&sector) {
-                            let data = data.slice(from..from + length);
-                            change(&mut files, &Op::Write { path: path.clone(), position: at as u64, data });
-                        }
-                        from += length;
-                    }
-                }
-                Op::Truncate { .. } | Op::Rename { .. } | Op::Remove { .. } => {
-                    if rng.chance(chance_of_ten, 10) {
-                        change(&mut files, op);
-                    }
-                }
-            }
         }
         Self { durable: files.clone(), files, pending: Vec::new() }
     }

@@ -4,5 +4,6 @@ mod crash;
 mod damage;
 mod disk;
 mod log;
+mod model;
 mod node;
 mod transactions;
