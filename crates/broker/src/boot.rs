@@ -5,31 +5,30 @@
 //! 2. Load the newest snapshot of the metadata, open the metadata log, and replay it from there.
 //! 3. Become leader of the quorum of one: a new epoch with its leader-change record, and the broker registered
 //!    anew. A fresh log gets the bootstrap records first.
-//! 4. Once that is committed: serve. The partitions' logs are opened meanwhile, and each serves when it is open.
+//! 4. Once that is committed: serve. The partitions' logs are opened when somebody asks for them, or, where they must
+//!    be recovered, in the background (`opening.rs`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dohle_configs::{TopicConfig, broker};
+use dohle_configs::broker;
 use dohle_storage::disk::{FilePath, LogDir, Op};
-use dohle_storage::{Log, OpenError, OpenLog, Opening};
-use dohle_types::{LeaderEpoch, Offset, Str, TopicId, TopicPartition};
+use dohle_types::{LeaderEpoch, Offset, TopicId, TopicPartition};
 
 use crate::boot_facts::{BootFacts, KnownLog, MetaProperties, ReadBootFacts};
 use crate::host::{DiskJob, Effect};
 use crate::jobs::WriteCheckpoints;
-use crate::metadata_log::{METADATA_TOPIC, METADATA_TOPIC_ID, metadata_config};
+use crate::metadata_log::{METADATA_TOPIC, METADATA_TOPIC_ID};
 use crate::node::{JobPurpose, Node, Phase};
-use crate::partition::{PartitionKey, State, Tenant};
+use crate::partition::{PartitionKey, Tenant};
 use crate::set_aside::{self, DELETED_SUFFIX};
 use crate::snapshot_file::{LoadSnapshot, Loaded, METADATA_DIRECTORY};
-use crate::topics::topic_config;
 use crate::trash::Trashed;
 use crate::trash_files::{ReadTrash, TrashFacts};
 
-/// How long the node waits for logs that are being opened before it listens.
-const OPENING_GRACE: Duration = Duration::from_secs(1);
+/// How long the node waits for groups that are being loaded before it listens.
+const LOADING_GRACE: Duration = Duration::from_secs(1);
 
 /// How far a boot has come.
 #[derive(Debug, Default)]
@@ -203,31 +202,21 @@ impl Node {
             self.partitions.add(name, log_dir, METADATA_TOPIC_ID, epoch, durability, Tenant::Metadata);
         let key = partition.key;
         self.metadata.set_partition(key);
+        self.find_log(key);
         self.open_log(key);
     }
 
-    /// Opens a partition's log: from its directory where there is one, else empty.
-    pub(crate) fn open_log(&mut self, key: PartitionKey) {
+    /// Finds out where the directory of a partition is, if anywhere; its log is not opened yet.
+    pub(crate) fn find_log(&mut self, key: PartitionKey) {
         let Some(partition) = self.partitions.by_key(key) else { return };
         let (name, topic_id) = (partition.name.clone(), partition.topic_id);
-        if self.waits_for_closing(key, &partition.log_dir.path(&name.to_string())) {
-            return;
-        }
-        let Some(partition) = self.partitions.by_key(key) else { return };
-        let preferred = match partition.tenant {
-            Tenant::Metadata => partition.log_dir,
-            Tenant::None | Tenant::Groups(_) => self.log_dir_for(&name),
-        };
-        let config = Arc::new(self.log_config(&name.topic));
+        let preferred = partition.log_dir;
         let (log_dir, known) = match self.locate(&name, preferred) {
             Found::Nowhere if let Some(log_dir) = self.placement(topic_id, name.partition) => {
                 if let Some(partition) = self.partitions.by_key_mut(key) {
                     partition.log_dir = log_dir;
                 }
-                if self.waits_for_checkpoint(key, log_dir, &name) {
-                    return;
-                }
-                (log_dir, self.place(topic_id, &name))
+                return self.open_log(key);
             }
             Found::Nowhere => match self.offline_log_dir_of(&name) {
                 Some(reason) => return self.refuse_log(key, reason),
@@ -243,52 +232,13 @@ impl Node {
                 return self.refuse_log(key, reason);
             }
         };
+        if known.as_ref().is_some_and(|known| !known.clean) {
+            self.openings.recover_later(key);
+        }
         if let Some(partition) = self.partitions.by_key_mut(key) {
             partition.log_dir = log_dir;
+            partition.close(known);
         }
-        match known {
-            Some(known) => self.open_known(key, known),
-            None if self.waits_for_checkpoint(key, log_dir, &name) => {}
-            None => {
-                let log = Log::create(log_dir.path(&name.to_string()), topic_id, config);
-                self.on_log_opened(key, Ok(log));
-            }
-        }
-    }
-
-    /// Opens a log whose directory is there.
-    pub(crate) fn open_known(&mut self, key: PartitionKey, known: KnownLog) {
-        self.opening.insert(key, known);
-        self.open_again(key);
-    }
-
-    /// The configs of a log.
-    fn log_config(&self, topic: &Str) -> TopicConfig {
-        if *topic == METADATA_TOPIC {
-            metadata_config(&self.config)
-        } else {
-            topic_config(self.metadata.image(), &self.config, topic)
-        }
-    }
-
-    /// Opens a log once more, or for the first time.
-    pub(crate) fn open_again(&mut self, key: PartitionKey) {
-        let (Some(partition), Some(known)) = (self.partitions.by_key(key), self.opening.get(&key)) else {
-            self.opening.remove(&key);
-            return self.on_deleted_log_opened(key);
-        };
-        let config = self.log_config(&partition.name.topic);
-        let opening = Opening {
-            dir: partition.log_dir.path(&partition.name.to_string()),
-            topic_id: partition.topic_id,
-            config: Arc::new(config),
-            clean: known.clean,
-            recovery_point: known.recovery_point,
-            start_offset: known.start_offset,
-            now: self.now,
-        };
-        let job = DiskJob::Open(Box::new(OpenLog::new(opening)));
-        self.start_job(JobPurpose::OpenPartition(key), job);
     }
 
     /// Why a partition that was found nowhere may be in a log dir that cannot be read; `None` where it cannot.
@@ -335,56 +285,6 @@ impl Node {
         }
     }
 
-    /// A log is open, or cannot be.
-    pub(crate) fn on_log_opened(&mut self, key: PartitionKey, opened: Result<Log, OpenError>) {
-        self.opening.remove(&key);
-        let Some(partition) = self.partitions.by_key_mut(key) else {
-            return self.on_deleted_log_opened(key);
-        };
-        if partition.is_offline() {
-            return;
-        }
-        if let Err(error @ OpenError::OtherTopic { dir, .. }) = &opened
-            && partition.tenant != Tenant::Metadata
-        {
-            // The topic was deleted and another has its name, but a power loss brought its directory back.
-            tracing::warn!(partition = %partition.name, %error, "set aside as stray");
-            self.set_aside(dir);
-            return self.open_log(key);
-        }
-        let refused = match opened {
-            Ok(log) if log.topic_id() == partition.topic_id => {
-                partition.open(log);
-                None
-            }
-            Ok(log) => Some(format!("its directory belongs to topic id {}", log.topic_id())),
-            Err(error) => Some(error.to_string()),
-        };
-        let tenant = partition.tenant;
-        if let Some(reason) = refused {
-            return self.refuse_log(key, reason);
-        }
-        match tenant {
-            Tenant::None => {}
-            Tenant::Metadata => self.load_metadata(key),
-            Tenant::Groups(_) => self.load_ledger(key, Offset::ZERO),
-        }
-    }
-
-    /// A log cannot be used: its partition does not serve, and neither does a ledger that it holds.
-    fn refuse_log(&mut self, key: PartitionKey, reason: String) {
-        let Some(partition) = self.partitions.by_key_mut(key) else { return };
-        tracing::error!(partition = %partition.name, reason, "partition offline");
-        partition.take_offline(reason.clone());
-        match partition.tenant {
-            Tenant::None => {}
-            Tenant::Metadata => {
-                self.fail_to_boot(format!("the metadata log cannot be opened: {reason}"));
-            }
-            Tenant::Groups(index) => self.remove_group_host(index),
-        }
-    }
-
     /// The metadata log is replayed: lead the quorum of one, and register.
     pub(crate) fn on_metadata_loaded(&mut self) {
         if let Err(why) = self.may_serve() {
@@ -422,7 +322,8 @@ impl Node {
         self.maintenance.start(self.now, &self.config);
         self.start_scrub();
         self.metadata.snapshots.start(self.now, &self.config);
-        self.listen_by = Some(self.now.after(OPENING_GRACE));
+        self.begin_recovery();
+        self.listen_by = Some(self.now.after(LOADING_GRACE));
     }
 
     /// The trash is read: if all else is, serve.
@@ -474,13 +375,11 @@ impl Node {
         }
     }
 
-    /// Has the host listen once all logs are open, so that no client meets one that is not; but partitions that
-    /// take long to recover do not keep the others from serving.
-    pub(crate) fn listen_when_open(&mut self) {
+    /// Has the host listen once the groups are loaded, so that no client meets one that is not; but those that take
+    /// long do not keep the others from serving. Other logs are opened when somebody asks for them.
+    pub(crate) fn listen_when_loaded(&mut self) {
         let Some(listen_by) = self.listen_by else { return };
-        let is_opening = self.groups.is_loading()
-            || self.partitions.iter().any(|partition| matches!(partition.state(), State::Opening));
-        if !is_opening || self.now.instant >= listen_by {
+        if !self.groups.is_loading() || self.now.instant >= listen_by {
             self.listen_by = None;
             self.effects.push(Effect::Ready);
         }
@@ -509,7 +408,7 @@ impl Node {
     }
 
     /// Renames a directory that is no partition's, to a name that nothing else has.
-    fn set_aside(&mut self, directory: &FilePath) {
+    pub(crate) fn set_aside(&mut self, directory: &FilePath) {
         let to = set_aside::stray(directory, self.rng.uuid());
         self.effects.push(Effect::Disk(Op::Rename { from: Arc::clone(directory), to }));
     }

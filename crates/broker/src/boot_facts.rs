@@ -38,11 +38,14 @@ impl Default for BootFacts {
 }
 
 /// What [`BootFacts`] say of one log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct KnownLog {
-    pub(crate) clean: bool,
-    pub(crate) recovery_point: Option<Offset>,
-    pub(crate) start_offset: Option<Offset>,
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KnownLog {
+    /// Whether its files need no check.
+    pub clean: bool,
+    /// Its recovery point.
+    pub recovery_point: Option<Offset>,
+    /// Its start offset, where the checkpoint has it.
+    pub start_offset: Option<Offset>,
 }
 
 /// The identity of a log dir: Kafka's `meta.properties`, version 1.

@@ -10,7 +10,7 @@ use dohle_types::{Offset, TopicPartition};
 use crate::host::DiskJob;
 use crate::jobs::WriteCheckpoints;
 use crate::node::{JobPurpose, Node, Phase};
-use crate::partition::{Partition, PartitionKey};
+use crate::partition::{Partition, PartitionKey, State};
 
 /// What a log dir's checkpoint files have, and are about to have.
 #[derive(Debug, Default)]
@@ -77,13 +77,23 @@ impl Node {
         also: Option<(FilePath, Bytes)>,
     ) {
         let here = || self.partitions.iter().filter(move |partition| partition.log_dir == log_dir);
-        let logs = || here().filter_map(|partition| Some((partition, partition.log()?)));
         let recovery_points = self.recovery_points(log_dir);
-        let starts: BTreeMap<TopicPartition, Offset> = logs()
-            .filter_map(|(partition, log)| Some((partition.name.clone(), log.start_offset_to_checkpoint()?)))
+        // A log that is not open keeps what the last checkpoint says of it.
+        let closed = |partition: &Partition| self.known_log(partition).cloned().unwrap_or_default();
+        let start = |partition: &Partition| match partition.log() {
+            Some(log) => log.start_offset_to_checkpoint(),
+            None => closed(partition).start_offset,
+        };
+        let starts: BTreeMap<TopicPartition, Offset> =
+            here().filter_map(|partition| Some((partition.name.clone(), start(partition)?))).collect();
+        let high_watermark = |partition: &Partition| match partition.log() {
+            Some(_) => partition.high_watermark(),
+            None => closed(partition).recovery_point.unwrap_or_default(),
+        };
+        let high_watermarks: Vec<_> = here()
+            .map(|partition| (&partition.name, high_watermark(partition)))
+            .filter(|&(_, offset)| offset > Offset::ZERO)
             .collect();
-        let high_watermarks: Vec<_> =
-            logs().map(|(partition, _)| (&partition.name, partition.high_watermark())).collect();
         let file = |name: &str, text: String| (log_dir.path(name), Bytes::from(text));
         let mut files = vec![
             file(
@@ -109,10 +119,11 @@ impl Node {
     fn recovery_points(&self, log_dir: LogDir) -> BTreeMap<TopicPartition, Offset> {
         let Some(state) = self.log_dirs.state(log_dir) else { return BTreeMap::new() };
         let last = &state.checkpoints;
-        let point = |partition: &Partition| match partition.log() {
-            Some(log) => Some(log.recovery_point()),
-            None if last.waiting_to_open.contains(&partition.key) => None,
-            None => last.recovery_points.get(&partition.name).copied(),
+        let point = |partition: &Partition| match partition.state() {
+            State::Online(log) => Some(log.recovery_point()),
+            State::Closed(known) => known.as_ref()?.recovery_point,
+            State::Opening => self.openings.known(partition.key)?.recovery_point,
+            State::Offline(_) => last.recovery_points.get(&partition.name).copied(),
         };
         self.partitions
             .iter()
@@ -130,7 +141,7 @@ impl Node {
         written.starts = std::mem::take(&mut written.starts_being_written);
         written.recovery_points = std::mem::take(&mut written.recovery_points_being_written);
         for key in std::mem::take(&mut written.waiting_to_open) {
-            self.open_log(key);
+            self.create_log(key);
         }
     }
 

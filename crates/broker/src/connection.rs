@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use dohle_protocol::{ApiKey, Frame};
 use dohle_types::Str;
 
@@ -46,6 +47,8 @@ pub struct Connection {
     pub client_host: Str,
     /// The address and port the client called.
     pub local: (Str, u16),
+    /// Requests that wait for logs to be opened, in their order.
+    pub waiting: VecDeque<(Call, Bytes)>,
     first_slot: Slot,
     responses: VecDeque<Response>,
     held_bytes: usize,
@@ -76,7 +79,15 @@ impl Connection {
     /// A connection without requests.
     #[must_use]
     pub fn new(client_host: Str, local: (Str, u16)) -> Self {
-        Self { client_host, local, first_slot: 0, responses: VecDeque::new(), held_bytes: 0, paused: false }
+        Self {
+            client_host,
+            local,
+            waiting: VecDeque::new(),
+            first_slot: 0,
+            responses: VecDeque::new(),
+            held_bytes: 0,
+            paused: false,
+        }
     }
 
     /// Gives a request of this size its place.

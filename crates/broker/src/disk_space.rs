@@ -134,6 +134,7 @@ impl Node {
         if let Some(state) = self.log_dirs.state_mut(log_dir) {
             state.room.waiting.push(key);
         }
+        self.on_opening_delayed(key);
     }
 
     fn note_full(&mut self, log_dir: LogDir, error: &DiskError) {
@@ -171,6 +172,9 @@ impl Node {
             self.remove_group_host(index);
             self.add_group_host(index, key);
         }
-        self.open_known(key, known);
+        if let Some(partition) = self.partitions.by_key_mut(key) {
+            partition.close(Some(known));
+        }
+        self.open_log(key);
     }
 }

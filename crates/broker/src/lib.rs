@@ -33,6 +33,7 @@ pub mod log_dirs;
 pub mod maintenance;
 pub mod metadata_log;
 pub mod node;
+mod opening;
 pub mod partition;
 pub mod partitions;
 pub mod producer_ids;

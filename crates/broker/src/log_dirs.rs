@@ -156,7 +156,6 @@ impl Node {
     pub(crate) fn take_offline(&mut self, key: PartitionKey, reason: String) {
         let Some(partition) = self.partitions.by_key_mut(key) else { return };
         partition.take_offline(reason);
-        self.opening.remove(&key);
         let (tenant, waiters) = (partition.tenant, partition.abandon_waiters());
         let fetches = partition.fetches.clone();
         for waiter in waiters {
@@ -167,6 +166,7 @@ impl Node {
             Tenant::None | Tenant::Metadata => {}
             Tenant::Groups(index) => self.remove_group_host(index),
         }
+        self.on_opening_ended(key);
     }
 
     /// The log dir that a partition without files goes to: the one that the metadata log names, else that with the

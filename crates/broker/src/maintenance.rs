@@ -12,6 +12,7 @@ use dohle_types::{Now, Offset};
 use crate::boot_facts::clean_shutdown_marker;
 use crate::host::Effect;
 use crate::node::{JobPurpose, Node, Phase};
+use crate::partition::Partition;
 
 /// When the periodic work is due next.
 #[derive(Debug, Default)]
@@ -90,6 +91,7 @@ impl Node {
             log.expire_producers(self.now, expiration_ms);
         }
         self.effects.extend(ops.into_iter().map(Effect::Disk));
+        self.open_for_retention();
     }
 
     /// The operator asks the node to stop: what is in the page cache is made durable, and the checkpoints say
@@ -134,9 +136,16 @@ impl Node {
         let epoch = self.image().broker(node_id).map_or(-1, |registered| registered.epoch);
         self.maintenance.last_checkpoints = Some(self.log_dirs.online().collect());
         for log_dir in self.log_dirs.online().collect::<Vec<_>>() {
-            let marker = clean_shutdown_marker(log_dir, epoch);
-            self.write_checkpoints(log_dir, JobPurpose::LastCheckpoint(log_dir), Some(marker));
+            // Where a log was not recovered yet, the next start has that to do.
+            let is_clean = !self.partitions.iter().any(|it| it.log_dir == log_dir && self.is_unclean(it));
+            let marker = is_clean.then(|| clean_shutdown_marker(log_dir, epoch));
+            self.write_checkpoints(log_dir, JobPurpose::LastCheckpoint(log_dir), marker);
         }
+    }
+
+    /// Whether a log is still to be recovered.
+    fn is_unclean(&self, partition: &Partition) -> bool {
+        self.known_log(partition).is_some_and(|known| !known.clean)
     }
 
     /// The last checkpoint of a log dir is written: that of the last log dir is the end.

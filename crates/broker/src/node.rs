@@ -15,7 +15,7 @@ use dohle_types::time::Instant;
 use dohle_types::{ErrorCode, FastMap, Now, Offset, Rng, Str, TopicId};
 
 use crate::boot::Boot;
-use crate::boot_facts::{BootFacts, KnownLog};
+use crate::boot_facts::BootFacts;
 use crate::connection::{Call, Connection, Flow};
 use crate::fetch_session::FetchSessions;
 use crate::group_hosts::GroupHosts;
@@ -24,6 +24,7 @@ use crate::host::{ConnectionId, DiskJob, Effect, Input, JobOutput, JobToken};
 use crate::log_dirs::LogDirs;
 use crate::maintenance::Maintenance;
 use crate::metadata_log::MetadataLog;
+use crate::opening::{Openings, Turn};
 use crate::partition::{Partition, PartitionKey, Progress, Tenant, Waiter};
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
@@ -58,8 +59,7 @@ pub struct Node {
     /// Compression contexts, reused from append to append.
     pub(crate) codecs: Codecs,
     pub(crate) effects: Vec<Effect>,
-    /// What was known of the logs that are being opened, to try again where there was no room.
-    pub(crate) opening: FastMap<PartitionKey, KnownLog>,
+    pub(crate) openings: Openings,
     jobs: FastMap<JobToken, JobPurpose>,
     next_job: u64,
     /// Fetches whose partitions have news, evaluated once at the end of the input.
@@ -146,7 +146,7 @@ impl Node {
             maintenance: Maintenance::default(),
             codecs: Codecs::default(),
             effects: Vec::new(),
-            opening: FastMap::default(),
+            openings: Openings::default(),
             jobs: FastMap::default(),
             next_job: 0,
             woken: BTreeSet::new(),
@@ -206,6 +206,7 @@ impl Node {
                 self.maintenance.next_timeout(),
                 self.log_dirs.next_timeout(),
                 self.metadata.snapshots.next_timeout(self.metadata.image().end_offset()),
+                self.openings.next_timeout(),
                 self.listen_by,
             ]
             .into_iter()
@@ -231,7 +232,8 @@ impl Node {
         }
         self.on_group_timeouts();
         self.maintain();
-        self.listen_when_open();
+        self.on_opening_times();
+        self.listen_when_loaded();
     }
 
     fn on_expired(&mut self, id: ParkedId) {
@@ -259,7 +261,7 @@ impl Node {
         if !matches!(self.phase, Phase::Serving) {
             return self.refuse(connection, "the node is not serving");
         }
-        let mut reader = Reader::with_element_budget(frame, REQUEST_ELEMENTS_MAX);
+        let mut reader = request_reader(frame);
         let header = match decode_request_header(&mut reader) {
             Ok(header) => header,
             Err(error) => return self.refuse(connection, &format!("request header: {error}")),
@@ -283,8 +285,20 @@ impl Node {
         if !api.versions.contains(&call.version) {
             return self.refuse_version(call);
         }
-        if let Err(error) = (api.run)(self, call, reader) {
+        if let Err(error) = (api.run)(self, call, reader, frame, Turn::First) {
             self.refuse(connection, &format!("{}: {error}", api.key.name()));
+        }
+    }
+
+    /// Handles a request again, from the beginning, that waited for a log.
+    pub(crate) fn on_request_again(&mut self, call: Call, frame: &Bytes) {
+        let mut reader = request_reader(frame);
+        let (connection, key) = (call.connection, call.key);
+        let (Ok(_), Some(api)) = (decode_request_header(&mut reader), handlers::api(key)) else {
+            unreachable!("the request was decoded before")
+        };
+        if let Err(error) = (api.run)(self, call, reader, frame, Turn::Again) {
+            self.refuse(connection, &format!("{}: {error}", key.name()));
         }
     }
 
@@ -480,6 +494,10 @@ impl Node {
             self.image().topic_by_id(topic_id).map(|topic| topic.id).ok_or(ErrorCode::UnknownTopicId)
         }
     }
+}
+
+fn request_reader(frame: &Bytes) -> Reader<'_> {
+    Reader::with_element_budget(frame, REQUEST_ELEMENTS_MAX)
 }
 
 /// A response as the frame that answers `call`.

@@ -8,6 +8,7 @@ use dohle_storage::disk::{LogDir, Op};
 use dohle_storage::{AppendError, Appended, Codecs, Log, LogId, Origin, SyncPoint, SyncWork};
 use dohle_types::{ErrorCode, LeaderEpoch, Now, Offset, TopicId, TopicPartition};
 
+use crate::boot_facts::KnownLog;
 use crate::host::Effect;
 use crate::purgatory::ParkedId;
 
@@ -29,6 +30,8 @@ pub enum Tenant {
 /// Whether a partition can serve.
 #[derive(Debug)]
 pub enum State {
+    /// Its log is not open, for nobody asked for it: this is known of its directory, `None` where there is none.
+    Closed(Option<KnownLog>),
     /// Its log is being opened, and recovered if need be.
     Opening,
     /// It serves.
@@ -107,13 +110,26 @@ impl Partition {
             durability,
             tenant,
             fetches: BTreeSet::new(),
-            state: State::Opening,
+            state: State::Closed(None),
             high_watermark: Offset::ZERO,
             written: Offset::ZERO,
             sync_in_flight: false,
             until_written: VecDeque::new(),
             until_committed: VecDeque::new(),
         }
+    }
+
+    /// Its log waits until somebody asks for it.
+    pub(crate) fn close(&mut self, known: Option<KnownLog>) {
+        self.state = State::Closed(known);
+    }
+
+    /// Its log is being opened from now on. What is known of its directory; `None` where it was not closed.
+    pub(crate) fn begin_opening(&mut self) -> Option<Option<KnownLog>> {
+        let State::Closed(known) = &mut self.state else { return None };
+        let known = known.take();
+        self.state = State::Opening;
+        Some(known)
     }
 
     /// Begins to serve `log`. On a single node everything that a log holds when it is opened is committed.
@@ -152,7 +168,7 @@ impl Partition {
     pub fn log(&self) -> Option<&Log> {
         match &self.state {
             State::Online(log) => Some(log),
-            State::Opening | State::Offline(_) => None,
+            State::Closed(_) | State::Opening | State::Offline(_) => None,
         }
     }
 
@@ -160,8 +176,20 @@ impl Partition {
     pub fn log_mut(&mut self) -> Option<&mut Log> {
         match &mut self.state {
             State::Online(log) => Some(log),
-            State::Opening | State::Offline(_) => None,
+            State::Closed(_) | State::Opening | State::Offline(_) => None,
         }
+    }
+
+    /// Whether nothing was ever written to it.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        matches!(self.state, State::Closed(None))
+    }
+
+    /// What is known of the directory of a log that is closed; `None` where it has none, or is not closed.
+    #[must_use]
+    pub fn known(&self) -> Option<&KnownLog> {
+        if let State::Closed(known) = &self.state { known.as_ref() } else { None }
     }
 
     /// The end of what is committed: consumers read below it.

@@ -69,7 +69,11 @@ impl Node {
         if let Tenant::Groups(index) = tenant {
             self.add_group_host(index, key);
         }
-        self.open_log(key);
+        self.find_log(key);
+        // Groups are loaded before anybody asks for them: they expire, and their clients wait.
+        if tenant != Tenant::None {
+            self.open_log(key);
+        }
         if matches!(self.phase, Phase::Serving) && named.is_some_and(|id| self.log_dirs.by_id(id).is_none()) {
             self.tell_log_dirs();
         }
@@ -90,6 +94,7 @@ impl Node {
             removed.push(partition);
         }
         self.discard(topic_id, &removed);
+        removed.iter().for_each(|partition| self.on_opening_ended(partition.key));
         self.forget_offsets_of(name.clone(), topic_id);
     }
 

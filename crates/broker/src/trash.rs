@@ -139,7 +139,15 @@ impl Node {
             || self.partitions.keys_of(topic.id).into_iter().filter_map(|key| self.partitions.by_key(key));
         let partition = |index: PartitionIndex| {
             let key = self.partitions.key(topic.id, index.0);
-            key.and_then(|key| self.partitions.by_key(key)).and_then(Partition::log)
+            let partition = key.and_then(|key| self.partitions.by_key(key));
+            match partition.and_then(Partition::log) {
+                Some(log) => (log.start_offset(), log.durable_offset()),
+                None => {
+                    let known = partition.and_then(|partition| self.known_log(partition));
+                    let start = known.and_then(|known| known.start_offset).unwrap_or_default();
+                    (start, known.and_then(|known| known.recovery_point).unwrap_or_default())
+                }
+            }
         };
         TrashManifest {
             name: topic.name.clone(),
@@ -160,8 +168,8 @@ impl Node {
                     directories: image.directories.clone(),
                     leader_epoch: image.leader_epoch.0,
                     partition_epoch: image.partition_epoch,
-                    log_start_offset: partition(index).map_or(0, |log| log.start_offset().0),
-                    recovery_point: partition(index).map_or(0, |log| log.durable_offset().0),
+                    log_start_offset: partition(index).0.0,
+                    recovery_point: partition(index).1.0,
                 })
                 .collect(),
             groups: self.trashed_offsets(&topic.name, topic.id),
@@ -237,12 +245,13 @@ impl Node {
                 State::Online(log) if log.size_in_bytes() > 0 || log.end_offset() > Offset::ZERO => {
                     self.effects.extend(ops.into_iter().map(Effect::Disk));
                 }
-                State::Opening if self.opening.contains_key(&partition.key) => {
+                State::Closed(Some(_)) => self.effects.extend(ops.into_iter().map(Effect::Disk)),
+                State::Opening if self.openings.known(partition.key).is_some() => {
                     let closing = Closing { from, then: ops, waiting: Vec::new() };
                     self.trash.closing.insert(partition.key, closing);
                 }
                 // It has no files, or they are found at the next start.
-                State::Online(_) | State::Opening | State::Offline(_) => continue,
+                State::Closed(None) | State::Online(_) | State::Opening | State::Offline(_) => continue,
             }
             directories.push(to);
         }
@@ -259,7 +268,7 @@ impl Node {
         let Some(closing) = self.trash.closing.remove(&key) else { return };
         self.effects.extend(closing.then.into_iter().map(Effect::Disk));
         for key in closing.waiting {
-            self.open_log(key);
+            self.create_log(key);
         }
     }
 
@@ -327,13 +336,19 @@ impl Node {
 
     /// Whether all that the manifest of a topic says, which is back, is in the checkpoints, or was deleted anew.
     fn is_settled(&self, topic_id: TopicId) -> bool {
+        let is_durable = |partition: &Partition, start: Option<Offset>| {
+            start.is_none_or(|start| {
+                let state = self.log_dirs.state(partition.log_dir);
+                state.is_some_and(|state| state.checkpoints.durable_start(&partition.name) >= start)
+            })
+        };
         let is_known = |partition: &Partition| match partition.state() {
             State::Opening => false,
             State::Offline(_) => true,
-            State::Online(log) => log.start_offset_to_checkpoint().is_none_or(|start| {
-                let state = self.log_dirs.state(partition.log_dir);
-                state.is_some_and(|state| state.checkpoints.durable_start(&partition.name) >= start)
-            }),
+            State::Closed(known) => {
+                is_durable(partition, known.as_ref().and_then(|known| known.start_offset))
+            }
+            State::Online(log) => is_durable(partition, log.start_offset_to_checkpoint()),
         };
         let keys = self.partitions.keys_of(topic_id);
         self.trash.placements.keys().all(|&(placed, _)| placed != topic_id)

@@ -67,6 +67,14 @@ impl From<AppendError> for Refusal {
     }
 }
 
+/// The partitions it names whose logs are not open.
+pub(super) fn unopened(node: &Node, request: &ProduceRequest) -> Vec<PartitionKey> {
+    let named = request.topic_data.iter().flat_map(|topic| {
+        topic.partition_data.iter().map(|data| (TopicId(topic.topic_id), &*topic.name, data.index))
+    });
+    node.unopened(named)
+}
+
 pub(super) fn handle(node: &mut Node, call: Call, request: ProduceRequest) {
     let acks = request.acks;
     let id = node.purgatory.next_id();

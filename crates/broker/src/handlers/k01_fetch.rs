@@ -80,6 +80,20 @@ impl FromFiles {
     }
 }
 
+/// The partitions it names whose logs are not open, those of its session among them.
+pub(super) fn unopened(node: &Node, request: &FetchRequest) -> Vec<PartitionKey> {
+    let named = request.topics.iter().flat_map(|topic| {
+        let partitions = topic.partitions.iter();
+        partitions.map(|wanted| (TopicId(topic.topic_id), &*topic.topic, wanted.partition))
+    });
+    let of_session = (request.session_epoch > 0).then(|| node.sessions.partitions(request.session_id));
+    let known = of_session.into_iter().flatten().map(|wanted| {
+        let key = &wanted.key;
+        (key.topic_id, &*key.topic, key.partition)
+    });
+    node.unopened(named.chain(known))
+}
+
 pub(super) fn handle(node: &mut Node, call: Call, request: FetchRequest) {
     if request.replica_id >= 0 || request.replica_state.replica_id >= 0 {
         return answer_error(node, &call, ErrorCode::NotLeaderOrFollower);

@@ -23,6 +23,7 @@ use crate::connection::Call;
 use crate::fetch_session::FetchKey;
 use crate::host::DiskJob;
 use crate::node::{JobPurpose, Node};
+use crate::partition::PartitionKey;
 use crate::purgatory::{Parked, ParkedId};
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 1..=11;
@@ -47,6 +48,14 @@ enum Lookup {
     Found(TimestampOffset),
     None,
     Search(FindTimestamp),
+}
+
+/// The partitions it names whose logs are not open.
+pub(super) fn unopened(node: &Node, request: &ListOffsetsRequest) -> Vec<PartitionKey> {
+    let named = request.topics.iter().flat_map(|topic| {
+        topic.partitions.iter().map(|wanted| (TopicId::ZERO, &*topic.name, wanted.partition_index))
+    });
+    node.unopened(named)
 }
 
 pub(super) fn handle(node: &mut Node, call: Call, request: ListOffsetsRequest) {

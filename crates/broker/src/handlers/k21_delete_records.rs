@@ -10,11 +10,19 @@ use dohle_types::{ErrorCode, Offset, Str, TopicId};
 
 use crate::connection::Call;
 use crate::node::Node;
-use crate::partition::Tenant;
+use crate::partition::{PartitionKey, Tenant};
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 0..=2;
 
 const HIGH_WATERMARK: i64 = -1;
+
+/// The partitions it names whose logs are not open.
+pub(super) fn unopened(node: &Node, request: &DeleteRecordsRequest) -> Vec<PartitionKey> {
+    let named = request.topics.iter().flat_map(|topic| {
+        topic.partitions.iter().map(|wanted| (TopicId::ZERO, &*topic.name, wanted.partition_index))
+    });
+    node.unopened(named)
+}
 
 pub(super) fn handle(node: &mut Node, call: Call, request: DeleteRecordsRequest) {
     let mut topics = Vec::with_capacity(request.topics.len());

@@ -13,8 +13,17 @@ use super::k01_fetch::leading_partition;
 use crate::connection::Call;
 use crate::fetch_session::FetchKey;
 use crate::node::Node;
+use crate::partition::PartitionKey;
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 2..=4;
+
+/// The partitions it names whose logs are not open.
+pub(super) fn unopened(node: &Node, request: &OffsetForLeaderEpochRequest) -> Vec<PartitionKey> {
+    let named = request.topics.iter().flat_map(|topic| {
+        topic.partitions.iter().map(|wanted| (TopicId::ZERO, &*topic.topic, wanted.partition))
+    });
+    node.unopened(named)
+}
 
 pub(super) fn handle(node: &mut Node, call: Call, request: OffsetForLeaderEpochRequest) {
     let topics = request

@@ -11,14 +11,31 @@ use dohle_protocol::messages::describe_log_dirs_response::{
 };
 use dohle_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse};
 use dohle_storage::disk::LogDir;
-use dohle_types::{ErrorCode, Str};
+use dohle_types::{ErrorCode, Str, TopicId};
 
 use crate::connection::Call;
 use crate::log_dirs::LogDirState;
 use crate::node::Node;
-use crate::partition::Tenant;
+use crate::partition::{PartitionKey, Tenant};
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 1..=5;
+
+/// The partitions it asks about whose logs are not open though they have files: how long those are is not known.
+pub(super) fn unopened(node: &Node, request: &DescribeLogDirsRequest) -> Vec<PartitionKey> {
+    let has_files = |key: &PartitionKey| node.partitions.by_key(*key).is_none_or(|it| !it.is_new());
+    match &request.topics {
+        Some(topics) => {
+            let named = topics.iter().flat_map(|topic| {
+                topic.partitions.iter().map(|&index| (TopicId::ZERO, &*topic.topic, index))
+            });
+            node.unopened(named).into_iter().filter(has_files).collect()
+        }
+        None => {
+            let all = node.partitions.iter().map(|partition| partition.key);
+            all.filter(|&key| node.is_unopened(key)).filter(has_files).collect()
+        }
+    }
+}
 
 pub(super) fn handle(node: &mut Node, call: Call, request: DescribeLogDirsRequest) {
     let is_wanted = |topic: &Str, partition: i32| {
@@ -29,11 +46,18 @@ pub(super) fn handle(node: &mut Node, call: Call, request: DescribeLogDirsReques
     let mut topics: BTreeMap<LogDir, BTreeMap<Str, Vec<DescribeLogDirsPartition>>> = BTreeMap::new();
     for partition in node.partitions.iter().filter(|partition| partition.tenant != Tenant::Metadata) {
         let (topic, index) = (&partition.name.topic, partition.name.partition.0);
-        let Some(log) = partition.log().filter(|_| is_wanted(topic, index)) else { continue };
+        let size = match partition.log() {
+            Some(log) => log.size_in_bytes(),
+            None if partition.is_new() => 0,
+            None => continue,
+        };
+        if !is_wanted(topic, index) {
+            continue;
+        }
         let in_log_dir = topics.entry(partition.log_dir).or_default();
         in_log_dir.entry(topic.clone()).or_default().push(DescribeLogDirsPartition {
             partition_index: index,
-            partition_size: i64::try_from(log.size_in_bytes()).unwrap_or(i64::MAX),
+            partition_size: i64::try_from(size).unwrap_or(i64::MAX),
             offset_lag: 0,
             is_future_key: false,
         });

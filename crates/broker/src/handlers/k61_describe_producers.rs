@@ -10,8 +10,17 @@ use super::k01_fetch::leading_partition;
 use crate::connection::Call;
 use crate::fetch_session::FetchKey;
 use crate::node::Node;
+use crate::partition::PartitionKey;
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 0..=0;
+
+/// The partitions it names whose logs are not open.
+pub(super) fn unopened(node: &Node, request: &DescribeProducersRequest) -> Vec<PartitionKey> {
+    let named = request.topics.iter().flat_map(|topic| {
+        topic.partition_indexes.iter().map(|&index| (TopicId::ZERO, &*topic.name, index))
+    });
+    node.unopened(named)
+}
 
 pub(super) fn handle(node: &mut Node, call: Call, request: DescribeProducersRequest) {
     let topics = request

@@ -6,10 +6,12 @@
 
 use std::ops::RangeInclusive;
 
+use bytes::Bytes;
 use dohle_protocol::{ApiKey, DecodeError, Message, Reader, Request};
 
 use crate::connection::Call;
 use crate::node::Node;
+use crate::opening::Turn;
 
 /// One row of the table.
 #[derive(Debug)]
@@ -20,12 +22,16 @@ pub struct Api {
     pub versions: RangeInclusive<i16>,
     /// The lowest version that ApiVersions tells; see [`k18_api_versions`].
     pub advertised_from: i16,
-    pub(crate) run: fn(&mut Node, Call, Reader<'_>) -> Result<(), DecodeError>,
+    pub(crate) run: Run,
 }
 
-/// Declares the handlers' modules and the table, in the order of the keys.
+/// Decodes a request and handles it; the whole frame is kept where it has to wait for logs.
+type Run = fn(&mut Node, Call, Reader<'_>, &Bytes, Turn) -> Result<(), DecodeError>;
+
+/// Declares the handlers' modules and the table, in the order of the keys. Those `with` something have
+/// the logs opened first that it names.
 macro_rules! apis {
-    ($($module:ident: $request:ident,)*) => {
+    ($($module:ident: $request:ident $(with $logs:ident)?,)*) => {
         $(pub mod $module;)*
 
         /// Everything that is served, ascending by key.
@@ -37,9 +43,15 @@ macro_rules! apis {
                     <dohle_protocol::messages::$request as Request>::KEY,
                     $module::VERSIONS,
                 ),
-                run: |node, call, mut reader| {
+                run: |node, call, mut reader, _frame, _turn| {
                     let request = dohle_protocol::messages::$request::decode(&mut reader, call.version)?;
                     reader.finish()?;
+                    $(
+                        let missing = $module::$logs(node, &request);
+                        if node.waits_for_logs(&call, missing, _frame, _turn) {
+                            return Ok(());
+                        }
+                    )?
                     $module::handle(node, call, request);
                     Ok(())
                 },
@@ -51,9 +63,9 @@ macro_rules! apis {
 mod authorized_operations;
 
 apis! {
-    k00_produce: ProduceRequest,
-    k01_fetch: FetchRequest,
-    k02_list_offsets: ListOffsetsRequest,
+    k00_produce: ProduceRequest with unopened,
+    k01_fetch: FetchRequest with unopened,
+    k02_list_offsets: ListOffsetsRequest with unopened,
     k03_metadata: MetadataRequest,
     k08_offset_commit: OffsetCommitRequest,
     k09_offset_fetch: OffsetFetchRequest,
@@ -67,18 +79,18 @@ apis! {
     k18_api_versions: ApiVersionsRequest,
     k19_create_topics: CreateTopicsRequest,
     k20_delete_topics: DeleteTopicsRequest,
-    k21_delete_records: DeleteRecordsRequest,
+    k21_delete_records: DeleteRecordsRequest with unopened,
     k22_init_producer_id: InitProducerIdRequest,
-    k23_offset_for_leader_epoch: OffsetForLeaderEpochRequest,
+    k23_offset_for_leader_epoch: OffsetForLeaderEpochRequest with unopened,
     k32_describe_configs: DescribeConfigsRequest,
     k33_alter_configs: AlterConfigsRequest,
-    k35_describe_log_dirs: DescribeLogDirsRequest,
+    k35_describe_log_dirs: DescribeLogDirsRequest with unopened,
     k37_create_partitions: CreatePartitionsRequest,
     k42_delete_groups: DeleteGroupsRequest,
     k44_incremental_alter_configs: IncrementalAlterConfigsRequest,
     k47_offset_delete: OffsetDeleteRequest,
     k60_describe_cluster: DescribeClusterRequest,
-    k61_describe_producers: DescribeProducersRequest,
+    k61_describe_producers: DescribeProducersRequest with unopened,
     k68_consumer_group_heartbeat: ConsumerGroupHeartbeatRequest,
     k69_consumer_group_describe: ConsumerGroupDescribeRequest,
     k75_describe_topic_partitions: DescribeTopicPartitionsRequest,

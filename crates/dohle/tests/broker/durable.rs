@@ -155,6 +155,47 @@ fn a_stop_in_good_order_keeps_everything_and_the_next_start_goes_on() {
 }
 
 #[test]
+fn after_a_clean_stop_only_the_logs_are_opened_that_somebody_asks_for() {
+    const LOGS: i32 = 6;
+    let data = Directory::new();
+    let broker = Broker::start(&data.0, &[]);
+    let mut client = Client::connect(&broker.address);
+    let topic = client.create_topic("orders", LOGS, &[]);
+    for partition in 0..LOGS {
+        assert_eq!(client.produce(topic, partition, &[b"first"]), 0);
+    }
+    broker.stop();
+    let checkpoint = || {
+        let file = std::fs::read_to_string(data.0.join("recovery-point-offset-checkpoint")).unwrap();
+        let orders = file.lines().filter(|line| line.starts_with("orders "));
+        orders.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(checkpoint(), (0..LOGS).map(|log| format!("orders {log} 1")).collect::<Vec<_>>());
+
+    let broker = Broker::start(&data.0, &[]);
+    let mut client = Client::connect(&broker.address);
+    assert_eq!(broker.open_files("orders-"), Vec::<String>::new());
+    assert_eq!(client.produce(topic, 3, &[b"second"]), 0);
+    let is_of_log_3 = |path: &String| path.contains("/orders-3/");
+    let open = broker.open_files("orders-");
+    assert!(!open.is_empty() && open.iter().all(is_of_log_3), "{open:?}");
+    broker.stop();
+    let mut expected: Vec<_> = (0..LOGS).map(|log| format!("orders {log} 1")).collect();
+    expected[3] = "orders 3 2".to_owned();
+    assert_eq!(checkpoint(), expected, "the logs that were not opened are still known to be durable");
+
+    // And what was never opened is as good after a kill.
+    let broker = Broker::start(&data.0, &[]);
+    broker.kill();
+    let broker = Broker::start(&data.0, &[]);
+    let mut client = Client::connect(&broker.address);
+    for partition in 0..LOGS {
+        let expected: &[Bytes] = &[Bytes::from("first"), Bytes::from("second")];
+        assert_eq!(client.consume(topic, partition), expected[..if partition == 3 { 2 } else { 1 }]);
+    }
+}
+
+#[test]
 fn dynamic_configs_of_brokers_are_in_force_after_a_restart() {
     const BROKER: i8 = 4;
     let data = Directory::new();

@@ -103,6 +103,13 @@ impl Broker {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 
+    /// The files it has open whose paths have `part` in them.
+    pub(crate) fn open_files(&self, part: &str) -> Vec<String> {
+        let handles = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        let paths = handles.filter_map(|handle| std::fs::read_link(handle.unwrap().path()).ok());
+        paths.filter_map(|path| path.to_str().map(str::to_owned)).filter(|path| path.contains(part)).collect()
+    }
+
     /// Runs a command against this broker.
     pub(crate) fn run(&self, arguments: &[&str], input: &str) -> Ended {
         let mut command = dohle(arguments);

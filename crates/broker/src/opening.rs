@@ -1,0 +1,391 @@
+//! Opening logs when somebody asks for them.
+//!
+//! After a clean stop a log stays closed until a request names it; the request waits, and is handled again from the
+//! beginning once the log is open (`handlers/mod.rs` says which requests name logs). After a crash all logs are
+//! recovered, those that are asked for first and the others in the background, so that what is ready serves
+//! meanwhile. Logs that retention may shorten are opened for it, one at a time.
+//!
+//! While a request of a connection waits, those behind it that name logs wait as well: an idempotent producer's
+//! batches must not overtake each other. None waits longer for a log than a second; if it is not open by then, it is
+//! answered with NOT_LEADER_OR_FOLLOWER, which clients try again. How many wait is bounded as all requests in flight
+//! are, by their connections.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dohle_configs::TopicConfig;
+use dohle_storage::{Log, OpenError, OpenLog, Opening};
+use dohle_types::time::Instant;
+use dohle_types::{FastMap, Offset, Str, TopicId};
+
+use crate::boot_facts::KnownLog;
+use crate::connection::Call;
+use crate::host::{ConnectionId, DiskJob};
+use crate::metadata_log::{METADATA_TOPIC, metadata_config};
+use crate::node::{JobPurpose, Node, Phase};
+use crate::partition::{Partition, PartitionKey, State, Tenant};
+use crate::topics::topic_config;
+
+/// How long requests wait for a log.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Logs that are recovered in the background at the same time.
+const IN_BACKGROUND_MAX: usize = 2;
+/// How often it is told how far recovery is.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// Whether a request is handled for the first time, or again after it waited for logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    First,
+    Again,
+}
+
+/// The logs that are being opened, and those that shall be.
+#[derive(Debug, Default)]
+pub(crate) struct Openings {
+    logs: FastMap<PartitionKey, OpeningLog>,
+    /// Until when requests wait for a log, in the order in which logs were asked for.
+    patience: VecDeque<(Instant, PartitionKey)>,
+    /// Logs to recover for which nobody has asked yet; some may have been opened since.
+    to_recover: VecDeque<PartitionKey>,
+    /// Closed logs that retention wants to look at; likewise.
+    to_retain: VecDeque<PartitionKey>,
+    in_background: usize,
+    progress: Progress,
+}
+
+#[derive(Debug, Default)]
+struct OpeningLog {
+    /// What is known of its directory; `None` where there is none.
+    known: Option<KnownLog>,
+    /// Connections whose first request in waiting names it.
+    waiting: BTreeSet<ConnectionId>,
+    asked: bool,
+    /// Requests have waited long enough.
+    late: bool,
+    in_background: bool,
+}
+
+/// How far recovery is.
+#[derive(Debug, Default)]
+struct Progress {
+    logs: usize,
+    recovered: usize,
+    next_report: Option<Instant>,
+}
+
+impl Openings {
+    /// Has a log recovered in the background, unless somebody asks for it before.
+    pub(crate) fn recover_later(&mut self, key: PartitionKey) {
+        self.to_recover.push_back(key);
+        self.progress.logs += 1;
+    }
+
+    /// When something is due.
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        let patience = self.patience.front().map(|&(until, _)| until);
+        patience.into_iter().chain(self.progress.next_report).min()
+    }
+
+    /// What is known of the directory of a log that is being opened.
+    pub(crate) fn known(&self, key: PartitionKey) -> Option<&KnownLog> {
+        self.logs.get(&key)?.known.as_ref()
+    }
+
+    fn forget(&mut self, key: PartitionKey) -> BTreeSet<ConnectionId> {
+        let Some(log) = self.logs.remove(&key) else { return BTreeSet::new() };
+        self.in_background -= usize::from(log.in_background);
+        log.waiting
+    }
+}
+
+impl Node {
+    /// Opens a log that is closed.
+    pub(crate) fn open_log(&mut self, key: PartitionKey) {
+        let closed = self.partitions.by_key_mut(key).and_then(|partition| partition.begin_opening());
+        match closed {
+            Some(Some(known)) => self.open_known(key, known),
+            Some(None) => self.create_log(key),
+            None => {}
+        }
+    }
+
+    /// Opens a log whose directory is there.
+    pub(crate) fn open_known(&mut self, key: PartitionKey, known: KnownLog) {
+        self.note_opening(key, Some(known));
+        self.open_again(key);
+    }
+
+    /// The configs of a log.
+    fn log_config(&self, topic: &Str) -> TopicConfig {
+        if *topic == METADATA_TOPIC {
+            metadata_config(&self.config)
+        } else {
+            topic_config(self.metadata.image(), &self.config, topic)
+        }
+    }
+
+    /// Opens a log once more, or for the first time.
+    pub(crate) fn open_again(&mut self, key: PartitionKey) {
+        let (Some(partition), Some(known)) = (self.partitions.by_key(key), self.openings.known(key)) else {
+            self.openings.forget(key);
+            return self.on_deleted_log_opened(key);
+        };
+        let config = self.log_config(&partition.name.topic);
+        let opening = Opening {
+            dir: partition.log_dir.path(&partition.name.to_string()),
+            topic_id: partition.topic_id,
+            config: Arc::new(config),
+            clean: known.clean,
+            recovery_point: known.recovery_point,
+            start_offset: known.start_offset,
+            now: self.now,
+        };
+        let job = DiskJob::Open(Box::new(OpenLog::new(opening)));
+        self.start_job(JobPurpose::OpenPartition(key), job);
+    }
+
+    /// Begins a log that has no directory, or has it in the trash, once nothing is left of an earlier one of its name:
+    /// neither a directory that is being opened, nor an entry in the checkpoint.
+    pub(crate) fn create_log(&mut self, key: PartitionKey) {
+        let Some(partition) = self.partitions.by_key(key) else { return };
+        let (name, log_dir, topic_id) = (partition.name.clone(), partition.log_dir, partition.topic_id);
+        let directory = log_dir.path(&name.to_string());
+        if self.waits_for_closing(key, &directory) || self.waits_for_checkpoint(key, log_dir, &name) {
+            return self.note_opening(key, None);
+        }
+        if let Some(known) = self.place(topic_id, &name) {
+            return self.open_known(key, known);
+        }
+        let config = Arc::new(self.log_config(&name.topic));
+        let log = Log::create(directory, topic_id, config);
+        self.on_log_opened(key, Ok(log));
+    }
+
+    /// A log is being opened; whoever waits for it already goes on waiting.
+    fn note_opening(&mut self, key: PartitionKey, known: Option<KnownLog>) {
+        self.openings.logs.entry(key).or_default().known = known;
+    }
+
+    /// A log is open, or cannot be.
+    pub(crate) fn on_log_opened(&mut self, key: PartitionKey, opened: Result<Log, OpenError>) {
+        let Some(partition) = self.partitions.by_key_mut(key) else {
+            return self.on_deleted_log_opened(key);
+        };
+        if partition.is_offline() {
+            return self.on_opening_ended(key);
+        }
+        if let Err(error @ OpenError::OtherTopic { dir, .. }) = &opened
+            && partition.tenant != Tenant::Metadata
+        {
+            // The topic was deleted and another has its name, but a power loss brought its directory back.
+            tracing::warn!(partition = %partition.name, %error, "set aside as stray");
+            self.set_aside(dir);
+            if let Some(log) = self.openings.logs.get_mut(&key) {
+                log.known = None;
+            }
+            return self.create_log(key);
+        }
+        let refused = match opened {
+            Ok(log) if log.topic_id() == partition.topic_id => {
+                partition.open(log);
+                None
+            }
+            Ok(log) => Some(format!("its directory belongs to topic id {}", log.topic_id())),
+            Err(error) => Some(error.to_string()),
+        };
+        let tenant = partition.tenant;
+        match (refused, tenant) {
+            (Some(reason), _) => self.refuse_log(key, reason),
+            (None, Tenant::None) => {}
+            (None, Tenant::Metadata) => self.load_metadata(key),
+            (None, Tenant::Groups(_)) => self.load_ledger(key, Offset::ZERO),
+        }
+        self.on_opening_ended(key);
+    }
+
+    /// A log cannot be used: its partition does not serve, and neither does a ledger that it holds.
+    pub(crate) fn refuse_log(&mut self, key: PartitionKey, reason: String) {
+        let Some(partition) = self.partitions.by_key_mut(key) else { return };
+        tracing::error!(partition = %partition.name, reason, "partition offline");
+        partition.take_offline(reason.clone());
+        match partition.tenant {
+            Tenant::None => {}
+            Tenant::Metadata => {
+                self.fail_to_boot(format!("the metadata log cannot be opened: {reason}"));
+            }
+            Tenant::Groups(index) => self.remove_group_host(index),
+        }
+    }
+
+    /// A log is open, or will not be: the next one has its turn, and whoever waited for this one goes on.
+    pub(crate) fn on_opening_ended(&mut self, key: PartitionKey) {
+        if self.openings.known(key).is_some_and(|known| !known.clean) {
+            self.openings.progress.recovered += 1;
+        }
+        let waiting = self.openings.forget(key);
+        self.open_in_background();
+        for connection in waiting {
+            self.resume_requests(connection);
+        }
+    }
+
+    /// The opening of a log found no room and is tried again later; others go on meanwhile.
+    pub(crate) fn on_opening_delayed(&mut self, key: PartitionKey) {
+        if let Some(log) = self.openings.logs.get_mut(&key) {
+            self.openings.in_background -= usize::from(std::mem::take(&mut log.in_background));
+        }
+        self.open_in_background();
+    }
+
+    /// Recovery begins to tell how far it is.
+    pub(crate) fn begin_recovery(&mut self) {
+        if self.openings.progress.logs > 0 {
+            self.openings.progress.next_report = Some(self.now.after(REPORT_EVERY));
+        }
+        self.open_in_background();
+    }
+
+    /// Has closed logs opened that retention may shorten.
+    pub(crate) fn open_for_retention(&mut self) {
+        if !self.openings.to_retain.is_empty() {
+            return;
+        }
+        let mut wanted = VecDeque::new();
+        for partition in self.partitions.iter().filter(|partition| partition.known().is_some()) {
+            let config = topic_config(self.metadata.image(), &self.config, &partition.name.topic);
+            let may_delete = config.cleanup_policy.delete
+                && (config.retention_ms.is_some() || config.retention_bytes.is_some());
+            if may_delete {
+                wanted.push_back(partition.key);
+            }
+        }
+        self.openings.to_retain = wanted;
+        self.open_in_background();
+    }
+
+    /// Opens logs for which nobody waits: some that must be recovered at a time, or else one for retention.
+    fn open_in_background(&mut self) {
+        while matches!(self.phase, Phase::Serving) {
+            let openings = &mut self.openings;
+            let recovers = !openings.to_recover.is_empty();
+            let queue = if recovers { &mut openings.to_recover } else { &mut openings.to_retain };
+            if openings.in_background >= if recovers { IN_BACKGROUND_MAX } else { 1 } {
+                return;
+            }
+            let Some(key) = queue.pop_front() else { return };
+            if self.partitions.by_key(key).is_none_or(|partition| partition.known().is_none()) {
+                continue;
+            }
+            self.open_log(key);
+            if let Some(log) = self.openings.logs.get_mut(&key) {
+                log.in_background = true;
+                self.openings.in_background += 1;
+            }
+        }
+    }
+
+    /// Tells how far recovery is, and lets requests go on that have waited for a log for long enough.
+    pub(crate) fn on_opening_times(&mut self) {
+        let now = self.now.instant;
+        while let Some((_, key)) = self.openings.patience.pop_front_if(|(until, _)| *until <= now) {
+            let Some(log) = self.openings.logs.get_mut(&key) else { continue };
+            log.late = true;
+            for connection in std::mem::take(&mut log.waiting) {
+                self.resume_requests(connection);
+            }
+        }
+        let next_report = self.now.after(REPORT_EVERY);
+        let progress = &mut self.openings.progress;
+        if progress.next_report.is_some_and(|due| due <= now) {
+            let Progress { logs, recovered, .. } = *progress;
+            tracing::info!(recovered, logs, "recovery after an unclean stop");
+            progress.next_report = (recovered < logs).then_some(next_report);
+        }
+    }
+
+    /// What is known of the directory of a partition whose log is not open.
+    pub(crate) fn known_log<'a>(&'a self, partition: &'a Partition) -> Option<&'a KnownLog> {
+        partition.known().or_else(|| self.openings.known(partition.key))
+    }
+
+    /// Whether requests wait for a log.
+    pub(crate) fn is_unopened(&self, key: PartitionKey) -> bool {
+        match self.partitions.by_key(key).map(|partition| partition.state()) {
+            Some(State::Closed(_)) => true,
+            Some(State::Opening) => self.openings.logs.get(&key).is_some_and(|log| !log.late),
+            Some(State::Online(_) | State::Offline(_)) | None => false,
+        }
+    }
+
+    /// Those of the partitions whose logs requests wait for.
+    pub(crate) fn unopened<'a>(
+        &self,
+        named: impl Iterator<Item = (TopicId, &'a str, i32)>,
+    ) -> Vec<PartitionKey> {
+        let key = |(topic_id, name, index): (TopicId, &str, i32)| {
+            self.partitions.key(self.topic_id(topic_id, name).ok()?, index)
+        };
+        named.filter_map(key).filter(|&key| self.is_unopened(key)).collect()
+    }
+
+    /// Opens the logs that a request names, and has it wait until they are open. Whether it waits; otherwise it is to
+    /// be handled now.
+    pub(crate) fn waits_for_logs(
+        &mut self,
+        call: &Call,
+        mut missing: Vec<PartitionKey>,
+        frame: &Bytes,
+        turn: Turn,
+    ) -> bool {
+        for &key in &missing {
+            self.open_log(key);
+            let until = self.now.after(PATIENCE);
+            if let Some(log) = self.openings.logs.get_mut(&key)
+                && !std::mem::replace(&mut log.asked, true)
+            {
+                self.openings.patience.push_back((until, key));
+            }
+        }
+        missing.retain(|&key| self.is_unopened(key));
+        let Some(connection) = self.connections.get_mut(&call.connection) else { return true };
+        let is_behind = turn == Turn::First && !connection.waiting.is_empty();
+        if missing.is_empty() && !is_behind {
+            return false;
+        }
+        match turn {
+            // In a buffer of its own, so that it keeps no more memory than is counted for it.
+            Turn::First => {
+                connection.waiting.push_back((call.clone(), Bytes::copy_from_slice(frame)));
+            }
+            Turn::Again => connection.waiting.push_front((call.clone(), frame.clone())),
+        }
+        if !is_behind {
+            for key in missing {
+                if let Some(log) = self.openings.logs.get_mut(&key) {
+                    log.waiting.insert(call.connection);
+                }
+            }
+        }
+        true
+    }
+
+    /// Goes on with the requests of a connection that wait for logs, until one has to wait again.
+    fn resume_requests(&mut self, connection: ConnectionId) {
+        loop {
+            let waiting = self.connections.get_mut(&connection).map(|state| &mut state.waiting);
+            let Some((call, frame)) = waiting.and_then(VecDeque::pop_front) else { return };
+            if !matches!(self.phase, Phase::Serving) {
+                return self.close(&call, "the node is not serving");
+            }
+            let slot = call.slot;
+            self.on_request_again(call, &frame);
+            let first = self.connections.get(&connection).and_then(|state| state.waiting.front());
+            if first.is_some_and(|(call, _)| call.slot == slot) {
+                return;
+            }
+        }
+    }
+}
