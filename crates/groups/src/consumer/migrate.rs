@@ -3,7 +3,9 @@
 //! one is gone, those that are left are a classic group again.
 //!
 //! Differs from Kafka: where a static member of the classic protocol takes the place of the last one of the consumer
-//! protocol, the group rebalances also if its target is up to date.
+//! protocol, the group rebalances also if its target is up to date. And the classic group that comes of a consumer
+//! group is told what its members own, not what they were to own: so nothing gets two owners if it becomes a consumer
+//! group again before they have joined anew.
 
 use std::collections::BTreeSet;
 
@@ -13,6 +15,7 @@ use dohle_protocol::messages::{ConsumerProtocolAssignment, ConsumerProtocolSubsc
 use dohle_protocol::{Message, Reader};
 use dohle_types::{ErrorCode, Str, Timestamp, TopicId};
 
+use super::describe::responsible_for;
 use super::records;
 use super::replay::replay;
 use super::state::{Assignment, ClassicMember, ConsumerGroup, ConsumerMember, MemberState, OwnedPartitions};
@@ -239,13 +242,11 @@ fn partitions_of(owned: &OwnedPartitions) -> Assignment {
     owned.iter().map(|(&topic_id, partitions)| (topic_id, partitions.keys().copied().collect())).collect()
 }
 
-/// The classic group of the members, stable, with their targets as assignments.
+/// The classic group of the members, stable, with what they own as assignments.
 fn downgraded(group_id: &Str, group: &ConsumerGroup, generation: i32, turn: &Turn<'_>) -> Group {
     let mut classic = Group::downgraded(group_id, generation, turn.now);
-    let none = Assignment::new();
     for (member_id, member) in group.members() {
         let Some(ClassicMember { session_timeout_ms, protocols }) = &member.classic else { continue };
-        let target = group.target(member_id).unwrap_or(&none);
         let stored = MemberMetadata {
             instance_id: member.instance_id.clone(),
             client_id: member.client_id.clone(),
@@ -253,7 +254,7 @@ fn downgraded(group_id: &Str, group: &ConsumerGroup, generation: i32, turn: &Tur
             rebalance_timeout_ms: member.rebalance_timeout_ms,
             session_timeout_ms: *session_timeout_ms,
             subscription: Bytes::new(),
-            assignment: written_assignment(target, member, turn.cluster),
+            assignment: written_assignment(&responsible_for(member), member, turn.cluster),
         };
         classic.add_member(member_id.clone(), Member::stored(&stored, protocols.clone()));
     }
