@@ -52,14 +52,16 @@ pub(super) fn page() -> Result<String, String> {
     Ok(page)
 }
 
-/// The table of handlers: the lines of `apis!`, each a module and a request.
+/// The table of handlers: the lines of `apis!`, each a module and a request, some with what they wait for.
 fn served() -> Result<Vec<Served>, String> {
     let table = root().join(HANDLERS).join("mod.rs");
     let text = read(&table)?;
     let rows = text.lines().skip_while(|line| *line != "apis! {").skip(1).take_while(|line| *line != "}");
     rows.map(|row| {
-        row.trim()
-            .strip_suffix("Request,")
+        let row = row.trim().trim_end_matches(',');
+        row.strip_suffix(" with unopened")
+            .unwrap_or(row)
+            .strip_suffix("Request")
             .and_then(|row| row.split_once(": "))
             .ok_or_else(|| at(&table, &format!("`{row}` is not understood")))
             .and_then(|(module, name)| handler(&root().join(HANDLERS).join(format!("{module}.rs")), name))
