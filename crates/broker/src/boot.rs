@@ -81,6 +81,8 @@ impl Node {
                 state.directory_id = meta.directory_id;
                 let recovery_points = known.map(|facts| facts.recovery_points.clone());
                 state.checkpoints.set_recovery_points(recovery_points.unwrap_or_default());
+                let cleaner_offsets = known.map(|facts| facts.cleaner_offsets.clone());
+                state.checkpoints.set_cleaner_offsets(cleaner_offsets.unwrap_or_default());
             }
             if log_dir == self.log_dirs.of_metadata_log() {
                 self.metadata.set_identity(meta);

@@ -21,6 +21,8 @@ pub struct BootFacts {
     pub recovery_points: BTreeMap<TopicPartition, Offset>,
     /// `log-start-offset-checkpoint`.
     pub log_start_offsets: BTreeMap<TopicPartition, Offset>,
+    /// `cleaner-offset-checkpoint`.
+    pub cleaner_offsets: BTreeMap<TopicPartition, Offset>,
     /// The names of all directories.
     pub directories: BTreeSet<String>,
 }
@@ -32,6 +34,7 @@ impl Default for BootFacts {
             clean: false,
             recovery_points: BTreeMap::new(),
             log_start_offsets: BTreeMap::new(),
+            cleaner_offsets: BTreeMap::new(),
             directories: BTreeSet::new(),
         }
     }
@@ -46,6 +49,8 @@ pub struct KnownLog {
     pub recovery_point: Option<Offset>,
     /// Its start offset, where the checkpoint has it.
     pub start_offset: Option<Offset>,
+    /// Whether the cleaner offset checkpoint knows it.
+    pub cleaned: bool,
 }
 
 /// The identity of a log dir: Kafka's `meta.properties`, version 1.
@@ -121,6 +126,7 @@ enum Stage {
     SyncedRemoval,
     RecoveryPoints,
     LogStartOffsets,
+    CleanerOffsets,
     Listing,
 }
 
@@ -181,6 +187,10 @@ impl Job for ReadBootFacts {
             Stage::LogStartOffsets => {
                 self.facts.log_start_offsets =
                     parse_checkpoint(checkpoint::LOG_START_OFFSET_CHECKPOINT, bytes);
+                self.read(Stage::CleanerOffsets, checkpoint::CLEANER_OFFSET_CHECKPOINT)
+            }
+            Stage::CleanerOffsets => {
+                self.facts.cleaner_offsets = parse_checkpoint(checkpoint::CLEANER_OFFSET_CHECKPOINT, bytes);
                 self.ask(Stage::Listing, Step::List { path: self.log_dir.root() })
             }
             Stage::Listing => {
@@ -213,6 +223,7 @@ impl BootFacts {
             clean: self.clean,
             recovery_point: self.recovery_points.get(name).copied(),
             start_offset: self.log_start_offsets.get(name).copied(),
+            cleaned: self.cleaner_offsets.contains_key(name),
         })
     }
 }

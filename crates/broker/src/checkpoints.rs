@@ -1,4 +1,5 @@
-//! The checkpoint files of each log dir: recovery points, log start offsets, high watermarks.
+//! The checkpoint files of each log dir: recovery points, log start offsets, high watermarks, and up to where logs
+//! are compacted.
 
 use std::collections::BTreeMap;
 
@@ -25,6 +26,8 @@ pub struct Checkpoints {
     starts: BTreeMap<TopicPartition, Offset>,
     /// Those of the checkpoint that is being written.
     starts_being_written: BTreeMap<TopicPartition, Offset>,
+    /// Up to where logs are compacted.
+    cleaner_offsets: BTreeMap<TopicPartition, Offset>,
     /// Partitions whose names another partition had that the checkpoint still knows; they open when it does not.
     waiting_to_open: Vec<PartitionKey>,
 }
@@ -33,6 +36,22 @@ impl Checkpoints {
     /// Takes over what the checkpoint on disk has.
     pub fn set_recovery_points(&mut self, offsets: BTreeMap<TopicPartition, Offset>) {
         self.recovery_points = offsets;
+    }
+
+    /// Takes over what the cleaner offset checkpoint on disk has.
+    pub fn set_cleaner_offsets(&mut self, offsets: BTreeMap<TopicPartition, Offset>) {
+        self.cleaner_offsets = offsets;
+    }
+
+    /// Up to where a log is compacted; `None` where it never was.
+    #[must_use]
+    pub fn clean_to(&self, name: &TopicPartition) -> Option<Offset> {
+        self.cleaner_offsets.get(name).copied()
+    }
+
+    /// A log is compacted up to here.
+    pub fn set_clean_to(&mut self, name: TopicPartition, offset: Offset) {
+        self.cleaner_offsets.insert(name, offset);
     }
 
     /// Whether they are being written.
@@ -94,6 +113,11 @@ impl Node {
             .map(|partition| (&partition.name, high_watermark(partition)))
             .filter(|&(_, offset)| offset > Offset::ZERO)
             .collect();
+        let clean_to = |partition: &Partition| {
+            self.log_dirs.state(log_dir).and_then(|state| state.checkpoints.clean_to(&partition.name))
+        };
+        let cleaner_offsets: Vec<_> =
+            here().filter_map(|partition| Some((&partition.name, clean_to(partition)?))).collect();
         let file = |name: &str, text: String| (log_dir.path(name), Bytes::from(text));
         let mut files = vec![
             file(
@@ -105,6 +129,7 @@ impl Node {
                 checkpoint::format_offsets(starts.iter().map(|(name, &start)| (name, start))),
             ),
             file(checkpoint::HIGH_WATERMARK_CHECKPOINT, checkpoint::format_offsets(high_watermarks)),
+            file(checkpoint::CLEANER_OFFSET_CHECKPOINT, checkpoint::format_offsets(cleaner_offsets)),
         ];
         files.extend(also);
         if let Some(state) = self.log_dirs.state_mut(log_dir) {
@@ -113,6 +138,13 @@ impl Node {
             state.checkpoints.starts_being_written = starts;
         }
         self.start_job(purpose, DiskJob::Checkpoint(Box::new(WriteCheckpoints::new(files))));
+    }
+
+    /// A log is gone, or new: what is said of its name is of an earlier one.
+    pub(crate) fn forget_clean_to(&mut self, log_dir: LogDir, name: &TopicPartition) {
+        if let Some(state) = self.log_dirs.state_mut(log_dir) {
+            state.checkpoints.cleaner_offsets.remove(name);
+        }
     }
 
     /// What each log is known to have on disk. One that is not open keeps what the last checkpoint says of it.

@@ -164,6 +164,7 @@ impl Node {
             clean: false,
             recovery_point: Some(log.recovery_point().min(before_last)),
             start_offset: Some(log.start_offset()),
+            cleaned: log.has_gaps(),
         };
         let (name, log_dir) = (partition.name.clone(), partition.log_dir);
         let (topic_id, epoch, tenant) = (partition.topic_id, partition.leader_epoch, partition.tenant);

@@ -226,6 +226,8 @@ disk_jobs! {
     FindAborted(dohle_storage::FindAborted) -> Vec<dohle_storage::AbortedTxn>,
     /// Checks a piece of a segment.
     Scrub(dohle_storage::ScrubPiece) -> dohle_storage::Scrubbed,
+    /// Compacts a log, a piece at a time.
+    Clean(dohle_storage::CleanLog) -> dohle_storage::CleanPiece,
     /// Writes checkpoint files.
     Checkpoint(WriteCheckpoints) -> CheckpointWritten,
     /// Changes files.

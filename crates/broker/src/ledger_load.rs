@@ -31,7 +31,7 @@ impl Node {
                 },
                 Ok(Read::Cold(job)) => {
                     let job = DiskJob::ColdRead(Box::new(job));
-                    return self.start_job(JobPurpose::LoadLedger(key, from), job);
+                    return self.start_read(key, JobPurpose::LoadLedger(key, from), job);
                 }
                 Err(_) => return self.fail_to_load(key, "the log has no such offset"),
             }

@@ -18,6 +18,7 @@
 pub mod boot;
 pub mod boot_facts;
 mod checkpoints;
+pub mod cleaner;
 mod cluster;
 pub mod connection;
 mod disk_space;

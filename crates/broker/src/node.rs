@@ -16,6 +16,7 @@ use dohle_types::{ErrorCode, FastMap, Now, Offset, Rng, Str, TopicId};
 
 use crate::boot::Boot;
 use crate::boot_facts::BootFacts;
+use crate::cleaner::Cleaner;
 use crate::connection::{Call, Connection, Flow};
 use crate::fetch_session::FetchSessions;
 use crate::group_hosts::GroupHosts;
@@ -56,11 +57,12 @@ pub struct Node {
     pub(crate) producer_ids: ProducerIds,
     pub(crate) trash: Trash,
     pub(crate) maintenance: Maintenance,
+    pub(crate) cleaner: Cleaner,
     /// Compression contexts, reused from append to append.
     pub(crate) codecs: Codecs,
     pub(crate) effects: Vec<Effect>,
     pub(crate) openings: Openings,
-    jobs: FastMap<JobToken, JobPurpose>,
+    jobs: FastMap<JobToken, StartedJob>,
     next_job: u64,
     /// Fetches whose partitions have news, evaluated once at the end of the input.
     woken: BTreeSet<ParkedId>,
@@ -77,6 +79,14 @@ pub enum Phase {
     Stopping,
     /// Nothing is handled any more.
     Stopped,
+}
+
+/// A job under way.
+#[derive(Debug)]
+struct StartedJob {
+    purpose: JobPurpose,
+    /// The partition it reads the files of, and the generation of its log when it began.
+    reads: Option<(PartitionKey, u32)>,
 }
 
 /// What is to be done when a job is finished.
@@ -108,6 +118,8 @@ pub enum JobPurpose {
     ListOffsets(ParkedId, (usize, usize)),
     /// Go on with the scrub of a log dir.
     Scrub(LogDir),
+    /// Go on compacting a log.
+    Clean(PartitionKey),
     /// A periodic checkpoint of a log dir.
     Checkpoint(LogDir),
     /// Its last checkpoint before the end.
@@ -128,12 +140,12 @@ impl Node {
         let session_slots = config.value(broker::MAX_INCREMENTAL_FETCH_SESSION_CACHE_SLOTS);
         let fetch_max_bytes = usize::try_from(config.value(broker::FETCH_MAX_BYTES)).unwrap_or_default();
         let config = Arc::new(config);
+        let mut rng = Rng::from_seed(seed);
         Self {
             fetch_max_bytes,
             phase: Phase::Booting(Box::default()),
             listen_by: None,
             now: Now { instant: Instant::ZERO, wall: dohle_types::Timestamp::NONE },
-            rng: Rng::from_seed(seed),
             connections: FastMap::default(),
             log_dirs: LogDirs::new(&config),
             partitions: Partitions::new(tail_bytes),
@@ -144,6 +156,8 @@ impl Node {
             producer_ids: ProducerIds::default(),
             trash: Trash::default(),
             maintenance: Maintenance::default(),
+            cleaner: Cleaner::new(&mut rng),
+            rng,
             codecs: Codecs::default(),
             effects: Vec::new(),
             openings: Openings::default(),
@@ -173,8 +187,12 @@ impl Node {
             Input::Synced { partition, point } => self.on_synced(partition, point, Partition::on_synced),
             Input::Flushed { partition, point } => self.on_synced(partition, point, Partition::on_flushed),
             Input::JobDone { token, output } => {
-                if let Some(purpose) = self.jobs.remove(&token) {
-                    self.on_job_done(purpose, output);
+                if let Some(job) = self.jobs.remove(&token) {
+                    if self.is_outdated(&job) {
+                        self.on_read_outdated(job.purpose);
+                    } else {
+                        self.on_job_done(job.purpose, output);
+                    }
                 }
             }
             Input::DiskFailed { error } if error.is_full => self.on_disk_full(&error),
@@ -183,8 +201,8 @@ impl Node {
                 if !error.is_full {
                     self.on_disk_failed(&error);
                 }
-                if let Some(purpose) = self.jobs.remove(&token) {
-                    self.on_job_failed(purpose, &error);
+                if let Some(job) = self.jobs.remove(&token) {
+                    self.on_job_failed(job.purpose, &error);
                 }
             }
             Input::DiskSpace { log_dir, total, usable } => self.on_disk_space(log_dir, total, usable),
@@ -207,6 +225,7 @@ impl Node {
                 self.log_dirs.next_timeout(),
                 self.metadata.snapshots.next_timeout(self.metadata.image().end_offset()),
                 self.openings.next_timeout(),
+                self.cleaner.next_timeout(),
                 self.listen_by,
             ]
             .into_iter()
@@ -232,6 +251,7 @@ impl Node {
         }
         self.on_group_timeouts();
         self.maintain();
+        self.clean_when_due();
         self.on_opening_times();
         self.listen_when_loaded();
     }
@@ -353,14 +373,49 @@ impl Node {
 
     /// Runs a job off the loop.
     pub(crate) fn start_job(&mut self, purpose: JobPurpose, job: DiskJob) {
+        self.start(StartedJob { purpose, reads: None }, job);
+    }
+
+    /// Runs a job off the loop that reads the files of a partition's segments.
+    pub(crate) fn start_read(&mut self, key: PartitionKey, purpose: JobPurpose, job: DiskJob) {
+        let log = self.partitions.by_key(key).and_then(Partition::log);
+        let reads = log.map(|log| (key, log.generation()));
+        self.start(StartedJob { purpose, reads }, job);
+    }
+
+    fn start(&mut self, started: StartedJob, job: DiskJob) {
         self.next_job += 1;
         let token = JobToken(self.next_job);
-        self.jobs.insert(token, purpose);
+        self.jobs.insert(token, started);
         self.effects.push(Effect::Start { token, job });
+    }
+
+    /// Whether compaction has replaced segments under a job that reads them.
+    fn is_outdated(&self, job: &StartedJob) -> bool {
+        job.reads.is_some_and(|(key, generation)| {
+            let log = self.partitions.by_key(key).and_then(Partition::log);
+            log.is_some_and(|log| log.generation() != generation)
+        })
+    }
+
+    /// What a job has read may be of a segment that is not there any more: whoever wanted it asks again.
+    fn on_read_outdated(&mut self, purpose: JobPurpose) {
+        if let JobPurpose::Fetch(id, key) | JobPurpose::FetchAborted(id, key) = purpose {
+            handlers::k01_fetch::on_outdated(self, id, &key);
+        } else if let JobPurpose::ListOffsets(id, place) = purpose {
+            handlers::k02_list_offsets::on_outdated(self, id, place);
+        } else if let JobPurpose::LoadLedger(key, from) = purpose {
+            self.load_ledger(key, from);
+        } else if let JobPurpose::Scrub(log_dir) = purpose {
+            self.on_scrub_outdated(log_dir);
+        } else {
+            unreachable!("a job for {purpose:?} reads no segments in place");
+        }
     }
 
     fn on_job_done(&mut self, purpose: JobPurpose, output: JobOutput) {
         match (purpose, output) {
+            (JobPurpose::Clean(key), JobOutput::Clean(piece)) => self.on_cleaned(key, *piece),
             (JobPurpose::Boot(log_dir), JobOutput::Boot(facts)) => self.on_boot_facts(log_dir, *facts),
             (JobPurpose::ReadTrash, JobOutput::ReadTrash(facts)) => self.on_trash_read(*facts),
             (JobPurpose::Delete(deletion), JobOutput::Checkpoint(_)) => {
@@ -409,6 +464,7 @@ impl Node {
             }
             JobPurpose::FormatLogDirs | JobPurpose::LoadSnapshot => self.fail_to_boot(error.to_string()),
             JobPurpose::WriteSnapshot => self.on_snapshot_failed(),
+            JobPurpose::Clean(key) => self.on_cleaning_failed(key),
             // The partition is offline with its log dir, which is what the request is told.
             JobPurpose::Fetch(id, key) => handlers::k01_fetch::on_cold_read(self, id, key, Ok(Vec::new())),
             JobPurpose::FetchAborted(id, key) => {
@@ -457,6 +513,12 @@ impl Node {
                 Tenant::None => {}
                 Tenant::Metadata => self.on_metadata_committed(),
                 Tenant::Groups(index) => self.on_group_log_committed(index),
+            }
+        }
+        if let Some(partition) = self.partitions.by_key_mut(key) {
+            let high_watermark = partition.high_watermark();
+            if partition.log_mut().is_some_and(|log| log.take_sealed(high_watermark)) {
+                self.mark_for_cleaning(key);
             }
         }
         self.acknowledge(progress.acknowledged);

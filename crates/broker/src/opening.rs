@@ -3,7 +3,7 @@
 //! After a clean stop a log stays closed until a request names it; the request waits, and is handled again from the
 //! beginning once the log is open (`handlers/mod.rs` says which requests name logs). After a crash all logs are
 //! recovered, those that are asked for first and the others in the background, so that what is ready serves
-//! meanwhile. Logs that retention may shorten are opened for it, one at a time.
+//! meanwhile. Logs that retention or compaction may shorten are opened for it, one at a time.
 //!
 //! While a request of a connection waits, those behind it that name logs wait as well: an idempotent producer's
 //! batches must not overtake each other. None waits longer for a log than a second; if it is not open by then, it is
@@ -50,7 +50,7 @@ pub(crate) struct Openings {
     patience: VecDeque<(Instant, PartitionKey)>,
     /// Logs to recover for which nobody has asked yet; some may have been opened since.
     to_recover: VecDeque<PartitionKey>,
-    /// Closed logs that retention wants to look at; likewise.
+    /// Closed logs that retention and compaction want to look at; likewise.
     to_retain: VecDeque<PartitionKey>,
     in_background: usize,
     progress: Progress,
@@ -141,6 +141,7 @@ impl Node {
             clean: known.clean,
             recovery_point: known.recovery_point,
             start_offset: known.start_offset,
+            cleaned: known.cleaned,
             now: self.now,
         };
         let job = DiskJob::Open(Box::new(OpenLog::new(opening)));
@@ -159,6 +160,7 @@ impl Node {
         if let Some(known) = self.place(topic_id, &name) {
             return self.open_known(key, known);
         }
+        self.forget_clean_to(log_dir, &name);
         let config = Arc::new(self.log_config(&name.topic));
         let log = Log::create(directory, topic_id, config);
         self.on_log_opened(key, Ok(log));
@@ -197,6 +199,7 @@ impl Node {
             Err(error) => Some(error.to_string()),
         };
         let tenant = partition.tenant;
+        self.mark_for_cleaning(key);
         match (refused, tenant) {
             (Some(reason), _) => self.refuse_log(key, reason),
             (None, Tenant::None) => {}
@@ -248,7 +251,7 @@ impl Node {
         self.open_in_background();
     }
 
-    /// Has closed logs opened that retention may shorten.
+    /// Has closed logs opened that retention or compaction may shorten.
     pub(crate) fn open_for_retention(&mut self) {
         if !self.openings.to_retain.is_empty() {
             return;
@@ -258,7 +261,7 @@ impl Node {
             let config = topic_config(self.metadata.image(), &self.config, &partition.name.topic);
             let may_delete = config.cleanup_policy.delete
                 && (config.retention_ms.is_some() || config.retention_bytes.is_some());
-            if may_delete {
+            if may_delete || config.cleanup_policy.compact {
                 wanted.push_back(partition.key);
             }
         }

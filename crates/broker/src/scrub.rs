@@ -70,12 +70,21 @@ impl Node {
             let log = self.partitions.by_key(key).and_then(|partition| partition.log());
             if let Some(piece) = log.and_then(|log| log.scrub(scrub.point)) {
                 let job = DiskJob::Scrub(Box::new(piece));
-                return self.start_job(JobPurpose::Scrub(log_dir), job);
+                return self.start_read(key, JobPurpose::Scrub(log_dir), job);
             }
             scrub.left.pop_front();
             scrub.point = ScrubPoint::default();
         }
         scrub.next = rests_until;
+    }
+
+    /// The segment that a piece is of was replaced meanwhile: the log is read from its beginning again.
+    pub(crate) fn on_scrub_outdated(&mut self, log_dir: LogDir) {
+        let now = self.now.instant;
+        if let Some(state) = self.log_dirs.state_mut(log_dir) {
+            state.scrub.next = Some(now);
+            state.scrub.point = ScrubPoint::default();
+        }
     }
 
     /// A piece was read.

@@ -87,6 +87,7 @@ impl Node {
             for waiter in partition.abandon_waiters() {
                 k00_produce::on_abandoned(self, waiter, ErrorCode::UnknownTopicOrPartition);
             }
+            self.forget_clean_to(partition.log_dir, &partition.name);
             self.wake_fetches_of(&partition);
             if let Tenant::Groups(index) = partition.tenant {
                 self.remove_group_host(index);
@@ -114,5 +115,6 @@ impl Node {
                 log.set_config(Arc::new(config));
             }
         }
+        self.mark_all_for_cleaning();
     }
 }

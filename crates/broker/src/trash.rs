@@ -119,6 +119,8 @@ impl Trash {
                 clean: false,
                 recovery_point: known.map(|known| Offset(known.recovery_point)),
                 start_offset: known.map(|known| Offset(known.log_start_offset)),
+                // Nobody remembers whether it was compacted.
+                cleaned: true,
             };
             self.placements.insert((topic_id, index), Placement { from, known });
         }

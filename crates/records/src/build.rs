@@ -98,23 +98,8 @@ impl BatchBuilder {
             self.base_timestamp = timestamp;
         }
         let delta = timestamp.0.wrapping_sub(self.base_timestamp.0);
-        self.record.clear();
-        self.record.put_u8(0);
-        put_varlong(&mut self.record, delta);
-        put_varint(&mut self.record, self.record_count);
-        put_field(&mut self.record, key)?;
-        put_field(&mut self.record, value)?;
-        put_varint(&mut self.record, i32::try_from(headers.len()).map_err(|_| BuildError::Full)?);
-        for (key, value) in headers {
-            put_field(&mut self.record, Some(key))?;
-            put_field(&mut self.record, *value)?;
-        }
-        let size = i32::try_from(self.record.len()).map_err(|_| BuildError::Full)?;
         let next_count = self.record_count.checked_add(1).ok_or(BuildError::Full)?;
-        batch_length(self.bytes.len() + VARINT_SIZE_MAX + self.record.len())?;
-
-        put_varint(&mut self.bytes, size);
-        self.bytes.append(&mut self.record);
+        put_record(&mut self.bytes, &mut self.record, delta, self.record_count, key, value, headers)?;
         let offset = self.options.base_offset.plus(i64::from(self.record_count));
         self.record_count = next_count;
         self.max_timestamp = self.max_timestamp.max(timestamp);
@@ -198,6 +183,35 @@ pub(crate) fn batch_length(size: usize) -> Result<i32, BuildError> {
 }
 
 const VARINT_SIZE_MAX: usize = 5;
+
+/// Writes a record to the end of `bytes`, unless a batch cannot be that long. `scratch` is where it is put together:
+/// its size must be known before it.
+pub(crate) fn put_record(
+    bytes: &mut Vec<u8>,
+    scratch: &mut Vec<u8>,
+    timestamp_delta: i64,
+    offset_delta: i32,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    headers: &[(&[u8], Option<&[u8]>)],
+) -> Result<(), BuildError> {
+    scratch.clear();
+    scratch.put_u8(0);
+    put_varlong(scratch, timestamp_delta);
+    put_varint(scratch, offset_delta);
+    put_field(scratch, key)?;
+    put_field(scratch, value)?;
+    put_varint(scratch, i32::try_from(headers.len()).map_err(|_| BuildError::Full)?);
+    for (key, value) in headers {
+        put_field(scratch, Some(key))?;
+        put_field(scratch, *value)?;
+    }
+    let size = i32::try_from(scratch.len()).map_err(|_| BuildError::Full)?;
+    batch_length(bytes.len() + VARINT_SIZE_MAX + scratch.len())?;
+    put_varint(bytes, size);
+    bytes.append(scratch);
+    Ok(())
+}
 
 fn put_field(bytes: &mut Vec<u8>, field: Option<&[u8]>) -> Result<(), BuildError> {
     match field {

@@ -18,6 +18,7 @@
 
 pub mod batch;
 pub mod build;
+pub mod compact;
 pub mod compression;
 pub mod control;
 pub mod error;

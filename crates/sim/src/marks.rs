@@ -47,6 +47,8 @@ marks! {
     SnapshotLoaded,
     /// A segment of the metadata log was removed, since a snapshot stands for it.
     MetadataLogShortened,
+    /// Compaction replaced segments.
+    LogCompacted,
     /// One group commit served several partitions.
     CommittedTogether,
     /// A fetch was answered from files.

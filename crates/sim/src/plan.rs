@@ -181,6 +181,15 @@ fn settings(rng: &mut Rng, durable: bool, partitions: i32) -> Vec<String> {
         format!("dohle.scrub.bytes.per.second={}", pick(rng, &[10_000, 1_000_000])),
         format!("log.index.interval.bytes={}", pick(rng, &[0, 500, 4096])),
     ];
+    // The logs of group coordinators are compacted.
+    if rng.chance(1, 2) {
+        settings.push(format!("log.cleaner.backoff.ms={}", pick(rng, &[0, 100, 1000])));
+        let ratio = if rng.chance(1, 2) { "0" } else { "0.5" };
+        settings.push(format!("log.cleaner.min.cleanable.ratio={ratio}"));
+        settings.push(format!("log.cleaner.max.compaction.lag.ms={}", pick(rng, &[1, 300, 2000])));
+        settings.push(format!("log.cleaner.dedupe.buffer.size={}", pick(rng, &[500, 100_000])));
+        settings.push(format!("log.cleaner.delete.retention.ms={}", pick(rng, &[0, 1000])));
+    }
     if rng.chance(1, 2) {
         settings.push(format!("log.index.size.max.bytes={}", pick(rng, &[12, 40, 400])));
     }

@@ -9,9 +9,9 @@ use dohle_broker::host::{ConnectionId, DiskJob, Effect, Input, JobOutput, JobTok
 use dohle_broker::partition::PartitionKey;
 use dohle_broker::snapshot_file::Loaded;
 use dohle_protocol::FrameDecoder;
-use dohle_storage::SyncWork;
 use dohle_storage::disk::{Answer, DiskError, FilePath, Job, LogDir, Op, Progress, Step};
 use dohle_storage::memory_disk::{SyncUnderWay, replacement, temporary};
+use dohle_storage::{CleanNext, SyncWork};
 use dohle_types::time::Instant;
 use dohle_types::{Now, Timestamp};
 
@@ -371,6 +371,8 @@ impl World {
                 self.shared.marks.sometimes(Mark::SnapshotLoaded, is_start);
                 let is_cold_read = matches!(&output, JobOutput::ColdRead(read) if read.is_ok());
                 self.shared.marks.sometimes(Mark::ColdRead, is_cold_read);
+                let is_compacted = matches!(&output, JobOutput::Clean(piece) if matches!(piece.next, CleanNext::Replace(..)));
+                self.shared.marks.sometimes(Mark::LogCompacted, is_compacted);
                 self.invariants.on_job_done(&output);
                 Input::JobDone { token, output }
             }

@@ -17,6 +17,8 @@
 //! 5. The keys of an index ascend strictly. An index entry is a hint: it may be missing, and a wrong one is noticed.
 //! 6. Positions in a segment fit into 31 bits.
 //! 7. Recovery cuts off only what was never acknowledged as durable; damage to anything else is reported.
+//! 8. Compaction replaces consecutive segments, never the active one, by one that reaches as far; a file that is in
+//!    place is never changed.
 //!
 //! Start reading at [`Log`], then `append.rs` and `read.rs`; how a log comes back is in `open.rs` and
 //! `recovery.rs`.
@@ -31,16 +33,22 @@ pub mod producer_state;
 pub mod script;
 
 mod append;
+mod clean;
+mod cleanable;
+mod cleaned_txns;
 mod damage;
 mod index;
 mod log;
+mod offset_map;
 mod open;
 mod read;
 mod recovery;
+mod replace;
 mod retention;
 mod scan;
 mod scrub;
 mod segment;
+mod swap;
 mod tail;
 mod timestamp_lookup;
 mod txn_index;
@@ -50,9 +58,12 @@ mod walk;
 mod tests;
 
 pub use append::{AppendError, Appended, Codecs, Origin};
+pub use clean::{CleanError, CleanLog, CleanNext, CleanPiece, CleanedSegment, CleanerLimits};
+pub use cleanable::Cleanable;
 pub use damage::Damage;
 pub use journal::LogId;
 pub use log::{Log, LogRange, SegmentDescription, SyncPoint, SyncWork};
+pub use offset_map::HashSecret;
 pub use open::{OpenError, OpenLog, Opening};
 pub use producer_state::{ProducerBatch, ProducerError, ProducerState};
 pub use read::{ColdRead, OffsetOutOfRange, Read, ReadError};

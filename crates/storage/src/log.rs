@@ -36,6 +36,14 @@ pub struct Log {
     pub(crate) last_abort: Offset,
     /// Offsets of the producer snapshots on disk.
     pub(crate) snapshots: BTreeSet<Offset>,
+    /// Whether a segment was closed that compaction has not looked at.
+    pub(crate) sealed: bool,
+    /// Whether offsets may be missing between the batches, for compaction has been here or may come.
+    pub(crate) has_gaps: bool,
+    /// Whether compaction is at work, which keeps the files where they are.
+    pub(crate) cleaning: bool,
+    /// How often compaction has replaced segments.
+    pub(crate) generation: u32,
     pub(crate) tail: Tail,
     /// Ascending.
     pub(crate) damage: Vec<Damage>,
@@ -140,6 +148,10 @@ impl Log {
             producers: ProducerStates::default(),
             last_abort: Offset(-1),
             snapshots: BTreeSet::new(),
+            sealed: false,
+            has_gaps: config.cleanup_policy.compact,
+            cleaning: false,
+            generation: 0,
             tail: Tail::default(),
             damage: Vec::new(),
             files: Files { durable: start, flushed: SyncPoint { number: 0, end: start }, ..Files::default() },
@@ -169,6 +181,7 @@ impl Log {
 
     /// Heeds new configs from now on.
     pub fn set_config(&mut self, config: Arc<TopicConfig>) {
+        self.has_gaps |= config.cleanup_policy.compact;
         self.config = config;
     }
 
@@ -251,6 +264,12 @@ impl Log {
     /// The producers that the log knows, by id (DescribeProducers).
     pub fn producers(&self) -> impl Iterator<Item = (ProducerId, &ProducerState)> {
         self.producers.iter()
+    }
+
+    /// Whether offsets may be missing between its batches, for it was compacted or may be.
+    #[must_use]
+    pub const fn has_gaps(&self) -> bool {
+        self.has_gaps
     }
 
     /// Forgets producers that have written nothing for `producer.id.expiration.ms`.
@@ -365,6 +384,7 @@ impl Log {
                 end: self.end,
             });
         }
+        self.sealed = true;
         self.segments.push(Segment::new(self.end, now));
         self.active = Active::new(&self.dir, self.end, now);
     }

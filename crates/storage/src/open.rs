@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dohle_configs::TopicConfig;
 use dohle_records::{Batch, BatchHeader, Decompressor};
-use dohle_types::{Now, Offset, TopicId};
+use dohle_types::{Now, Offset, Timestamp, TopicId};
 
 use crate::append::marker;
 use crate::checkpoint::{self, LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA};
@@ -18,7 +18,6 @@ use crate::log::Log;
 use crate::producer_snapshot;
 use crate::producer_state::ProducerStates;
 use crate::read::{ReadError, start};
-use crate::scan::{Scan, Scanned};
 use crate::script::{Disk, Script};
 use crate::segment::{
     Active, INDEX_SUFFIX, LOG_SUFFIX, SNAPSHOT_SUFFIX, Segment, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX, file,
@@ -44,6 +43,8 @@ pub struct Opening {
     pub recovery_point: Option<Offset>,
     /// The start of the log, by the log start offset checkpoint.
     pub start_offset: Option<Offset>,
+    /// Whether the cleaner offset checkpoint knows it: it was compacted, whatever its configs say now.
+    pub cleaned: bool,
     /// The time.
     pub now: Now,
 }
@@ -107,10 +108,6 @@ impl OpenLog {
     }
 }
 
-/// Names of files that a crash left behind and nobody needs.
-const LEFTOVERS: [&str; 3] = [".deleted", ".cleaned", ".tmp"];
-/// Ends the names of files that compaction has completed but not put in place yet.
-const SWAP_SUFFIX: &str = ".swap";
 /// The files of a segment beside its `.log`.
 pub(crate) const INDEX_SUFFIXES: [&str; 3] = [INDEX_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX];
 /// No `.log` file is longer; what a longer one has is not ours.
@@ -130,7 +127,7 @@ pub(crate) struct Listing {
     /// Base offset and length of the `.log` files, ascending.
     pub(crate) logs: Vec<(Offset, u64)>,
     pub(crate) snapshots: BTreeSet<Offset>,
-    entries: Vec<Entry>,
+    pub(crate) entries: Vec<Entry>,
 }
 
 impl Listing {
@@ -150,6 +147,10 @@ impl Listing {
     fn index_entries<E: IndexEntry>(&self, base: Offset, suffix: &str) -> u32 {
         let length = self.entry(&format!("{:020}{suffix}", base.0)).map_or(0, |entry| entry.length);
         u32::try_from(length / E::SIZE as u64).unwrap_or(0)
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.entry(name).is_some()
     }
 
     fn entry(&self, name: &str) -> Option<&Entry> {
@@ -172,6 +173,7 @@ impl Opener {
         };
         let mut log = Log::at(dir, topic_id, config, first_base);
         log.files.exist = has_metadata;
+        log.has_gaps |= self.compacted();
         if !self.opening.clean || !self.believe(&mut log, &listing).await? {
             self.recover(&mut log, listing).await?;
         }
@@ -197,41 +199,6 @@ impl Opener {
             }
             found => Ok(found.is_some()),
         }
-    }
-
-    /// Removes what a crash left behind, and puts in place what compaction had completed.
-    async fn tidy(&self) -> Listing {
-        let listing = self.list().await;
-        let mut is_tidy = true;
-        for entry in &listing.entries {
-            let base = INDEX_SUFFIXES.iter().find_map(|suffix| offset_in(&entry.name, suffix));
-            let is_orphan = base.is_some_and(|base| listing.logs.iter().all(|&(log, _)| log != base));
-            if is_orphan || LEFTOVERS.iter().any(|suffix| entry.name.ends_with(suffix)) {
-                self.disk.apply(Op::Remove { path: self.path(&entry.name) }).await;
-                is_tidy = false;
-            }
-        }
-        for entry in listing.entries.iter().filter(|entry| entry.name.ends_with(SWAP_SUFFIX)) {
-            self.complete_swap(entry, &listing).await;
-            is_tidy = false;
-        }
-        if is_tidy { listing } else { self.list().await }
-    }
-
-    /// Puts a compacted segment in the place of those it was made of (Kafka's `LogLoader` does the same).
-    async fn complete_swap(&self, entry: &Entry, listing: &Listing) {
-        let Some(name) = entry.name.strip_suffix(SWAP_SUFFIX) else { return };
-        let path = self.path(&entry.name);
-        if let Some(base) = offset_in(name, LOG_SUFFIX) {
-            let mut scan = Scan::new(&self.disk, path.clone(), entry.length, base, true);
-            while let Scanned::Batch(_) = scan.next().await {}
-            let replaced =
-                listing.logs.iter().filter(|&&(log, _)| log >= base && log < scan.expected.max(base.plus(1)));
-            for &(log, _) in replaced {
-                self.remove_segment(log).await;
-            }
-        }
-        self.disk.apply(Op::Rename { from: path, to: self.path(name) }).await;
     }
 
     /// Reads what a clean shutdown left; `false` where it is not what it should be, so that the log must be
@@ -364,13 +331,19 @@ impl Opener {
                     }
                 }
             }
+            if self.compacted() && self.opening.config.max_compaction_lag_ms < i64::MAX {
+                let view = SegmentView::new(&self.opening.dir, &segment);
+                let first =
+                    Walk::new(&self.disk, &view).next().await.map_err(|error| damaged(error, base))?;
+                segment.first_timestamp = first.map_or(Timestamp::NONE, |found| found.header.max_timestamp);
+            }
             segments.push(segment);
         }
         Ok(segments)
     }
 
     /// A segment with what the directory tells of it.
-    async fn segment(&self, listing: &Listing, base: Offset, length: u64) -> Segment {
+    pub(crate) async fn segment(&self, listing: &Listing, base: Offset, length: u64) -> Segment {
         let mut segment = Segment::new(base, self.opening.now.wall);
         segment.size = u32::try_from(length).unwrap_or(u32::MAX);
         segment.offset_entries = listing.index_entries::<OffsetEntry>(base, INDEX_SUFFIX);
@@ -379,7 +352,12 @@ impl Opener {
         segment
     }
 
-    async fn last_entry<E: IndexEntry>(&self, base: Offset, suffix: &str, count: u32) -> Option<E> {
+    pub(crate) async fn last_entry<E: IndexEntry>(
+        &self,
+        base: Offset,
+        suffix: &str,
+        count: u32,
+    ) -> Option<E> {
         let path = file(&self.opening.dir, base, suffix);
         index::entries::<E>(&self.disk, &path, count.checked_sub(1)?, 1).await.first().copied()
     }
@@ -396,7 +374,7 @@ impl Opener {
         }
     }
 
-    async fn list(&self) -> Listing {
+    pub(crate) async fn list(&self) -> Listing {
         Listing::new(self.disk.list(&self.opening.dir).await)
     }
 
@@ -410,8 +388,9 @@ impl Opener {
         format!("{}/{name}", self.opening.dir).into()
     }
 
+    /// Whether offsets may be missing between the batches.
     pub(crate) fn compacted(&self) -> bool {
-        self.opening.config.cleanup_policy.compact
+        self.opening.cleaned || self.opening.config.cleanup_policy.compact
     }
 }
 

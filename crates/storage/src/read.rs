@@ -125,7 +125,7 @@ impl Log {
         let wanted = Wanted { from, upper_bound, max_bytes: max_bytes.min(COLD_READ_MAX), at_least_one };
         let first = self.segments.partition_point(|segment| segment.base <= from).saturating_sub(1);
         // Only where compaction took the end of a segment away is the record after `from` in a later one.
-        let views = self.views(first, if self.config.cleanup_policy.compact { usize::MAX } else { 1 });
+        let views = self.views(first, if self.has_gaps { usize::MAX } else { 1 });
         let hint = self.pending_entry(first, from);
         let skip = self.segments.get(first).and_then(|segment| self.readable_from(segment.base, from));
         Ok(Read::Cold(ColdRead(Script::new(move |disk| read_segments(disk, views, hint, skip, wanted)))))

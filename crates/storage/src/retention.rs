@@ -51,7 +51,9 @@ impl Log {
         }
         // Segments that DeleteRecords emptied while they were active are noticed here, once they are not.
         self.delete_records_before(now, self.start);
-        self.remove_deleted(now, checkpointed_start, ops);
+        if !self.cleaning {
+            self.remove_deleted(now, checkpointed_start, ops);
+        }
         self.forget_damage();
     }
 
@@ -64,13 +66,15 @@ impl Log {
         let mut from = self.start;
         for (index, segment) in self.segments.iter().enumerate().skip(self.first_visible()) {
             let end = self.segment_end(index);
-            if segment.size == 0 || end > high_watermark {
+            let is_active = index + 1 == self.segments.len();
+            if end > high_watermark || (segment.size == 0 && is_active) {
                 break;
             }
             let segment_bytes = u64::from(segment.size);
             let too_much = excess >= segment_bytes;
             let age_ms = now.0.saturating_sub(segment.largest_timestamp().0);
-            let too_old = self.config.retention_ms.is_some_and(|max| age_ms > max);
+            // Of a segment that Kafka's compaction emptied nothing is there to be kept.
+            let too_old = segment.size == 0 || self.config.retention_ms.is_some_and(|max| age_ms > max);
             if !too_much && !too_old {
                 break;
             }

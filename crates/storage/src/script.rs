@@ -37,29 +37,56 @@ impl<T> Script<T> {
         Self { block: Box::pin(block(disk.clone())), disk }
     }
 
-    fn poll(&mut self) -> Progress<T> {
+    /// Goes on, with the answer to its last step where it asked for one.
+    pub(crate) fn advance(&mut self, answer: Option<Answer>) -> Polled<T> {
+        if let Some(answer) = answer {
+            *self.disk.exchange() = Some(Exchange::Answered(answer));
+        }
         match self.block.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(output) => Progress::Done(output),
+            Poll::Ready(output) => Polled::Done(output),
             Poll::Pending => match self.disk.exchange().take() {
-                Some(Exchange::Asked(step)) => Progress::Next(step),
-                Some(Exchange::Answered(_)) | None => {
+                Some(Exchange::Asked(step)) => Polled::Asked(step),
+                Some(Exchange::Pausing) => Polled::Paused,
+                Some(Exchange::Answered(_) | Exchange::Unpaused) | None => {
                     unreachable!("a script waits only for an answer to its step")
                 }
             },
         }
     }
+
+    /// Lets it go on after a pause.
+    pub(crate) fn unpause(&mut self) {
+        *self.disk.exchange() = Some(Exchange::Unpaused);
+    }
+
+    fn progress(&mut self, answer: Option<Answer>) -> Progress<T> {
+        match self.advance(answer) {
+            Polled::Asked(step) => Progress::Next(step),
+            Polled::Done(output) => Progress::Done(output),
+            Polled::Paused => unreachable!("only a script that is run in pieces pauses"),
+        }
+    }
+}
+
+/// What a script comes to next.
+pub(crate) enum Polled<T> {
+    /// It needs this.
+    Asked(Step),
+    /// It can go on at any time.
+    Paused,
+    /// It is finished.
+    Done(T),
 }
 
 impl<T> Job for Script<T> {
     type Output = T;
 
     fn start(&mut self) -> Progress<T> {
-        self.poll()
+        self.progress(None)
     }
 
     fn resume(&mut self, answer: Answer) -> Progress<T> {
-        *self.disk.exchange() = Some(Exchange::Answered(answer));
-        self.poll()
+        self.progress(Some(answer))
     }
 }
 
@@ -73,6 +100,8 @@ pub struct Disk {
 enum Exchange {
     Asked(Step),
     Answered(Answer),
+    Pausing,
+    Unpaused,
 }
 
 impl Disk {
@@ -105,6 +134,21 @@ impl Disk {
     /// Replaces a small file as a whole, durably.
     pub async fn replace(&self, path: FilePath, data: Bytes) {
         self.ask(Step::Replace { path, data }).await;
+    }
+
+    /// Ends a piece of work that is done in pieces; goes on when the next one begins.
+    pub(crate) async fn pause(&self) {
+        *self.exchange() = Some(Exchange::Pausing);
+        std::future::poll_fn(|_| {
+            let mut exchange = self.exchange();
+            if matches!(*exchange, Some(Exchange::Unpaused)) {
+                *exchange = None;
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
     }
 
     async fn ask(&self, step: Step) -> Answer {

@@ -50,6 +50,8 @@ pub(crate) struct Segment {
     /// The greatest timestamp, and the last offset of the first batch that has it.
     pub(crate) max_timestamp: Timestamp,
     pub(crate) max_timestamp_offset: Offset,
+    /// The greatest timestamp of its first batch, -1 where that is not known.
+    pub(crate) first_timestamp: Timestamp,
     /// When it was last appended to, or opened.
     pub(crate) last_written: Timestamp,
     /// Since when it lies below the start of the log.
@@ -66,6 +68,7 @@ impl Segment {
             aborted_txns: 0,
             max_timestamp: Timestamp::NONE,
             max_timestamp_offset: base,
+            first_timestamp: Timestamp::NONE,
             last_written: now,
             deleted_at: None,
         }
@@ -74,6 +77,11 @@ impl Segment {
     /// The time its retention counts from.
     pub(crate) fn largest_timestamp(&self) -> Timestamp {
         if self.max_timestamp < Timestamp(0) { self.last_written } else { self.max_timestamp }
+    }
+
+    /// The time since which some of it is there. What is not known is taken to be as late as can be.
+    pub(crate) fn first_timestamp(&self) -> Timestamp {
+        if self.first_timestamp < Timestamp(0) { self.max_timestamp } else { self.first_timestamp }
     }
 
     /// An offset as its index files have it; `None` where it is too far from the base.
@@ -94,6 +102,9 @@ impl Segment {
     /// Takes note of a batch at its end; what `size` was is its position.
     pub(crate) fn note(&mut self, header: &BatchHeader) {
         self.note_timestamp(header);
+        if self.size == 0 {
+            self.first_timestamp = header.max_timestamp;
+        }
         let size = u32::try_from(header.size_in_bytes()).ok().and_then(|bytes| self.size.checked_add(bytes));
         self.size = size
             .filter(|&size| i32::try_from(size).is_ok())
@@ -147,7 +158,7 @@ impl Active {
             _ => now.0.saturating_sub(self.created.0),
         };
         size_after > u64::from(config.segment_bytes)
-            || waited > config.segment_ms - jitter_ms(config, dir, segment.base)
+            || waited > segment_ms(config) - jitter_ms(config, dir, segment.base)
             || self.is_index_full(config)
             || segment.relative(header.last_offset()).is_none()
     }
@@ -194,10 +205,20 @@ impl Active {
     }
 }
 
+/// How long a segment is appended to. One that is cannot be compacted, so that it may not wait for longer than its
+/// compaction.
+fn segment_ms(config: &TopicConfig) -> i64 {
+    if config.cleanup_policy.compact {
+        config.segment_ms.min(config.max_compaction_lag_ms)
+    } else {
+        config.segment_ms
+    }
+}
+
 /// By how much this segment is rolled earlier than `segment.ms` says: drawn by lot, the log's name and the
 /// offset being the lot, so that it is the same whenever it is asked.
 fn jitter_ms(config: &TopicConfig, dir: &str, base: Offset) -> i64 {
-    let bound = config.segment_jitter_ms.min(config.segment_ms);
+    let bound = config.segment_jitter_ms.min(segment_ms(config));
     if bound <= 0 {
         return 0;
     }

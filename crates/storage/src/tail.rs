@@ -92,6 +92,14 @@ impl Tail {
         }
     }
 
+    /// Lets go of the batches that end at or below `offset`: the files have them otherwise now. Their places remain,
+    /// for the budget counts them.
+    pub(crate) fn forget_below(&mut self, offset: Offset) {
+        for batch in self.batches.iter_mut().take_while(|batch| batch.next <= offset) {
+            batch.bytes = Bytes::new();
+        }
+    }
+
     /// Whole batches from the one that holds `from` on, of which all end at or below `upper_bound`; `None`
     /// where that one is not here.
     pub(crate) fn read(
@@ -102,7 +110,8 @@ impl Tail {
         at_least_one: bool,
     ) -> Option<Vec<Bytes>> {
         let first = self.batches.partition_point(|batch| batch.next <= from);
-        if self.batches.get(first)?.base > from {
+        let holder = self.batches.get(first)?;
+        if holder.base > from || holder.bytes.is_empty() {
             return None;
         }
         let mut bytes = 0_usize;

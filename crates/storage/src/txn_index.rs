@@ -146,6 +146,7 @@ impl Log {
         if views.is_empty() {
             return None;
         }
+        let views = views.into_iter().map(|(_, view)| view).collect();
         Some(FindAborted(Script::new(|disk| find_aborted(disk, views, from, upper_bound))))
     }
 
@@ -155,11 +156,11 @@ impl Log {
         index.map_or(Offset(-1), |index| self.segment_end(index).plus(-1))
     }
 
-    /// The indexes that may tell of transactions with records at or above `from`.
-    pub(crate) fn txn_indexes(&self, from: Offset) -> Vec<TxnIndexView> {
+    /// The indexes that may tell of transactions with records at or above `from`, by their segments.
+    pub(crate) fn txn_indexes(&self, from: Offset) -> Vec<(Offset, TxnIndexView)> {
         let first = self.segments.partition_point(|segment| segment.base <= from).saturating_sub(1);
         let segments = self.segments.iter().skip(first).filter(|segment| segment.aborted_txns > 0);
-        segments.map(|segment| TxnIndexView::new(&self.dir, segment)).collect()
+        segments.map(|segment| (segment.base, TxnIndexView::new(&self.dir, segment))).collect()
     }
 }
 

@@ -152,6 +152,14 @@ pub(crate) fn on_aborted_found(node: &mut Node, id: ParkedId, key: FetchKey, abo
     }
 }
 
+/// What was read from files is not there any more.
+pub(crate) fn on_outdated(node: &mut Node, id: ParkedId, key: &FetchKey) {
+    if let Some(Parked::Fetch(fetch)) = node.purgatory.parked_mut(id) {
+        fetch.cold.remove(key);
+        on_woken(node, id);
+    }
+}
+
 /// The client of a parked fetch is gone.
 pub(crate) fn on_dropped(node: &mut Node, id: ParkedId, mut fetch: ParkedFetch) {
     unwatch(node, id, &mut fetch);
@@ -246,8 +254,8 @@ fn look(
             Ok(Read::Cold(job)) => {
                 if fetch.may_ask_files() {
                     fetch.cold.insert(key.clone(), FromFiles::Reading);
-                    let job = DiskJob::ColdRead(Box::new(job));
-                    node.start_job(JobPurpose::Fetch(id, key.clone()), job);
+                    let (job, partition) = (DiskJob::ColdRead(Box::new(job)), partition.key);
+                    node.start_read(partition, JobPurpose::Fetch(id, key.clone()), job);
                 }
                 Vec::new()
             }
@@ -291,13 +299,22 @@ fn with_aborted(
         };
         return (batches, Some(aborted.iter().map(told).collect()));
     }
+    let Ok(partition) = leading_partition(node, key, -1) else { return (batches, Some(Vec::new())) };
     let last = batches.last().and_then(|bytes| Batches::new(bytes.clone()).map_while(Result::ok).last());
-    let partition = leading_partition(node, key, -1).ok();
-    let job = last.and_then(|last| partition?.log()?.find_aborted(from, last.header().next_offset()));
-    let Some(job) = job else { return (batches, Some(Vec::new())) };
+    let job = last.and_then(|last| partition.log()?.find_aborted(from, last.header().next_offset()));
+    let Some(job) = job else {
+        // Should the fetch go on waiting, it must not ask again by when the records and the index may differ.
+        if let Some(files) = fetch.cold.get_mut(key) {
+            *files = FromFiles::Found(batches.clone(), Vec::new());
+        }
+        return (batches, Some(Vec::new()));
+    };
     if fetch.may_ask_files() {
         fetch.cold.insert(key.clone(), FromFiles::Finding(batches));
-        node.start_job(JobPurpose::FetchAborted(id, key.clone()), DiskJob::FindAborted(Box::new(job)));
+        let (job, partition) = (DiskJob::FindAborted(Box::new(job)), partition.key);
+        node.start_read(partition, JobPurpose::FetchAborted(id, key.clone()), job);
+    } else {
+        fetch.cold.remove(key);
     }
     (Vec::new(), Some(Vec::new()))
 }

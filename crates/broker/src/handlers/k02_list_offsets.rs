@@ -39,6 +39,7 @@ const EARLIEST_PENDING_UPLOAD: i64 = -6;
 #[derive(Debug)]
 pub struct ParkedListOffsets {
     call: Call,
+    request: ListOffsetsRequest,
     response: ListOffsetsResponse,
     outstanding: usize,
 }
@@ -47,7 +48,7 @@ pub struct ParkedListOffsets {
 enum Lookup {
     Found(TimestampOffset),
     None,
-    Search(FindTimestamp),
+    Search(PartitionKey, FindTimestamp),
 }
 
 /// The partitions it names whose logs are not open.
@@ -64,7 +65,7 @@ pub(super) fn handle(node: &mut Node, call: Call, request: ListOffsetsRequest) {
     // Each may take a search through files, so nobody gets it many times for one request. Kafka refuses all of them.
     let mut named = BTreeSet::new();
     let mut topics = Vec::with_capacity(request.topics.len());
-    for (topic_place, topic) in request.topics.into_iter().enumerate() {
+    for (topic_place, topic) in request.topics.iter().enumerate() {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for (place, wanted) in topic.partitions.iter().enumerate() {
             let found = if named.insert((topic.name.clone(), wanted.partition_index)) {
@@ -75,15 +76,15 @@ pub(super) fn handle(node: &mut Node, call: Call, request: ListOffsetsRequest) {
             partitions.push(match found {
                 Ok(Lookup::Found(found)) => answer(wanted.partition_index, Ok(Some(found))),
                 Ok(Lookup::None) => answer(wanted.partition_index, Ok(None)),
-                Ok(Lookup::Search(job)) => {
-                    searches.push(((topic_place, place), job));
+                Ok(Lookup::Search(partition, job)) => {
+                    searches.push(((topic_place, place), partition, job));
                     answer(wanted.partition_index, Ok(None))
                 }
                 Err(error) => answer(wanted.partition_index, Err(error)),
             });
         }
         topics.push(ListOffsetsTopicResponse {
-            name: topic.name,
+            name: topic.name.clone(),
             partitions,
         });
     }
@@ -93,10 +94,31 @@ pub(super) fn handle(node: &mut Node, call: Call, request: ListOffsetsRequest) {
     }
     let id = node.purgatory.next_id();
     let connection = call.connection;
-    let parked = ParkedListOffsets { call, response, outstanding: searches.len() };
+    let parked = ParkedListOffsets { call, request, response, outstanding: searches.len() };
     node.purgatory.park(id, connection, Parked::ListOffsets(Box::new(parked)), None);
-    for (place, job) in searches {
-        node.start_job(JobPurpose::ListOffsets(id, place), DiskJob::FindTimestamp(Box::new(job)));
+    for (place, partition, job) in searches {
+        search(node, id, place, partition, job);
+    }
+}
+
+fn search(node: &mut Node, id: ParkedId, place: (usize, usize), partition: PartitionKey, job: FindTimestamp) {
+    let job = DiskJob::FindTimestamp(Box::new(job));
+    node.start_read(partition, JobPurpose::ListOffsets(id, place), job);
+}
+
+/// The files that a look-up has read are not there any more: it is made again.
+pub(crate) fn on_outdated(node: &mut Node, id: ParkedId, place: (usize, usize)) {
+    let Some(Parked::ListOffsets(parked)) = node.purgatory.parked_mut(id) else { return };
+    let version = parked.call.version;
+    let read_committed = parked.request.isolation_level == 1;
+    let topic = parked.request.topics.get(place.0);
+    let wanted = topic.and_then(|topic| Some((topic.name.clone(), topic.partitions.get(place.1)?.clone())));
+    let Some((topic, wanted)) = wanted else { return };
+    match look_up(node, &topic, &wanted, read_committed, version) {
+        Ok(Lookup::Found(found)) => on_answered(node, id, place, Ok(Some(found))),
+        Ok(Lookup::None) => on_answered(node, id, place, Ok(None)),
+        Ok(Lookup::Search(partition, job)) => search(node, id, place, partition, job),
+        Err(error) => on_answered(node, id, place, Err(error)),
     }
 }
 
@@ -155,6 +177,7 @@ fn look_up(
             leader_epoch: log.epoch_at(offset),
         })
     };
+    let search = |job| Lookup::Search(partition.key, job);
     let supported_from = match wanted.timestamp {
         MAX_TIMESTAMP => 7,
         EARLIEST_LOCAL => 8,
@@ -173,10 +196,10 @@ fn look_up(
         }),
         EARLIEST | EARLIEST_LOCAL | EARLIEST_PENDING_UPLOAD => at(log.start_offset()),
         LATEST_TIERED => Lookup::None,
-        MAX_TIMESTAMP => log.find_max_timestamp(upper_bound).map_or(Lookup::None, Lookup::Search),
+        MAX_TIMESTAMP => log.find_max_timestamp(upper_bound).map_or(Lookup::None, search),
         timestamp if timestamp < 0 => return Err(ErrorCode::UnsupportedVersion),
         timestamp => {
-            log.find_by_timestamp(Timestamp(timestamp), upper_bound).map_or(Lookup::None, Lookup::Search)
+            log.find_by_timestamp(Timestamp(timestamp), upper_bound).map_or(Lookup::None, search)
         }
     })
 }

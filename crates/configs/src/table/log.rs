@@ -3,7 +3,7 @@
 use crate::row::Effect::{InForce, WithoutEffect};
 use crate::row::Update::{ClusterWide, PerBroker, ReadOnly};
 use crate::row::configs;
-use crate::table::reasons::{CHECKPOINTS, CLUSTER, COMPACTION, FLUSH, PREALLOCATION};
+use crate::table::reasons::{CHECKPOINTS, CLUSTER, FLUSH, ONE_CLEANER, PREALLOCATION};
 use crate::valid::Valid::{Any, AtLeast, Fraction, NotZero, OneOf, Subset};
 use crate::value::{Boolean, Double, Int, List, Long};
 
@@ -107,45 +107,45 @@ configs! {
     PRODUCER_ID_EXPIRATION_MS "producer.id.expiration.ms": Int = 86400000, AtLeast(1), ClusterWide, InForce,
         "How long the state of an idle idempotent producer is kept.";
 
-    LOG_CLEANER_ENABLE "log.cleaner.enable": Boolean = true, Any, ReadOnly, WithoutEffect(COMPACTION),
+    LOG_CLEANER_ENABLE "log.cleaner.enable": Boolean = true, Any, ReadOnly, InForce,
         "Whether compacted topics are cleaned.";
 
-    LOG_CLEANER_THREADS "log.cleaner.threads": Int = 1, AtLeast(0), ClusterWide, WithoutEffect(COMPACTION),
+    LOG_CLEANER_THREADS "log.cleaner.threads": Int = 1, AtLeast(0), ClusterWide, WithoutEffect(ONE_CLEANER),
         "How many threads clean.";
 
     LOG_CLEANER_IO_MAX_BYTES_PER_SECOND "log.cleaner.io.max.bytes.per.second": Double = "1.7976931348623157E308",
-        Any, ClusterWide, WithoutEffect(COMPACTION),
+        Any, ClusterWide, InForce,
         "How fast cleaning may read and write.";
 
     LOG_CLEANER_DEDUPE_BUFFER_SIZE "log.cleaner.dedupe.buffer.size": Long = 134217728,
-        Any, ClusterWide, WithoutEffect(COMPACTION),
+        Any, ClusterWide, InForce,
         "The memory of all cleaner threads for the keys of a run.";
 
     LOG_CLEANER_IO_BUFFER_SIZE "log.cleaner.io.buffer.size": Int = 524288,
-        AtLeast(0), ClusterWide, WithoutEffect(COMPACTION),
+        AtLeast(0), ClusterWide, InForce,
         "The memory of all cleaner threads for reading and writing.";
 
     LOG_CLEANER_IO_BUFFER_LOAD_FACTOR "log.cleaner.io.buffer.load.factor": Double = 0.9,
-        Any, ClusterWide, WithoutEffect(COMPACTION),
+        Any, ClusterWide, InForce,
         "How full the map of keys may get.";
 
     LOG_CLEANER_BACKOFF_MS "log.cleaner.backoff.ms": Long = 15000,
-        AtLeast(0), ClusterWide, WithoutEffect(COMPACTION),
+        AtLeast(0), ClusterWide, InForce,
         "How long the cleaner waits when there is nothing to clean.";
 
     LOG_CLEANER_MIN_CLEANABLE_RATIO "log.cleaner.min.cleanable.ratio": Double = 0.5,
-        Fraction(0.0, 1.0), ClusterWide, WithoutEffect(COMPACTION),
+        Fraction(0.0, 1.0), ClusterWide, InForce,
         "How much of a log must be uncleaned before it is cleaned again.";
 
     LOG_CLEANER_DELETE_RETENTION_MS "log.cleaner.delete.retention.ms": Long = 86400000,
-        AtLeast(0), ClusterWide, WithoutEffect(COMPACTION),
+        AtLeast(0), ClusterWide, InForce,
         "How long the deletion marks of a compacted topic are kept.";
 
     LOG_CLEANER_MIN_COMPACTION_LAG_MS "log.cleaner.min.compaction.lag.ms": Long = 0,
-        AtLeast(0), ClusterWide, WithoutEffect(COMPACTION),
+        AtLeast(0), ClusterWide, InForce,
         "How long a record stays uncompacted at least.";
 
     LOG_CLEANER_MAX_COMPACTION_LAG_MS "log.cleaner.max.compaction.lag.ms": Long = 9223372036854775807,
-        AtLeast(1), ClusterWide, WithoutEffect(COMPACTION),
+        AtLeast(1), ClusterWide, InForce,
         "How long a record stays uncompacted at most.";
 }

@@ -28,7 +28,6 @@ pub(crate) mod reasons {
     pub(crate) const CHECKPOINTS: &str =
         "all checkpoints are written together, every log.flush.offset.checkpoint.interval.ms";
     pub(crate) const CLUSTER: &str = "clusters of several nodes come with a later version";
-    pub(crate) const COMPACTION: &str = "log compaction comes with a later version";
     pub(crate) const FLUSH: &str =
         "what acks=all acknowledges is on the disk; flushing by time comes with a later version";
     pub(crate) const IN_FLIGHT: &str = "requests in flight are bounded by connection, not over all of them";
@@ -37,6 +36,7 @@ pub(crate) mod reasons {
         "the records of groups are small, appended at once, and read in pieces of 1 MiB";
     pub(crate) const LIMITS: &str = "one limit, max.connections.per.ip, holds for all addresses";
     pub(crate) const METRICS: &str = "metrics come with a later version, and not by JMX";
+    pub(crate) const ONE_CLEANER: &str = "one log is compacted at a time, or none where it is 0";
     pub(crate) const PLUGINS: &str = "Dohle loads no Java classes";
     pub(crate) const PREALLOCATION: &str = "segments grow as they are written";
     pub(crate) const PURGATORY: &str = "Dohle removes an answered request from the purgatory at once";

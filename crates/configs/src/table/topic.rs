@@ -3,7 +3,7 @@
 use crate::row::Effect::{InForce, WithoutEffect};
 use crate::row::Update::PerTopic;
 use crate::row::configs;
-use crate::table::reasons::{CLUSTER, COMPACTION, FLUSH, PREALLOCATION, TIERED};
+use crate::table::reasons::{CLUSTER, FLUSH, PREALLOCATION, TIERED};
 use crate::valid::Valid::{
     Any, AtLeast, Between, BetweenOrMinusOne, Fraction, OneOf, Subset, ThrottledReplicas,
 };
@@ -28,7 +28,7 @@ configs! {
         "The zstd level where the broker compresses.";
 
     DELETE_RETENTION_MS "delete.retention.ms": Long = 86400000,
-        AtLeast(0), PerTopic, WithoutEffect(COMPACTION),
+        AtLeast(0), PerTopic, InForce,
         "How long the deletion marks of a compacted topic are kept.";
 
     DOHLE_DURABILITY "dohle.durability": String = "durable",
@@ -63,7 +63,7 @@ configs! {
         "How long records of a tiered topic stay on the local disk; -2 follows `retention.ms`.";
 
     MAX_COMPACTION_LAG_MS "max.compaction.lag.ms": Long = 9223372036854775807,
-        AtLeast(1), PerTopic, WithoutEffect(COMPACTION),
+        AtLeast(1), PerTopic, InForce,
         "How long a record stays uncompacted at most.";
 
     MAX_MESSAGE_BYTES "max.message.bytes": Int = 1048588, AtLeast(0), PerTopic, InForce,
@@ -82,10 +82,10 @@ configs! {
         "Whether a record keeps the time its producer gave it or gets the time of its append.";
 
     MIN_CLEANABLE_DIRTY_RATIO "min.cleanable.dirty.ratio": Double = 0.5,
-        Fraction(0.0, 1.0), PerTopic, WithoutEffect(COMPACTION),
+        Fraction(0.0, 1.0), PerTopic, InForce,
         "How much of a log must be uncleaned before it is cleaned again.";
 
-    MIN_COMPACTION_LAG_MS "min.compaction.lag.ms": Long = 0, AtLeast(0), PerTopic, WithoutEffect(COMPACTION),
+    MIN_COMPACTION_LAG_MS "min.compaction.lag.ms": Long = 0, AtLeast(0), PerTopic, InForce,
         "How long a record stays uncompacted at least.";
 
     MIN_INSYNC_REPLICAS "min.insync.replicas": Int = 1, AtLeast(1), PerTopic, InForce,

@@ -165,7 +165,7 @@ fn what_does_nothing_is_told() {
         expect![[r#"
             `listener.name.external.ssl.keystore.location` (line 1) has no effect: settings of single listeners come with TLS and SASL in a later version
             `zookeeper.connect` (line 2) has no effect: Apache Kafka 4 has removed it
-            `log.cleaner.threads` (line 3) has no effect: log compaction comes with a later version
+            `log.cleaner.threads` (line 3) has no effect: one log is compacted at a time, or none where it is 0
             `ssl.key.password` (line 5) has no effect: TLS, SASL and ACLs come with a later version
             `super.users` (line 6) has no effect: TLS, SASL and ACLs come with a later version"#]],
     );

@@ -12,6 +12,7 @@
 
 mod client;
 mod command_line;
+mod compaction;
 mod consumer_groups;
 mod damage;
 mod durable;

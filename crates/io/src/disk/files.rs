@@ -45,6 +45,8 @@ pub struct LogDirError {
 struct State {
     open: FastMap<FilePath, OpenFile>,
     uses: u64,
+    /// How often handles were closed because names changed: what was opened before that is not kept after it.
+    names_changed: u64,
     /// Directories in which a name was created, changed or removed since they were last synced.
     changed_directories: FastSet<PathBuf>,
 }
@@ -216,18 +218,19 @@ impl Files {
         file.write_all(data)?;
         file.sync_data()?;
         fs::rename(&temporary, &target)?;
-        self.state().open.remove(path);
+        self.close_below(path);
         self.note_changed_name(&target);
         self.sync_directories_of(path)
     }
 
     fn rename(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
+        let (from_path, to_path) = (self.absolute(from)?, self.absolute(to)?);
+        fs::rename(&from_path, &to_path)?;
+        // Other threads may have opened the old files meanwhile.
         self.close_below(from);
         self.close_below(to);
-        let (from, to) = (self.absolute(from)?, self.absolute(to)?);
-        fs::rename(&from, &to)?;
-        self.note_changed_name(&from);
-        self.note_changed_name(&to);
+        self.note_changed_name(&from_path);
+        self.note_changed_name(&to_path);
         Ok(())
     }
 
@@ -241,18 +244,24 @@ impl Files {
         };
         match removed {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            other => other.map(|()| self.note_changed_name(&target)),
+            other => other.map(|()| {
+                // Other threads may have opened it meanwhile.
+                self.close_below(path);
+                self.note_changed_name(&target);
+            }),
         }
     }
 
     /// Forgets the handles of a path and of everything below it.
     fn close_below(&self, path: &FilePath) {
         let below = format!("{path}/");
-        self.state().open.retain(|open, _| open != path && !open.starts_with(&below));
+        let mut state = self.state();
+        state.names_changed += 1;
+        state.open.retain(|open, _| open != path && !open.starts_with(&below));
     }
 
     fn handle(&self, path: &FilePath, create: bool) -> io::Result<Arc<File>> {
-        {
+        let names_changed = {
             let mut state = self.state();
             state.uses += 1;
             let uses = state.uses;
@@ -260,7 +269,8 @@ impl Files {
                 open.last_used = uses;
                 return Ok(Arc::clone(&open.file));
             }
-        }
+            state.names_changed
+        };
         let absolute = self.absolute(path)?;
         let open =
             |create_new| OpenOptions::new().read(true).write(true).create_new(create_new).open(&absolute);
@@ -276,6 +286,9 @@ impl Files {
         };
         let file = Arc::new(file);
         let mut state = self.state();
+        if state.names_changed != names_changed {
+            return Ok(file);
+        }
         if state.open.len() >= OPEN_FILES_MAX {
             state.close_oldest();
         }

@@ -1,5 +1,6 @@
 //! Tests of the log as a whole, on a disk in memory.
 
+mod compaction;
 mod crash;
 mod damage;
 mod disk;

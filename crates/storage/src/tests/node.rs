@@ -119,6 +119,7 @@ impl Node {
             clean: false,
             recovery_point: Some(Offset(0)),
             start_offset: None,
+            cleaned: false,
             now: now(0),
         }
     }

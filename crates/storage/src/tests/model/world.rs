@@ -147,6 +147,7 @@ impl World {
 
     pub(super) fn opening(&self, clean: bool) -> Opening {
         Opening {
+            cleaned: false,
             dir: DIR.into(),
             topic_id: super::super::node::topic_id(),
             config: self.config.clone().into(),
