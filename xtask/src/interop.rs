@@ -4,6 +4,7 @@
 mod batches;
 pub(crate) mod broker;
 mod client;
+mod directory;
 pub(crate) mod install;
 pub(crate) mod java;
 pub(crate) mod oracle;
@@ -23,6 +24,8 @@ use client::{CLIENTS, Client};
 use process::Result;
 use report::Report;
 
+/// What `--only` names besides the clients.
+const OTHERS: [&str; 2] = ["tools", "kafka-directory"];
 const USAGE: &str = "usage: cargo xtask interop [--target dohle|kafka] [--bin PATH] [--only NAME]...";
 /// What both brokers are told, so that the tests need not wait, and automatically created topics have as many partitions as the others.
 const OVERRIDES: &[&str] = &[
@@ -40,9 +43,11 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let report = Report::default();
     let required = std::env::var("DOHLE_INTEROP").is_ok_and(|mode| mode == "require");
     let mut clients: Vec<&Client> = Vec::new();
-    // Apache Kafka's tools come with the Java client.
-    let needed =
-        |client: &&Client| options.includes(client.name) || client.tag == "java" && options.includes("tools");
+    // Apache Kafka and its tools come with the Java client.
+    let needed = |client: &&Client| {
+        let others = OTHERS.iter().any(|name| options.includes(name));
+        options.includes(client.name) || client.tag == "java" && others
+    };
     for client in CLIENTS.iter().filter(needed) {
         match client.install() {
             Ok(()) => clients.push(client),
@@ -52,6 +57,13 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let epoch = u64::try_from(now.as_millis()).unwrap_or_default();
+    let has_java = clients.iter().any(|client| client.tag == "java");
+    if has_java && options.includes("kafka-directory") && matches!(target, Target::Dohle(_)) {
+        directory::run(&report, &target);
+    }
+    if options.only == ["kafka-directory"] {
+        return report.close();
+    }
     let mut broker = Broker::start(&target, &install::work("broker"), OVERRIDES)?;
     let java = clients.iter().copied().find(|client| client.tag == "java" && options.includes("tools"));
     clients.retain(|client| options.includes(client.name));
@@ -91,7 +103,9 @@ impl<'a> Options<'a> {
                 ("--target", "kafka") => options.kafka = true,
                 ("--target", "dohle") => options.kafka = false,
                 ("--bin", path) => options.bin = Some(Path::new(path)),
-                ("--only", name) if name == "tools" || CLIENTS.iter().any(|client| client.name == name) => {
+                ("--only", name)
+                    if OTHERS.contains(&name) || CLIENTS.iter().any(|client| client.name == name) =>
+                {
                     options.only.push(name);
                 }
                 _ => return Err(USAGE.to_owned()),

@@ -62,6 +62,12 @@ impl Broker {
         Ok(broker)
     }
 
+    /// Has another broker take over the data when it is started next. Apache Kafka keeps the overrides of its file.
+    pub(crate) fn change(&mut self, target: &Target, overrides: &[&str]) {
+        self.target = target.clone();
+        self.overrides = overrides.iter().map(|&text| text.to_owned()).collect();
+    }
+
     /// Starts the broker again on the data it has; returns how long it took until it accepted a connection.
     pub(crate) fn resume(&mut self) -> Result<Duration> {
         let log = || {

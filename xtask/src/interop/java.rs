@@ -32,7 +32,8 @@ const TOOLS: &[(&str, &str)] = &[
 /// Fetches Apache Kafka from Maven Central and compiles our Java client.
 pub(crate) fn install() -> Result<()> {
     let sources = install::source("java");
-    install::once("java", &[sources.join("pom.xml"), sources.join("Client.java")], || {
+    let inputs = ["pom.xml", "Client.java", "Directory.java"].map(|name| sources.join(name));
+    install::once("java", &inputs, || {
         let _ = fs::remove_dir_all(install::work("java"));
         let mut command = Command::new("mvn");
         command.args(["--batch-mode", "--quiet", "compile"]).current_dir(&sources);
