@@ -157,7 +157,9 @@ impl World {
             Effect::Pause { .. } | Effect::Resume { .. } => {}
             Effect::Disk(op) => self.disk.apply(op),
             Effect::Written { partition, end } => inputs.push_back(Input::Written { partition, end }),
-            Effect::Sync { partition, up_to, .. } => inputs.push_back(Input::Synced { partition, up_to }),
+            Effect::Sync { partition, work, .. } => {
+                inputs.push_back(Input::Flushed { partition, point: work.point });
+            }
             Effect::Start { token, mut job } => {
                 inputs.push_back(Input::JobDone { token, output: self.disk.run(&mut job) });
             }

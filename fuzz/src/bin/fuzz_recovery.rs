@@ -37,6 +37,7 @@ fuzz_target!(|data: &[u8]| {
         clean: flags & 2 != 0,
         recovery_point: offset(recovery_point),
         start_offset: offset(start_offset),
+        cleaned: false,
         now: now(),
     };
     let Ok(mut log) = disk.run(&mut OpenLog::new(opening.clone())) else { return };
