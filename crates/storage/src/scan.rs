@@ -46,6 +46,8 @@ pub(crate) struct Scan {
     pub(crate) expected: Offset,
     /// or, in a log that was compacted, must not be below.
     compacted: bool,
+    /// No batch of the segment begins higher: its offsets are kept in 31 bits.
+    highest: Offset,
     chunk: Bytes,
     chunk_start: u64,
 }
@@ -66,7 +68,8 @@ pub(crate) enum Scanned {
 impl Scan {
     pub(crate) fn new(disk: &Disk, path: FilePath, length: u64, expected: Offset, compacted: bool) -> Self {
         let (chunk, disk) = (Bytes::new(), disk.clone());
-        Self { disk, path, length, position: 0, expected, compacted, chunk, chunk_start: 0 }
+        let highest = Offset(expected.0.saturating_add(i64::from(i32::MAX)));
+        Self { disk, path, length, position: 0, expected, compacted, highest, chunk, chunk_start: 0 }
     }
 
     /// The next batch.
@@ -120,7 +123,7 @@ impl Scan {
 
     fn is_due(&self, header: &BatchHeader) -> bool {
         let in_order = if self.compacted {
-            header.base_offset >= self.expected
+            header.base_offset >= self.expected && header.base_offset <= self.highest
         } else {
             header.base_offset == self.expected
         };
