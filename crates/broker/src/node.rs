@@ -184,8 +184,7 @@ impl Node {
             Input::Received { connection, frame } => self.on_request(connection, &frame),
             Input::Closed { connection } => self.on_closed(connection),
             Input::Written { partition, end } => self.on_written(partition, end),
-            Input::Synced { partition, point } => self.on_synced(partition, point, Partition::on_synced),
-            Input::Flushed { partition, point } => self.on_synced(partition, point, Partition::on_flushed),
+            Input::Flushed { partition, point } => self.on_flushed(partition, point),
             Input::JobDone { token, output } => {
                 if let Some(job) = self.jobs.remove(&token) {
                     if self.is_outdated(&job) {
@@ -491,14 +490,9 @@ impl Node {
         self.after_progress(key, progress);
     }
 
-    fn on_synced(
-        &mut self,
-        key: PartitionKey,
-        point: SyncPoint,
-        note: fn(&mut Partition, SyncPoint, &mut Vec<Effect>) -> Progress,
-    ) {
+    fn on_flushed(&mut self, key: PartitionKey, point: SyncPoint) {
         let Some(partition) = self.partitions.by_key_mut(key) else { return };
-        let progress = note(partition, point, &mut self.effects);
+        let progress = partition.on_flushed(point, &mut self.effects);
         self.after_progress(key, progress);
         self.on_sync_while_stopping();
     }

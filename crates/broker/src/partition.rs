@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::Bytes;
 use dohle_configs::Durability;
 use dohle_storage::disk::{LogDir, Op};
-use dohle_storage::{AppendError, Appended, Codecs, Log, LogId, Origin, SyncPoint, SyncWork};
+use dohle_storage::{AppendError, Appended, Codecs, Log, Origin, SyncPoint, SyncWork};
 use dohle_types::{ErrorCode, LeaderEpoch, Now, Offset, TopicId, TopicPartition};
 
 use crate::boot_facts::KnownLog;
@@ -269,27 +269,12 @@ impl Partition {
         progress
     }
 
-    /// The sync under way is done: what it covers survives power loss now.
-    pub fn on_synced(&mut self, point: SyncPoint, effects: &mut Vec<Effect>) -> Progress {
-        if self.is_offline() {
-            return Progress::default();
-        }
-        if let Some(log) = self.log_mut() {
-            log.synced(point);
-        }
-        self.after_sync(point, effects)
-    }
-
     /// What all syncs up to this one cover is durable in the log's own files; that may end the sync under way.
     pub fn on_flushed(&mut self, point: SyncPoint, effects: &mut Vec<Effect>) -> Progress {
-        if !self.is_offline() && self.log_mut().is_some_and(|log| log.flushed(point)) {
-            return self.after_sync(point, effects);
-        }
-        Progress::default()
-    }
-
-    fn after_sync(&mut self, point: SyncPoint, effects: &mut Vec<Effect>) -> Progress {
         let mut progress = Progress::default();
+        if self.is_offline() || !self.log_mut().is_some_and(|log| log.flushed(point)) {
+            return progress;
+        }
         self.sync_in_flight = false;
         if self.durability == Durability::Durable {
             self.commit(point.end, &mut progress);
@@ -314,13 +299,13 @@ impl Partition {
     }
 
     fn begin(&mut self, begin: fn(&mut Log) -> Option<SyncWork>, effects: &mut Vec<Effect>) {
-        let (partition, topic_id, index) = (self.key, self.topic_id, self.name.partition);
+        let partition = self.key;
         if self.sync_in_flight {
             return;
         }
         if let Some(work) = self.log_mut().and_then(begin) {
             self.sync_in_flight = true;
-            effects.push(Effect::Sync { partition, of: LogId { topic_id, partition: index }, work });
+            effects.push(Effect::Sync { partition, work });
         }
     }
 

@@ -235,7 +235,7 @@ impl World {
                     }
                 }
                 Effect::Written { partition, end } => written.push(Input::Written { partition, end }),
-                Effect::Sync { partition, of: _, work } => {
+                Effect::Sync { partition, work } => {
                     self.invariants.on_sync(partition, &work);
                     if let Some(process) = &mut self.process {
                         process.syncs.push(SyncRequest { partition, work });

@@ -26,7 +26,6 @@
 pub mod checkpoint;
 pub mod disk;
 pub mod epochs;
-pub mod journal;
 pub mod memory_disk;
 pub mod producer_snapshot;
 pub mod producer_state;
@@ -61,7 +60,6 @@ pub use append::{AppendError, Appended, Codecs, Origin};
 pub use clean::{CleanError, CleanLog, CleanNext, CleanPiece, CleanedSegment, CleanerLimits};
 pub use cleanable::Cleanable;
 pub use damage::Damage;
-pub use journal::LogId;
 pub use log::{Log, LogRange, SegmentDescription, SyncPoint, SyncWork};
 pub use offset_map::HashSecret;
 pub use open::{OpenError, OpenLog, Opening};

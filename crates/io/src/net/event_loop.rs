@@ -360,7 +360,7 @@ impl EventLoop {
                     Effect::Written { partition, end } => {
                         written.insert(partition, end);
                     }
-                    Effect::Sync { partition, of: _, work } => syncs.push(SyncRequest { partition, work }),
+                    Effect::Sync { partition, work } => syncs.push(SyncRequest { partition, work }),
                     Effect::Start { token, job } => started.push((token, job)),
                     Effect::Ready => self.listen(),
                     Effect::Stopped { error } => self.stopped = Some(error.map_or(Ok(()), Err)),
