@@ -143,7 +143,7 @@ impl Node {
             let key = self.partitions.key(topic.id, index.0);
             let partition = key.and_then(|key| self.partitions.by_key(key));
             match partition.and_then(Partition::log) {
-                Some(log) => (log.start_offset(), log.durable_offset()),
+                Some(log) => (log.start_offset(), log.recovery_point()),
                 None => {
                     let known = partition.and_then(|partition| self.known_log(partition));
                     let start = known.and_then(|known| known.start_offset).unwrap_or_default();
