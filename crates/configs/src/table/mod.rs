@@ -28,6 +28,7 @@ pub(crate) mod reasons {
     pub(crate) const CHECKPOINTS: &str =
         "all checkpoints are written together, every log.flush.offset.checkpoint.interval.ms";
     pub(crate) const CLUSTER: &str = "clusters of several nodes come with a later version";
+    pub(crate) const CORDONS: &str = "new partitions go to whichever has the fewest, so far";
     pub(crate) const FLUSH: &str =
         "what acks=all acknowledges is on the disk; flushing by time comes with a later version";
     pub(crate) const IN_FLIGHT: &str = "requests in flight are bounded by connection, not over all of them";
