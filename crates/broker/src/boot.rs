@@ -220,7 +220,7 @@ impl Node {
                 }
                 return self.open_log(key);
             }
-            Found::Nowhere => match self.offline_log_dir_of(&name) {
+            Found::Nowhere => match self.offline_log_dir_of(topic_id, &name) {
                 Some(reason) => return self.refuse_log(key, reason),
                 None => (preferred, None),
             },
@@ -244,8 +244,8 @@ impl Node {
     }
 
     /// Why a partition that was found nowhere may be in a log dir that cannot be read; `None` where it cannot.
-    fn offline_log_dir_of(&self, name: &TopicPartition) -> Option<String> {
-        if !matches!(self.phase, Phase::Booting(_)) {
+    fn offline_log_dir_of(&self, topic_id: TopicId, name: &TopicPartition) -> Option<String> {
+        if !matches!(self.phase, Phase::Booting(_)) && !self.trash.is_restored(topic_id) {
             return None;
         }
         let directory =

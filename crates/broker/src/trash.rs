@@ -102,6 +102,11 @@ impl Trash {
         self.topics.insert(topic_id, trashed);
     }
 
+    /// Whether a topic was brought back, so that its partitions may have files though they are found nowhere.
+    pub(crate) fn is_restored(&self, topic_id: TopicId) -> bool {
+        self.restored.contains(&topic_id)
+    }
+
     /// Takes a topic out that comes back.
     pub(crate) fn restore(&mut self, topic_id: TopicId) {
         let Some(trashed) = self.topics.remove(&topic_id) else { return };

@@ -373,6 +373,12 @@ impl World {
                 self.shared.marks.sometimes(Mark::ColdRead, is_cold_read);
                 let is_compacted = matches!(&output, JobOutput::Clean(piece) if matches!(piece.next, CleanNext::Replace(..)));
                 self.shared.marks.sometimes(Mark::LogCompacted, is_compacted);
+                if let JobOutput::Open(opened) = &output
+                    && let Ok(log) = &**opened
+                {
+                    let (_, directory) = LogDir::split(log.dir());
+                    self.shared.beginnings.insert(directory.to_owned(), log.start_offset());
+                }
                 self.invariants.on_job_done(&output);
                 Input::JobDone { token, output }
             }

@@ -122,6 +122,11 @@ fn a_log_dir_that_fails_takes_its_own_partitions_offline_and_no_others() {
     let dirs_described = client.call(&DescribeLogDirsRequest::default(), 4);
     let errors: Vec<i16> = dirs_described.results.iter().map(|result| result.error_code).collect();
     assert_eq!(errors, [0, KAFKA_STORAGE_ERROR]);
+    // A topic that is brought back has no partition in another place than its records are.
+    broker.succeed(&["topic", "delete", "orders"], "");
+    broker.succeed(&["topic", "undelete", "orders"], "");
+    assert_eq!(client.produce(topic, 1, &[b"lost"]), KAFKA_STORAGE_ERROR);
+    assert_eq!(client.produce(topic, 0, &[b"back"]), 0);
     broker.stop();
 
     // A start without it goes on as before; with it again everything is there.
@@ -133,7 +138,7 @@ fn a_log_dir_that_fails_takes_its_own_partitions_offline_and_no_others() {
     std::fs::rename(root.0.join("gone"), root.0.join("b")).unwrap();
     let broker = Broker::start_without_data(&[&dirs]);
     let mut client = Client::connect(&broker.address);
-    assert_eq!(client.consume(topic, 0), ["before", "after"]);
+    assert_eq!(client.consume(topic, 0), ["before", "after", "back"]);
     assert_eq!(client.consume(topic, 1), ["before"]);
     assert_eq!(client.produce(topic, 3, &[b"again"]), 0);
     assert_eq!(partitions(&root.0.join("b")), ["orders-1", "orders-3"]);

@@ -91,7 +91,9 @@ impl Member {
                 each(&fetched, &mut self.decompressor, shared, |shared, offset, value| {
                     if let Some(begun) = begun.take() {
                         shared.marks.sometimes(Mark::Resumed, offset > Offset::ZERO);
-                        shared.history.resumed(begun, group, partition, offset);
+                        let begins_there = shared.beginnings.get(&partition.to_string()) == Some(&offset);
+                        let resumed = if begins_there { Offset::ZERO } else { offset };
+                        shared.history.resumed(begun, group, partition, resumed);
                     }
                     shared.history.read(reader, partition, offset, value);
                 });

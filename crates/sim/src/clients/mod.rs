@@ -44,6 +44,9 @@ pub struct Shared {
     pub ends: BTreeMap<TopicPartition, Offset>,
     /// What groups have committed, and were told so.
     pub committed: BTreeMap<(Str, TopicPartition), Offset>,
+    /// Where logs began when they were last opened, by directory: of one of which nothing was durable, a power loss
+    /// may take the first segment and leave the next.
+    pub beginnings: BTreeMap<String, Offset>,
     /// Names of topics, by id.
     pub topic_names: BTreeMap<TopicId, Str>,
     next_reader: u32,
@@ -61,6 +64,7 @@ impl Shared {
             quiet: false,
             ends: BTreeMap::new(),
             committed: BTreeMap::new(),
+            beginnings: BTreeMap::new(),
             topic_names: BTreeMap::new(),
             next_reader: 0,
         }
