@@ -33,6 +33,8 @@ marks! {
     StoppedInGoodOrder,
     /// A sync failed, and with it a log dir or the node.
     SyncFailed,
+    /// The node started again after a failed sync, with a page cache that has what the disk has not.
+    RestartedAfterFailedSync,
     /// A log dir failed, and the node went on with another.
     LogDirFailedAlone,
     /// A write found no room on the disk, of which a part may have been made.

@@ -328,8 +328,9 @@ impl World {
             self.handle(Input::DiskFailed { error });
         }
         for (path, sync) in syncs {
-            // What a failed sync was for stays as it is, for the power loss that follows to keep or to lose.
-            if !self.failed_log_dirs.contains(&LogDir::of(&path)) {
+            if self.failed_log_dirs.contains(&LogDir::of(&path)) {
+                self.disk.fail_sync(sync, &mut self.rng);
+            } else {
                 self.disk.finish_sync(sync);
             }
         }
@@ -459,7 +460,7 @@ impl World {
     fn on_stopped(&mut self, error: Option<String>) {
         match error {
             Some(_) if !self.failed_log_dirs.is_empty() || self.disk.capacity.is_some() => {
-                self.end_node(End::PowerLoss);
+                self.end_failed_node();
             }
             Some(error) => {
                 self.invariants.violate(format!("the node stopped of its own accord: {error}"));
@@ -470,6 +471,14 @@ impl World {
                 self.end_node(End::PowerLoss);
             }
         }
+    }
+
+    /// The process of a node whose disk has failed comes to its end, with the power or without: what a sync did not
+    /// write may still read well at the next start.
+    pub(crate) fn end_failed_node(&mut self) {
+        let end = if self.rng.chance(1, 2) { End::Kill } else { End::PowerLoss };
+        self.shared.marks.sometimes(Mark::RestartedAfterFailedSync, end == End::Kill);
+        self.end_node(end);
     }
 
     /// The process is gone from one moment to the next.

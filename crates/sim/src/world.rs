@@ -298,7 +298,7 @@ impl World {
         self.disk.capacity = None;
         if !self.failed_log_dirs.is_empty() {
             // A log dir that has failed is used again by the next start alone.
-            self.end_node(End::PowerLoss);
+            self.end_failed_node();
         }
         self.start_node();
         for client in 0..self.clients.len() {

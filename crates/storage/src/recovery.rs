@@ -1,15 +1,20 @@
 //! Recovery after a crash: the segments from the recovery point's on are read batch by batch, the torn end is cut
 //! off, and everything that follows from the batches (indexes, producers, epochs) is made anew. What counts as
 //! torn, and what as damage, is decided in `scan.rs`.
+//!
+//! That a batch above the recovery point reads well does not mean that the medium has it: after a sync that failed,
+//! the system may take for written what was not, and show it until the power goes ("Can Applications Recover from
+//! fsync Failures?", USENIX ATC 2020). A process that starts again would believe it, and its next sync would have
+//! nothing to write. So what lies above the recovery point is written once more before it is synced and served.
 
 use bytes::Bytes;
 use dohle_types::Offset;
 
 use crate::checkpoint::{self, LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA};
-use crate::disk::Op;
+use crate::disk::{FilePath, Op};
 use crate::log::Log;
 use crate::open::{INDEX_SUFFIXES, Listing, OpenError, Opener, Opening, needs_records, note};
-use crate::scan::{Judgement, Scan, Scanned};
+use crate::scan::{CHUNK_SIZE, Judgement, Scan, Scanned};
 use crate::segment::{Active, LOG_SUFFIX, SNAPSHOT_SUFFIX, Segment, TXN_INDEX_SUFFIX, file};
 use crate::txn_index;
 
@@ -103,9 +108,13 @@ impl Opener {
         let mut active = Active::new(dir, base, now.wall);
         active.is_file_created = true;
         let mut scan = Scan::new(&self.disk, path.clone(), length, base.max(log.end), self.compacted());
+        let mut durable_to = 0;
         let broken = loop {
             match scan.next().await {
                 Scanned::Batch(header) => {
+                    if header.next_offset() <= recovery_point {
+                        durable_to = scan.position;
+                    }
                     let batch =
                         if needs_records(&header) { scan.passed(&header).await } else { Bytes::new() };
                     if let Some(aborted) = note(log, &header, &batch, Offset::ZERO) {
@@ -129,12 +138,28 @@ impl Opener {
         let (position, offset) = (scan.position, scan.expected);
         log.segments.push(segment);
         log.active = active;
-        let Some((reason, is_short)) = broken else { return Ok(false) };
-        if offset < recovery_point || scan.judge(is_short, is_followed).await == Judgement::Damaged {
-            return Err(OpenError::Damaged { path, position, offset, reason });
+        let torn = broken.is_some();
+        if let Some((reason, is_short)) = broken {
+            if offset < recovery_point || scan.judge(is_short, is_followed).await == Judgement::Damaged {
+                return Err(OpenError::Damaged { path, position, offset, reason });
+            }
+            self.disk.apply(Op::Truncate { path: path.clone(), length: position }).await;
         }
-        self.disk.apply(Op::Truncate { path, length: position }).await;
-        Ok(true)
+        self.write_again(&path, durable_to, position).await;
+        Ok(torn)
+    }
+
+    /// Writes bytes of a file as they read, so that the next sync has them to write.
+    async fn write_again(&self, path: &FilePath, mut from: u64, to: u64) {
+        while from < to {
+            let length = usize::try_from(to - from).unwrap_or(usize::MAX).min(CHUNK_SIZE);
+            let Some(data) = self.disk.read(path, from, length).await.filter(|data| !data.is_empty()) else {
+                return;
+            };
+            let position = from;
+            from += data.len() as u64;
+            self.disk.apply(Op::Write { path: path.clone(), position, data }).await;
+        }
     }
 
     /// Closes the active segment: another follows.

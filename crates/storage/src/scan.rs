@@ -27,7 +27,7 @@ use crate::disk::FilePath;
 use crate::script::Disk;
 
 /// Bytes that are read at a time.
-const CHUNK_SIZE: usize = 1 << 20;
+pub(crate) const CHUNK_SIZE: usize = 1 << 20;
 /// What disks write at once or not at all.
 const SECTOR_SIZE: u64 = 512;
 /// Where in a batch the part begins that the CRC covers.

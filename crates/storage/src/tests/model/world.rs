@@ -229,8 +229,7 @@ impl World {
         for (index, sync) in syncs.into_iter().enumerate() {
             if Some(index) == failing {
                 self.disk.fail_sync(sync, &mut self.dice);
-                // What the medium lacks is found missing when the cache is.
-                return Err(Ended::PowerLost);
+                return Err(Ended::Failed);
             }
             self.disk.finish_sync(sync);
         }
