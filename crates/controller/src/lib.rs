@@ -29,6 +29,7 @@
 pub mod bootstrap;
 pub mod brokers;
 pub mod configs_alter;
+pub mod features_update;
 pub mod image;
 pub mod kept;
 pub mod ledger;

@@ -2,6 +2,7 @@
 
 mod brokers;
 mod configs_alter;
+mod features_update;
 mod image;
 mod log_dirs;
 mod partitions_create;

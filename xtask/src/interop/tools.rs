@@ -41,10 +41,12 @@ CreatePartitions(37): 0 to 3
 DeleteGroups(42): 0 to 2
 IncrementalAlterConfigs(44): 0 to 1
 OffsetDelete(47): 0
+UpdateFeatures(57): 0 to 2
 DescribeCluster(60): 0 to 2
 DescribeProducers(61): 0
 ConsumerGroupHeartbeat(68): 0 to 1
 ConsumerGroupDescribe(69): 0 to 1
+ListConfigResources(74): 0 to 1
 DescribeTopicPartitions(75): 0";
 /// How many records the performance tools move.
 const PERF_RECORDS: &str = "100000";
@@ -70,6 +72,7 @@ const STEPS: &[Step] = &[
     ("kafka-consumer-groups", "reset offsets, delete offsets, delete the group", reset_offsets),
     ("kafka-delete-records", "delete records; kafka-get-offsets by time", delete_records),
     ("kafka-broker-api-versions", "the ranges of Apache Kafka 4.3.1", api_versions),
+    ("kafka-features", "levels that are served, and what is no way to another", features),
     ("kafka-log-dirs", "sizes; kafka-cluster id; kafka-transactions producers", describe_broker),
 ];
 
@@ -283,6 +286,8 @@ fn live_consumer_group(kit: &Kit<'_>) -> Result<()> {
     kit.tool("kafka-topics", "--create --topic modern --partitions 2")?;
     configs("--alter --add-config consumer.session.timeout.ms=46000")?;
     says(&configs("--describe")?, &["consumer.session.timeout.ms=46000"])?;
+    let every_group = kit.tool("kafka-configs", "--describe --entity-type groups")?;
+    says(&every_group, &["group-modern", "consumer.session.timeout.ms=46000"])?;
     let too_short =
         "--alter --entity-type groups --entity-name group-modern --add-config consumer.session.timeout.ms=1";
     kit.refuses("kafka-configs", too_short, "group.consumer.min.session.timeout.ms")?;
@@ -309,6 +314,22 @@ fn live_consumer_group(kit: &Kit<'_>) -> Result<()> {
     )?;
     configs("--alter --delete-config consumer.session.timeout.ms")?;
     groups("--delete --group group-modern").map(drop)
+}
+
+/// Only what changes nothing: the other steps need the levels there are.
+fn features(kit: &Kit<'_>) -> Result<()> {
+    let features = |words: &str| kit.tool("kafka-features", words);
+    let described = features("describe")?;
+    for level in ["group.version", "metadata.version"] {
+        let line = described.lines().find(|line| line.contains(level)).unwrap_or_default();
+        says(line, &["SupportedMinVersion", "FinalizedVersionLevel"])?;
+    }
+    says(&features("downgrade --feature group.version=0 --dry-run")?, &["can be downgraded to 0"])?;
+    says(&features("upgrade --metadata 4.3")?, &["metadata.version was upgraded to 30"])?;
+    let loss = "might delete metadata information";
+    kit.refuses("kafka-features", "downgrade --feature metadata.version=29", loss)?;
+    kit.refuses("kafka-features", "upgrade --feature group.version=2", "only supports versions 0-1")?;
+    kit.refuses("kafka-features", "upgrade --feature no.version=1", "does not support this feature")
 }
 
 /// Whether a table has a row of these cells; `*` is any.
