@@ -43,6 +43,7 @@ mod open;
 mod read;
 mod recovery;
 mod replace;
+mod resume;
 mod retention;
 mod scan;
 mod scrub;

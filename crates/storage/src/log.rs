@@ -357,6 +357,15 @@ impl Log {
             self.save_epochs(ops);
             self.finish_indexes(ops);
             self.take_snapshot(ops);
+            self.remove_snapshots_within_segments(None, ops);
+        }
+    }
+
+    /// Writes a producer snapshot where so many bytes were appended since the last one. Whoever checkpoints the recovery
+    /// point asks for it, so that a recovery from there has few batches to read for the sake of their producers.
+    pub fn snapshot_producers(&mut self, every_bytes: u32, ops: &mut Vec<Op>) {
+        if self.active_segment().size.saturating_sub(self.active.snapshot_position) >= every_bytes {
+            self.take_snapshot(ops);
         }
     }
 
@@ -426,9 +435,11 @@ impl Log {
         }
     }
 
-    /// Writes a producer snapshot at the end of the log. Of the earlier ones only those remain with which a
-    /// segment begins.
+    /// Writes a producer snapshot at the end of the log. Of the earlier ones those remain with which a segment begins,
+    /// and the last one within the active segment: the recovery point may lie below this one.
     pub(crate) fn take_snapshot(&mut self, ops: &mut Vec<Op>) {
+        let (base, size) = (self.active_segment().base, self.active_segment().size);
+        self.active.snapshot_position = size;
         if !self.snapshots.insert(self.end) {
             return;
         }
@@ -440,12 +451,14 @@ impl Log {
             data: producer_snapshot::encode(self.producers.iter()),
         });
         self.files.dirty.insert(path);
-        let stray: Vec<Offset> = self
-            .snapshots
-            .iter()
-            .copied()
-            .filter(|&offset| offset < self.end && !self.begins_segment(offset))
-            .collect();
+        let last = self.snapshots.range(..self.end).next_back().copied().filter(|&last| last > base);
+        self.remove_snapshots_within_segments(last, ops);
+    }
+
+    /// Removes the snapshots below the end with which no segment begins, but for one.
+    fn remove_snapshots_within_segments(&mut self, kept: Option<Offset>, ops: &mut Vec<Op>) {
+        let is_stray = |offset: &Offset| Some(*offset) != kept && !self.begins_segment(*offset);
+        let stray: Vec<Offset> = self.snapshots.range(..self.end).copied().filter(is_stray).collect();
         for offset in stray {
             self.remove_snapshot(offset, ops);
         }

@@ -145,8 +145,13 @@ impl Listing {
 
     /// Whole entries in an index file of a segment.
     fn index_entries<E: IndexEntry>(&self, base: Offset, suffix: &str) -> u32 {
-        let length = self.entry(&format!("{:020}{suffix}", base.0)).map_or(0, |entry| entry.length);
+        let length = self.length(base, suffix).unwrap_or(0);
         u32::try_from(length / E::SIZE as u64).unwrap_or(0)
+    }
+
+    /// The length of a segment's file; `None` where there is none.
+    pub(crate) fn length(&self, base: Offset, suffix: &str) -> Option<u64> {
+        self.entry(&format!("{:020}{suffix}", base.0)).map(|entry| entry.length)
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {

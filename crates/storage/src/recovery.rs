@@ -1,6 +1,6 @@
-//! Recovery after a crash: the segments from the recovery point's on are read batch by batch, the torn end is cut
-//! off, and everything that follows from the batches (indexes, producers, epochs) is made anew. What counts as
-//! torn, and what as damage, is decided in `scan.rs`.
+//! Recovery after a crash: what lies above the recovery point is read batch by batch, the torn end is cut off, and
+//! everything that follows from the batches (indexes, producers, epochs) is made anew. Where within a segment that
+//! begins is found in `resume.rs`; what counts as torn, and what as damage, is decided in `scan.rs`.
 //!
 //! That a batch above the recovery point reads well does not mean that the medium has it: after a sync that failed,
 //! the system may take for written what was not, and show it until the power goes ("Can Applications Recover from
@@ -14,6 +14,7 @@ use crate::checkpoint::{self, LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA};
 use crate::disk::{FilePath, Op};
 use crate::log::Log;
 use crate::open::{INDEX_SUFFIXES, Listing, OpenError, Opener, Opening, needs_records, note};
+use crate::resume::Resumed;
 use crate::scan::{CHUNK_SIZE, Judgement, Scan, Scanned};
 use crate::segment::{Active, LOG_SUFFIX, SNAPSHOT_SUFFIX, Segment, TXN_INDEX_SUFFIX, file};
 use crate::txn_index;
@@ -27,17 +28,28 @@ impl Opener {
         let first_scanned =
             listing.logs.partition_point(|&(base, _)| base < recovery_point).saturating_sub(1);
         let (sealed, scanned) = listing.logs.split_at(first_scanned);
-        let scan_from = scanned.first().map_or(Offset::ZERO, |&(base, _)| base);
-
         log.segments = self.sealed_segments(&listing, sealed).await?;
-        let epochs = self.epochs(&listing).await;
-        let has_epochs = epochs.is_some();
-        log.epochs = epochs.unwrap_or_default();
-        log.epochs.truncate_from_end(scan_from);
-        let from = self.load_producers(log, &listing, scan_from).await;
-        let first_base = listing.logs.first().map_or(scan_from, |&(base, _)| base);
-        let replay_from = if has_epochs { from } else { first_base.min(from) };
-        self.replay(log, replay_from, from, scan_from).await?;
+        let mut resumed = match scanned.first() {
+            Some(&(base, length)) if base < recovery_point => {
+                self.resume(&listing, base, length, recovery_point).await
+            }
+            _ => None,
+        };
+        if let Some(Resumed { segment, end, .. }) = &resumed {
+            log.segments.push(*segment);
+            let replayed = self.replay_below(log, &listing, *end).await;
+            log.segments.pop();
+            // What is damaged the scan will find out.
+            resumed.take_if(|_| replayed.is_err());
+        }
+        let scan_from = match (&resumed, scanned.first()) {
+            (Some(resumed), _) => resumed.end,
+            (None, Some(&(base, _))) => {
+                self.replay_below(log, &listing, base).await?;
+                base
+            }
+            (None, None) => Offset::ZERO,
+        };
         for &offset in listing.snapshots.range(..=scan_from) {
             log.snapshots.insert(offset);
         }
@@ -45,19 +57,33 @@ impl Opener {
             self.disk.apply(Op::Remove { path: file(&self.opening.dir, offset, SNAPSHOT_SUFFIX) }).await;
         }
         log.end = scan_from;
-        self.scan_segments(log, scanned, recovery_point).await?;
-        self.make_durable(log, scan_from).await;
+        let is_cut = self.scan_segments(log, scanned, resumed, recovery_point).await?;
+        self.make_durable(log, &listing, scan_from, is_cut).await;
         Ok(())
     }
 
-    /// Reads the segments from the recovery point's on, and cuts the log where it was torn.
+    /// Takes note of the epochs and producers of what lies below `end` and is believed.
+    async fn replay_below(&self, log: &mut Log, listing: &Listing, end: Offset) -> Result<(), OpenError> {
+        let epochs = self.epochs(listing).await;
+        let has_epochs = epochs.is_some();
+        log.epochs = epochs.unwrap_or_default();
+        log.epochs.truncate_from_end(end);
+        let from = self.load_producers(log, listing, end).await;
+        let first_base = listing.logs.first().map_or(end, |&(base, _)| base);
+        let replay_from = if has_epochs { from } else { first_base.min(from) };
+        self.replay(log, replay_from, from, end).await
+    }
+
+    /// Reads the segments from the recovery point's on, but for what is `resumed` of the first one, and cuts the log
+    /// where it was torn. Whether anything was cut off.
     async fn scan_segments(
         &self,
         log: &mut Log,
         scanned: &[(Offset, u64)],
+        mut resumed: Option<Resumed>,
         recovery_point: Offset,
-    ) -> Result<(), OpenError> {
-        let mut torn = false;
+    ) -> Result<bool, OpenError> {
+        let (mut torn, mut is_cut) = (false, false);
         for (index, &(base, length)) in scanned.iter().enumerate() {
             let is_first = index == 0;
             // Of the segments below the start, which were deleted, a power loss may have brought any back.
@@ -72,6 +98,7 @@ impl Opener {
             // it was cut off once already, and its removal was lost.
             if !is_first && (torn || is_gap || base < log.end) {
                 torn |= is_gap;
+                is_cut = true;
                 self.remove_segment(base).await;
                 continue;
             }
@@ -80,35 +107,47 @@ impl Opener {
             }
             let is_followed =
                 scanned.iter().skip(index + 1).any(|&(next, length)| length > 0 && next >= base);
-            torn = self.scan_segment(log, base, length, is_followed, recovery_point).await?;
+            let known = match resumed.take() {
+                Some(resumed) => resumed,
+                None => self.begin_anew(base, base.max(log.end)).await,
+            };
+            torn = self.scan_segment(log, known, length, is_followed, recovery_point).await?;
+            is_cut |= torn;
         }
         if log.end < recovery_point {
             let (path, position) = (log.active.log_path.clone(), u64::from(log.active_segment().size));
             let reason = format!("the log ends there, but it was durable up to offset {recovery_point}");
             return Err(OpenError::Damaged { path, position, offset: log.end, reason });
         }
-        Ok(())
+        Ok(is_cut)
     }
 
-    /// Reads one segment, which becomes the active one; whether its end was torn, and cut off.
+    /// A segment of which nothing is believed, which goes on from `end`.
+    async fn begin_anew(&self, base: Offset, end: Offset) -> Resumed {
+        let Opening { dir, now, .. } = &self.opening;
+        for suffix in INDEX_SUFFIXES {
+            self.disk.apply(Op::Remove { path: file(dir, base, suffix) }).await;
+        }
+        let mut active = Active::new(dir, base, now.wall);
+        active.is_file_created = true;
+        Resumed { segment: Segment::new(base, now.wall), active, end }
+    }
+
+    /// Reads the rest of a segment, which becomes the active one; whether its end was torn, and cut off.
     async fn scan_segment(
         &self,
         log: &mut Log,
-        base: Offset,
+        Resumed { mut segment, mut active, end }: Resumed,
         length: u64,
         is_followed: bool,
         recovery_point: Offset,
     ) -> Result<bool, OpenError> {
-        let Opening { dir, config, now, .. } = &self.opening;
-        for suffix in INDEX_SUFFIXES {
-            self.disk.apply(Op::Remove { path: file(dir, base, suffix) }).await;
-        }
+        let Opening { dir, config, .. } = &self.opening;
+        let base = segment.base;
         let path = file(dir, base, LOG_SUFFIX);
-        let mut segment = Segment::new(base, now.wall);
-        let mut active = Active::new(dir, base, now.wall);
-        active.is_file_created = true;
-        let mut scan = Scan::new(&self.disk, path.clone(), length, base.max(log.end), self.compacted());
-        let mut durable_to = 0;
+        let mut durable_to = u64::from(segment.size);
+        let scan = Scan::new(&self.disk, path.clone(), length, base, self.compacted());
+        let mut scan = scan.go_on(durable_to, end);
         let broken = loop {
             match scan.next().await {
                 Scanned::Batch(header) => {
@@ -144,8 +183,13 @@ impl Opener {
                 return Err(OpenError::Damaged { path, position, offset, reason });
             }
             self.disk.apply(Op::Truncate { path: path.clone(), length: position }).await;
+            // What they say of the batches that are cut off must not come back when others have these offsets.
+            log.files.dirty.extend(INDEX_SUFFIXES.map(|suffix| file(dir, base, suffix)));
         }
-        self.write_again(&path, durable_to, position).await;
+        if torn || position > durable_to {
+            self.write_again(&path, durable_to, position).await;
+            log.files.dirty.insert(path);
+        }
         Ok(torn)
     }
 
@@ -172,12 +216,9 @@ impl Opener {
         }
     }
 
-    /// What recovery has read must not be lost by the next crash, since it is served from now on.
-    async fn make_durable(&self, log: &mut Log, scan_from: Offset) {
-        let scanned = log.segments.iter().filter(|segment| segment.base >= scan_from);
-        for path in scanned.map(|segment| file(&self.opening.dir, segment.base, LOG_SUFFIX)) {
-            self.disk.sync(&path).await;
-        }
+    /// What recovery has found above `scan_from` must not be lost by the next crash, since it is served from now on.
+    /// What lies below it is durable already.
+    async fn make_durable(&self, log: &mut Log, listing: &Listing, scan_from: Offset, is_cut: bool) {
         for path in std::mem::take(&mut log.files.dirty) {
             self.disk.sync(&path).await;
         }
@@ -186,9 +227,12 @@ impl Opener {
             self.disk.replace(self.path(PARTITION_METADATA), data.into()).await;
             log.files.exist = true;
         }
-        // As the last step, since it makes the removal of files durable too.
-        let data = checkpoint::format_epochs(log.epochs.entries());
-        self.disk.replace(self.path(LEADER_EPOCH_CHECKPOINT), data.into()).await;
+        let is_durable = log.epochs.entries().last().is_some_and(|last| last.start < scan_from);
+        if is_cut || !is_durable || self.epochs(listing).await.as_ref() != Some(&log.epochs) {
+            // As the last step, since it makes the removal of files durable too.
+            let data = checkpoint::format_epochs(log.epochs.entries());
+            self.disk.replace(self.path(LEADER_EPOCH_CHECKPOINT), data.into()).await;
+        }
         log.settle();
     }
 

@@ -66,10 +66,16 @@ pub(crate) enum Scanned {
 }
 
 impl Scan {
-    pub(crate) fn new(disk: &Disk, path: FilePath, length: u64, expected: Offset, compacted: bool) -> Self {
+    /// From the beginning of the segment with this base offset.
+    pub(crate) fn new(disk: &Disk, path: FilePath, length: u64, base: Offset, compacted: bool) -> Self {
         let (chunk, disk) = (Bytes::new(), disk.clone());
-        let highest = Offset(expected.0.saturating_add(i64::from(i32::MAX)));
-        Self { disk, path, length, position: 0, expected, compacted, highest, chunk, chunk_start: 0 }
+        let highest = Offset(base.0.saturating_add(i64::from(i32::MAX)));
+        Self { disk, path, length, position: 0, expected: base, compacted, highest, chunk, chunk_start: 0 }
+    }
+
+    /// From a batch within it, which must have this offset.
+    pub(crate) fn go_on(self, position: u64, expected: Offset) -> Self {
+        Self { position, expected, ..self }
     }
 
     /// The next batch.

@@ -119,6 +119,8 @@ pub(crate) struct Active {
     pub(crate) index: GrowingIndex<OffsetEntry>,
     pub(crate) time_index: GrowingIndex<TimeEntry>,
     pub(crate) bytes_since_entry: u32,
+    /// Where it ended when the last producer snapshot was taken.
+    pub(crate) snapshot_position: u32,
     /// The greatest timestamp of its first batch, from which `segment.ms` counts.
     pub(crate) first_timestamp: Option<Timestamp>,
     /// Whether its `.log` file is there though nothing was appended to it.
@@ -134,6 +136,7 @@ impl Active {
             index: GrowingIndex::new(0, None),
             time_index: GrowingIndex::new(0, None),
             bytes_since_entry: 0,
+            snapshot_position: 0,
             first_timestamp: None,
             is_file_created: false,
             created,

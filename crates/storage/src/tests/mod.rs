@@ -7,4 +7,5 @@ mod disk;
 mod log;
 mod model;
 mod node;
+mod resume;
 mod transactions;

@@ -242,7 +242,9 @@ impl World {
         self.expected.ended.clear();
         self.high_watermark = end;
         self.forget_lost_flip();
-        if lost_beginning && !starts.contains(&start) {
+        // Below the recovery point headers are believed, whose producers may then be in a snapshot.
+        self.producers_unsure |= self.flip.as_ref().is_some_and(|flip| Some(flip.base) < self.recovery_point);
+        if lost_beginning && !starts.contains(&start) || self.producers_unsure {
             // Then a snapshot may tell of producers as they were at any time.
             self.expected.producers = self.known_producers();
         } else {

@@ -96,7 +96,12 @@ impl World {
                 }
             }
             Op::Pass { ms } => self.now_ms += u64::from(ms),
-            Op::WriteCheckpoints => self.write_checkpoints(),
+            Op::WriteCheckpoints => {
+                let mut ops = Vec::new();
+                self.log.snapshot_producers(400, &mut ops);
+                self.write_checkpoints();
+                return Ok(self.change_all(ops));
+            }
             Op::Evict { batches } => (0..batches).for_each(|_| self.log.evict_oldest()),
             Op::Restart { power_lost } => return self.restart(power_lost),
             Op::Crash { power_lost } => {

@@ -38,6 +38,8 @@ pub(super) struct World {
     pub(super) ages_unsure: bool,
     /// A bit of a batch flipped, perhaps of its leader epoch, which its CRC does not cover.
     pub(super) epochs_unsure: bool,
+    /// A bit of a batch flipped, perhaps of its producer, and recovery believed it.
+    pub(super) producers_unsure: bool,
     pub(super) dice: Rng,
     pub(super) seen: Seen,
     story: Option<Story>,
@@ -134,6 +136,7 @@ impl World {
             flip: None,
             ages_unsure: false,
             epochs_unsure: false,
+            producers_unsure: false,
             dice: Rng::from_seed(0),
             seen: Seen::default(),
             story,
