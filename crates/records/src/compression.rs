@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 use zstd::zstd_safe;
 
-use crate::snappy;
+use crate::{lz4, snappy};
 
 /// How the records of a batch are compressed (Kafka's `CompressionType`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -69,14 +69,12 @@ impl Compression {
     }
 
     /// The levels there are (KIP-390), with the default one; `None` where there is nothing to choose.
-    ///
-    /// Differs from Kafka: lz4's levels are accepted, but all of them compress as the default does.
     #[must_use]
     pub const fn levels(self) -> Option<(RangeInclusive<i32>, i32)> {
         match self {
             Self::None | Self::Snappy => None,
             Self::Gzip => Some((1..=9, -1)),
-            Self::Lz4 => Some((1..=17, 9)),
+            Self::Lz4 => Some((1..=17, lz4::DEFAULT_LEVEL)),
             Self::Zstd => Some((-131_072..=22, 3)),
         }
     }
@@ -122,14 +120,7 @@ impl Compressor {
                 encoder.finish()
             }
             Compression::Snappy => snappy::compress(bytes),
-            Compression::Lz4 => {
-                let info = lz4_flex::frame::FrameInfo::new()
-                    .block_size(lz4_flex::frame::BlockSize::Max64KB)
-                    .block_mode(lz4_flex::frame::BlockMode::Independent);
-                let mut encoder = lz4_flex::frame::FrameEncoder::with_frame_info(info, Vec::new());
-                encoder.write_all(bytes)?;
-                Ok(encoder.finish()?)
-            }
+            Compression::Lz4 => lz4::compress(bytes, target.level.unwrap_or(lz4::DEFAULT_LEVEL)),
             Compression::Zstd => self.zstd(target.level.unwrap_or(3))?.compress(bytes),
         }
     }

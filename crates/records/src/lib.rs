@@ -29,6 +29,7 @@ pub mod record;
 pub mod scan;
 pub mod validate;
 
+mod lz4;
 mod snappy;
 mod source;
 

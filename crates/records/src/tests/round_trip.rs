@@ -53,6 +53,45 @@ proptest! {
     }
 }
 
+/// KIP-390.
+#[test]
+fn every_level_decompresses_and_higher_ones_compress_better() {
+    let text: String =
+        (0..20_000).map(|n: u64| format!("{} pears, {} plums\n", n * n % 977, n % 89)).collect();
+    let (mut compressor, mut decompressor) = (Compressor::default(), Decompressor::default());
+    let mut size = |compression: Compression, level| {
+        let target = CompressionTarget { compression, level };
+        let compressed = compressor.compress(target, text.as_bytes()).unwrap();
+        let size = compressed.len();
+        assert!(decompressor.decompress(compression, compressed.into()).unwrap() == text, "{target:?}");
+        size
+    };
+    for compression in [Compression::Gzip, Compression::Lz4, Compression::Zstd] {
+        let (levels, default) = compression.levels().unwrap();
+        assert_eq!(size(compression, None), size(compression, Some(default).filter(|&level| level > 0)));
+        for level in (*levels.start()).max(-3)..=*levels.end() {
+            size(compression, Some(level));
+        }
+    }
+    assert!(size(Compression::Gzip, Some(9)) < size(Compression::Gzip, Some(1)));
+    assert!(size(Compression::Zstd, Some(19)) < size(Compression::Zstd, Some(1)));
+    // The default is the fast one, as it is with Kafka's clients.
+    assert!(size(Compression::Lz4, Some(8)) < size(Compression::Lz4, Some(9)));
+    assert!(size(Compression::Lz4, Some(17)) < size(Compression::Lz4, Some(3)));
+}
+
+#[test]
+fn what_lz4_cannot_make_smaller_is_stored_as_it_is() {
+    let mut rng = dohle_types::Rng::from_seed(1);
+    let noise: Vec<u8> = (0..20_000).flat_map(|_| rng.next_u64().to_le_bytes()).collect();
+    let target = CompressionTarget { compression: Compression::Lz4, level: Some(12) };
+    for bytes in [&noise[..], b"", b"a"] {
+        let compressed = Compressor::default().compress(target, bytes).unwrap();
+        assert!(compressed.len() <= bytes.len() + 32);
+        assert_eq!(Decompressor::default().decompress(Compression::Lz4, compressed.into()).unwrap(), bytes);
+    }
+}
+
 #[test]
 fn consecutive_batches_are_told_apart() {
     let first = build(idempotent(), &records_of_kafka());
