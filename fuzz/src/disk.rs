@@ -27,6 +27,9 @@ impl Disk {
                 content.resize(content.len().max(end), 0);
                 content[from..end].copy_from_slice(&data);
             }
+            Op::Allocate { path, .. } => {
+                self.files.entry(path).or_default();
+            }
             Op::Truncate { path, length } => {
                 if let Some(content) = self.files.get_mut(&path) {
                     content.truncate(usize::try_from(length).unwrap());

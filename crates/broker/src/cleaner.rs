@@ -197,7 +197,7 @@ impl Node {
         if self.is_gone(key) {
             return self.give_up_cleaning();
         }
-        let mut ops = Vec::new();
+        let (now, mut ops) = (self.now, Vec::new());
         let job = match next {
             CleanNext::Continue(job) => job,
             CleanNext::Apply(changes, job) => {
@@ -212,7 +212,7 @@ impl Node {
                     work.applied = 0;
                 }
                 if let Some(log) = self.partitions.by_key_mut(key).and_then(|partition| partition.log_mut()) {
-                    log.replace(&segment, &mut ops);
+                    log.replace(now, &segment, &mut ops);
                 }
                 job
             }

@@ -252,6 +252,11 @@ impl Log {
         };
         if segment.size == 0 {
             self.active.created = now.wall;
+            if self.config.preallocate {
+                let (path, length) = (self.active.log_path.clone(), u64::from(self.config.segment_bytes));
+                ops.push(Op::Allocate { path, length });
+                self.active.has_room = true;
+            }
         }
         segment.last_written = now.wall;
         ops.push(Op::Write {

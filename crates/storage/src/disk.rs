@@ -74,7 +74,15 @@ pub enum Op {
         /// What to write.
         data: Bytes,
     },
-    /// Cuts the file to `length` bytes.
+    /// Takes room on the disk for a file of `length` bytes, and leaves its content and its length as they are. Where
+    /// there is no such room, or no such thing, nothing happens: the writes will tell.
+    Allocate {
+        /// The file.
+        path: FilePath,
+        /// Bytes it is to have room for.
+        length: u64,
+    },
+    /// Cuts the file to `length` bytes, and gives back what room it has beyond them.
     Truncate {
         /// The file.
         path: FilePath,

@@ -3,11 +3,12 @@
 //! What changes it stands elsewhere: `append.rs`, `retention.rs`; what reads files: `read.rs`,
 //! `timestamp_lookup.rs`; how it comes back after a restart: `recovery.rs`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use dohle_configs::TopicConfig;
+use dohle_types::time::Instant;
 use dohle_types::{LeaderEpoch, Now, Offset, ProducerId, Timestamp, TopicId};
 
 use crate::checkpoint::{self, LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA};
@@ -44,6 +45,8 @@ pub struct Log {
     pub(crate) cleaning: bool,
     /// How often compaction has replaced segments.
     pub(crate) generation: u32,
+    /// The records of segments that compaction replaced, and when it did.
+    pub(crate) replaced: BTreeMap<FilePath, Instant>,
     pub(crate) tail: Tail,
     /// Ascending.
     pub(crate) damage: Vec<Damage>,
@@ -152,6 +155,7 @@ impl Log {
             has_gaps: config.cleanup_policy.compact,
             cleaning: false,
             generation: 0,
+            replaced: BTreeMap::new(),
             tail: Tail::default(),
             damage: Vec::new(),
             files: Files { durable: start, flushed: SyncPoint { number: 0, end: start }, ..Files::default() },
@@ -356,8 +360,18 @@ impl Log {
         if self.files.exist {
             self.save_epochs(ops);
             self.finish_indexes(ops);
+            self.trim(ops);
             self.take_snapshot(ops);
             self.remove_snapshots_within_segments(None, ops);
+            self.remove_replaced(ops, |_| true);
+        }
+    }
+
+    /// Gives back what room the active segment has beyond its end.
+    fn trim(&mut self, ops: &mut Vec<Op>) {
+        if std::mem::take(&mut self.active.has_room) {
+            let length = u64::from(self.active_segment().size);
+            ops.push(Op::Truncate { path: self.active.log_path.clone(), length });
         }
     }
 
@@ -380,6 +394,7 @@ impl Log {
             return;
         }
         self.finish_indexes(ops);
+        self.trim(ops);
         self.take_snapshot(ops);
         let (base, size) = (self.active_segment().base, self.active_segment().size);
         let position = std::mem::take(&mut self.files.active_synced);

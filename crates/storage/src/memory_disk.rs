@@ -112,6 +112,7 @@ impl MemoryDisk {
     pub fn apply(&mut self, op: &Op) -> Result<(), DiskError> {
         match op {
             Op::Write { path, position, data } => self.write(path, index(*position), data.clone()),
+            Op::Allocate { path, .. } => self.file_to_write(path, "allocate").map(|_| ()),
             Op::Truncate { path, length } => {
                 self.file_to_write(path, "truncate")?.change(Change::Length(index(*length)));
                 Ok(())

@@ -190,6 +190,8 @@ impl Opener {
         }
         log.start = first_base;
         log.last_abort = log.last_abort_by_segments();
+        // Nobody knows what room a process that was killed has left.
+        log.active.has_room = log.config.preallocate;
         log.delete_records_before(now, start);
         Ok(log)
     }

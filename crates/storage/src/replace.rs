@@ -1,13 +1,18 @@
 //! Putting a segment that compaction made in the place of the old ones.
 //!
-//! Differs from Kafka: the files of the old segments are removed at once, where Kafka keeps them as `.deleted` for
-//! `file.delete.delay.ms`. Whoever reads one of them meanwhile is told by [`Log::generation`] to read again.
+//! The records of the old ones are kept as `.deleted` for `file.delete.delay.ms`, or until the log is closed or opened.
+//! Whoever reads one of them meanwhile is told by [`Log::generation`] to read again.
+//!
+//! Differs from Kafka: the indexes of the old segments go at once, for they can be made anew.
+
+use dohle_types::Now;
+use dohle_types::time::Instant;
 
 use crate::clean::{CleanedSegment, beside};
 use crate::disk::Op;
 use crate::log::Log;
 use crate::segment::{INDEX_SUFFIX, LOG_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX, file};
-use crate::swap::{CLEANED_SUFFIX, SWAP_SUFFIX};
+use crate::swap::{CLEANED_SUFFIX, DELETED_SUFFIX, SWAP_SUFFIX};
 
 const SUFFIXES: [&str; 4] = [INDEX_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX, LOG_SUFFIX];
 
@@ -20,7 +25,7 @@ impl Log {
     }
 
     /// Takes the new segment into the log, and has its files take the place of the old ones.
-    pub fn replace(&mut self, cleaned: &CleanedSegment, ops: &mut Vec<Op>) {
+    pub fn replace(&mut self, now: Now, cleaned: &CleanedSegment, ops: &mut Vec<Op>) {
         let base = cleaned.segment.base;
         let first = self.segments.partition_point(|segment| segment.base < base);
         let replaced = first..first + cleaned.replaced.len();
@@ -30,6 +35,12 @@ impl Log {
                 && replaced.end < self.segments.len(),
             "invariant 8: compaction replaces consecutive segments, and not the active one"
         );
+        for &other in &cleaned.replaced {
+            let (from, to) =
+                (file(&self.dir, other, LOG_SUFFIX), beside(&self.dir, other, LOG_SUFFIX, DELETED_SUFFIX));
+            self.replaced.insert(to.clone(), now.instant);
+            ops.push(Op::Rename { from, to });
+        }
         for &other in cleaned.replaced.iter().filter(|&&other| other != base) {
             for suffix in SUFFIXES {
                 self.remove_file(file(&self.dir, other, suffix), ops);
@@ -47,6 +58,12 @@ impl Log {
         self.segments.splice(replaced, [cleaned.segment]);
         self.tail.forget_below(end);
         self.generation += 1;
+    }
+
+    /// Removes the records of those replaced segments that are due by when they were replaced.
+    pub(crate) fn remove_replaced(&mut self, ops: &mut Vec<Op>, is_due: impl Fn(Instant) -> bool) {
+        let due = self.replaced.extract_if(.., |_, replaced_at| is_due(*replaced_at));
+        ops.extend(due.map(|(path, _)| Op::Remove { path }));
     }
 
     /// Removes what a cleaning that failed has written. The indexes go first, while it can be told by the records that

@@ -4,15 +4,18 @@
 //! offset checkpoint says durably that they may (so that recovery can tell a deleted segment from a lost one),
 //! and not before `file.delete.delay.ms` has passed (so that reads that have begun can end).
 //!
-//! Differs from Kafka: files keep their names until they are removed, where Kafka renames them to `.deleted`.
+//! Differs from Kafka: the files of deleted segments keep their names until they are removed, where Kafka renames them to `.deleted`.
 
 use std::time::Duration;
 
+use dohle_types::time::Instant;
 use dohle_types::{Now, Offset, Timestamp};
 
 use crate::disk::Op;
 use crate::log::Log;
-use crate::segment::{INDEX_SUFFIX, LOG_SUFFIX, SNAPSHOT_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX, file};
+use crate::segment::{
+    INDEX_SUFFIX, LOG_SUFFIX, SNAPSHOT_SUFFIX, Segment, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX, file,
+};
 
 impl Log {
     /// Makes `offset` the start of the log (DeleteRecords), unless it starts later already.
@@ -51,10 +54,23 @@ impl Log {
         }
         // Segments that DeleteRecords emptied while they were active are noticed here, once they are not.
         self.delete_records_before(now, self.start);
+        let delay = Duration::from_millis(u64::try_from(self.config.file_delete_delay_ms).unwrap_or(0));
+        let is_due = |deleted_at: Instant| now.instant >= deleted_at.saturating_add(delay);
         if !self.cleaning {
-            self.remove_deleted(now, checkpointed_start, ops);
+            self.remove_deleted(is_due, checkpointed_start, ops);
         }
+        self.remove_replaced(ops, is_due);
         self.forget_damage();
+    }
+
+    /// Whether something waits for a flush though no producer does: a segment that was closed, which cannot be compacted
+    /// before, or deleted ones, whose files stay until that of their successor is durable.
+    #[must_use]
+    pub fn awaits_flush(&self) -> bool {
+        let is_deleted = |segment: &Segment| segment.deleted_at.is_some();
+        !self.files.unsynced.is_empty()
+            || self.segments.first().is_some_and(is_deleted)
+                && !self.is_file_durable(self.segments.partition_point(is_deleted))
     }
 
     /// Where the log begins if all segments go that its configs do not retain.
@@ -85,14 +101,19 @@ impl Log {
     }
 
     /// Removes the files of segments below the start, as long as that leaves a segment whose file is durable.
-    fn remove_deleted(&mut self, now: Now, checkpointed_start: Offset, ops: &mut Vec<Op>) {
-        let delay = Duration::from_millis(u64::try_from(self.config.file_delete_delay_ms).unwrap_or(0));
+    fn remove_deleted(
+        &mut self,
+        is_due: impl Fn(Instant) -> bool,
+        checkpointed_start: Offset,
+        ops: &mut Vec<Op>,
+    ) {
         let mut removed = 0;
         for (index, segment) in self.segments.iter().enumerate() {
-            let is_due =
-                segment.deleted_at.is_some_and(|deleted_at| now.instant >= deleted_at.saturating_add(delay));
             let end = self.segment_end(index);
-            if !is_due || end > checkpointed_start || !self.is_file_durable(index + 1) {
+            if !segment.deleted_at.is_some_and(&is_due)
+                || end > checkpointed_start
+                || !self.is_file_durable(index + 1)
+            {
                 break;
             }
             removed = index + 1;

@@ -125,6 +125,8 @@ pub(crate) struct Active {
     pub(crate) first_timestamp: Option<Timestamp>,
     /// Whether its `.log` file is there though nothing was appended to it.
     pub(crate) is_file_created: bool,
+    /// Whether it may have room on the disk beyond its end (`preallocate`).
+    pub(crate) has_room: bool,
     /// When it was begun, from which `segment.ms` counts where records have no timestamps.
     pub(crate) created: Timestamp,
 }
@@ -139,6 +141,7 @@ impl Active {
             snapshot_position: 0,
             first_timestamp: None,
             is_file_created: false,
+            has_room: false,
             created,
         }
     }

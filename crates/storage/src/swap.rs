@@ -27,8 +27,10 @@ use crate::walk::SegmentView;
 pub(crate) const CLEANED_SUFFIX: &str = ".cleaned";
 /// Ends the names of files that compaction has completed but not put in place yet.
 pub(crate) const SWAP_SUFFIX: &str = ".swap";
+/// Ends the names of files that are kept a while after compaction has replaced them.
+pub(crate) const DELETED_SUFFIX: &str = ".deleted";
 /// Ends the names of files that a crash left behind and nobody needs.
-const LEFTOVERS: [&str; 3] = [".deleted", CLEANED_SUFFIX, ".tmp"];
+const LEFTOVERS: [&str; 3] = [DELETED_SUFFIX, CLEANED_SUFFIX, ".tmp"];
 
 impl Opener {
     /// Removes what a crash left behind, and puts in place what compaction had completed.

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::{Bytes, BytesMut};
 use dohle_storage::disk::{Answer, DiskError, Entry, FilePath, LogDir, Op, Step};
 use dohle_types::{FastMap, FastSet};
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 
 /// Handles that stay open between uses.
 pub const OPEN_FILES_MAX: usize = 4096;
@@ -114,6 +116,10 @@ impl Files {
     pub fn apply(&self, op: Op) -> Result<(), DiskError> {
         match op {
             Op::Write { path, position, data } => self.write(&path, position, &[data]),
+            Op::Allocate { path, length } => self
+                .handle(&path, true)
+                .and_then(|file| allocate(&file, length))
+                .map_err(failed("allocate", &path)),
             Op::Truncate { path, length } => self
                 .handle(&path, true)
                 .and_then(|file| file.set_len(length))
@@ -389,6 +395,14 @@ fn lock(directory: &Path) -> io::Result<File> {
     }
 }
 
+/// Takes room for a file of `length` bytes, where there is any.
+fn allocate(file: &File, length: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, length) {
+        Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        other => other.map_err(io::Error::from),
+    }
+}
+
 fn write_all_vectored_at(file: &File, mut position: u64, slices: &[Bytes]) -> io::Result<()> {
     if let [only] = slices {
         return file.write_all_at(only, position);
@@ -451,6 +465,8 @@ pub fn read_small_file(path: &Path) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     fn temporary() -> PathBuf {
@@ -484,6 +500,27 @@ mod tests {
         files.apply(Op::Remove { path: path("t-0.gone") }).unwrap();
         files.apply(Op::Remove { path: path("t-0.gone") }).unwrap();
         assert_eq!(files.perform(Step::List { path: path("t-0.gone") }), Ok(Answer::Listed(vec![])));
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn allocated_room_does_not_show_in_a_files_length_and_is_given_back() {
+        let root = temporary();
+        let files = Files::open(std::slice::from_ref(&root)).unwrap();
+        let log = path("t-0/0.log");
+        let facts = || {
+            let metadata = fs::metadata(root.join("t-0/0.log")).unwrap();
+            (metadata.len(), metadata.blocks() * 512 >= 1 << 20)
+        };
+        files.apply(Op::Allocate { path: log.clone(), length: 1 << 20 }).unwrap();
+        assert_eq!(facts(), (0, true));
+        files.write(&log, 0, &[Bytes::from_static(b"abc")]).unwrap();
+        assert_eq!(facts(), (3, true));
+        files.apply(Op::Truncate { path: log.clone(), length: 3 }).unwrap();
+        assert_eq!(facts(), (3, false));
+        // There is no such room: what is written will say so.
+        files.apply(Op::Allocate { path: log.clone(), length: 1 << 60 }).unwrap();
+        assert_eq!(facts(), (3, false));
         fs::remove_dir_all(root).unwrap();
     }
 

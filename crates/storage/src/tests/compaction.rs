@@ -38,7 +38,7 @@ struct Cleaned {
     checkpoint: Option<Offset>,
     at_ms: u64,
     compression: Compression,
-    /// The disk as power loss would leave it, where a test looks at that.
+    /// The disk while it is cleaned, as power loss would leave it.
     mirror: MemoryDisk,
 }
 
@@ -110,6 +110,12 @@ impl Cleaned {
     /// Compacts whatever may be; `watch` sees the disk after every change.
     fn clean_watched(&mut self, limits: CleanerLimits, mut watch: impl FnMut(&MemoryDisk)) {
         self.node.sync();
+        self.mirror = MemoryDisk::default();
+        for (path, content) in &self.node.disk.files {
+            let data = Bytes::copy_from_slice(content);
+            self.mirror.apply(&Op::Write { path: path.clone(), position: 0, data }).unwrap();
+            self.mirror.sync(path);
+        }
         let high_watermark = self.node.log.end_offset();
         let at = now(self.at_ms);
         let (cleanable, _) = self.node.log.cleanable(at, high_watermark, self.checkpoint);
@@ -121,7 +127,7 @@ impl Cleaned {
                 CleanNext::Apply(ops, rest) => (ops, rest),
                 CleanNext::Replace(segment, rest) => {
                     let mut ops = Vec::new();
-                    self.node.log.replace(&segment, &mut ops);
+                    self.node.log.replace(at, &segment, &mut ops);
                     (ops, rest)
                 }
                 CleanNext::Done(clean_to) => {
@@ -227,6 +233,43 @@ impl Cleaned {
             }
         };
         self.batches().iter().map(tell).collect::<Vec<_>>().join(" | ")
+    }
+}
+
+#[test]
+fn the_records_of_replaced_segments_are_kept_for_the_delay_or_until_the_log_is_closed_or_opened() {
+    let kept = |cleaned: &Cleaned| -> Vec<String> {
+        let names = cleaned.node.disk.files.keys().filter_map(|path| path.strip_prefix("orders-0/"));
+        names.filter(|name| name.ends_with(".deleted")).map(|name| name[17..].to_owned()).collect()
+    };
+    let mut cleaned = Cleaned::new(TopicConfig { file_delete_delay_ms: 500, ..compacted() });
+    cleaned.script("a=1 / b=1 / a=2 / c=1 / +100");
+    cleaned.clean();
+    let all = ["000.log.deleted", "001.log.deleted", "002.log.deleted", "003.log.deleted"];
+    assert_eq!(kept(&cleaned), all);
+    assert_eq!(cleaned.reopened(cleaned.node.disk.clone(), cleaned.node.opening()).text(), cleaned.text());
+
+    // What is replaced again is kept from then on.
+    cleaned.script("+400 b=2 /");
+    cleaned.clean();
+    cleaned.node.retain(now(600), Offset(0));
+    assert_eq!(kept(&cleaned), ["000.log.deleted", "004.log.deleted"]);
+    let config = TopicConfig { file_delete_delay_ms: 50, ..compacted() };
+    cleaned.node.log.set_config(config.into());
+    cleaned.node.retain(now(549), Offset(0));
+    assert_eq!(kept(&cleaned).len(), 2);
+    cleaned.node.retain(now(550), Offset(0));
+    assert!(kept(&cleaned).is_empty());
+
+    for end in ["close", "open"] {
+        cleaned.script("b=3 / b=4 /");
+        cleaned.clean();
+        assert!(!kept(&cleaned).is_empty());
+        match end {
+            "close" => cleaned.node.close(),
+            _ => cleaned = cleaned.reopened(cleaned.node.disk.clone(), cleaned.node.opening()),
+        }
+        assert!(kept(&cleaned).is_empty(), "after {end}");
     }
 }
 
@@ -534,12 +577,6 @@ fn a_crash_at_any_moment_leaves_the_old_or_the_new_and_no_aborted_record_shows()
             let (before, committed) = (log.records(), log.committed());
             let mut disks = Vec::new();
             let dice = &mut Rng::from_seed(seed ^ 0x5eed);
-            log.mirror = MemoryDisk::default();
-            for (path, content) in &log.node.disk.files {
-                let data = Bytes::copy_from_slice(content);
-                log.mirror.apply(&Op::Write { path: path.clone(), position: 0, data }).unwrap();
-                log.mirror.sync(path);
-            }
             log.clean_watched(LIMITS, |disk| {
                 disks.push(left(disk));
                 for _ in 0..2 {

@@ -28,6 +28,7 @@ impl Disk {
         self.durable.insert(path.clone(), content.clone());
         self.pending.retain(|op| match op {
             Op::Write { path: changed, .. }
+            | Op::Allocate { path: changed, .. }
             | Op::Truncate { path: changed, .. }
             | Op::Remove { path: changed } => changed != path,
             Op::Rename { to, .. } => to != path,
@@ -102,6 +103,9 @@ fn change(files: &mut Files, op: &Op) {
             let from = usize::try_from(*position).unwrap();
             content.resize(content.len().max(from + data.len()), 0);
             content[from..from + data.len()].copy_from_slice(data);
+        }
+        Op::Allocate { path, .. } => {
+            files.entry(path.clone()).or_default();
         }
         Op::Truncate { path, length } => {
             if let Some(content) = files.get_mut(path) {

@@ -6,7 +6,7 @@ use dohle_types::{ErrorCode, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Tim
 
 use super::node::{DIR, Node, Producer, batch, batch_of, build, compressed, now, records};
 use crate::disk::{FilePath, Op};
-use crate::{OffsetOutOfRange, Origin, TimestampOffset};
+use crate::{OffsetOutOfRange, Opening, Origin, TimestampOffset};
 
 const CLIENT: Origin = Origin::Client { zstd_allowed: true };
 
@@ -519,6 +519,41 @@ fn the_files_of_deleted_segments_go_after_the_checkpoint_and_the_delay() {
     // The next record does not get an offset that was given out before.
     let mut again = node.reopen(node.disk.clone(), node.opening()).unwrap();
     assert_eq!(again.append(batch(&[1], 1)).unwrap().first_offset, Offset(80));
+}
+
+#[test]
+fn a_preallocated_segment_has_room_from_its_first_batch_until_it_is_closed() {
+    let mut node = Node::new(TopicConfig { preallocate: true, segment_bytes: 300, ..TopicConfig::default() });
+    let mut told = Vec::new();
+    let mut tell = |op: &Op| match op {
+        Op::Allocate { path, length } => told.push(format!("{path} gets room for {length}")),
+        Op::Truncate { path, length } => told.push(format!("{path} ends at {length}")),
+        Op::Write { .. } | Op::Rename { .. } | Op::Remove { .. } => {}
+    };
+    for preallocate in [true, true, true, false, false] {
+        node.log.set_config(TopicConfig { preallocate, ..node.log.config().as_ref().clone() }.into());
+        let batch = batch(&[1], 50);
+        let mut ops = Vec::new();
+        node.log.append(now(0), batch, CLIENT, node.epoch, &mut node.codecs, &mut ops).unwrap();
+        ops.iter().for_each(&mut tell);
+        ops.into_iter().for_each(|op| node.disk.apply(op));
+    }
+    let config = TopicConfig { preallocate: true, ..node.log.config().as_ref().clone() };
+    let opening = Opening { config: config.into(), ..node.opening() };
+    let mut again = node.reopen(node.disk.clone(), opening).unwrap();
+    let mut ops = Vec::new();
+    again.log.close(&mut ops);
+    ops.iter().for_each(tell);
+    let segment = |base: i64| format!("{DIR}/{base:020}.log");
+    let expected = [
+        format!("{} gets room for 300", segment(0)),
+        format!("{} ends at 242", segment(0)),
+        format!("{} gets room for 300", segment(2)),
+        format!("{} ends at 242", segment(2)),
+        // The process was killed.
+        format!("{} ends at 121", segment(4)),
+    ];
+    assert_eq!(told, expected);
 }
 
 #[test]

@@ -202,7 +202,10 @@ impl World {
             DiskOp::Write { path, position, data } => {
                 format!("    write {} bytes at {position} of {path}", data.len())
             }
-            DiskOp::Truncate { .. } | DiskOp::Rename { .. } | DiskOp::Remove { .. } => format!("    {op:?}"),
+            DiskOp::Allocate { .. }
+            | DiskOp::Truncate { .. }
+            | DiskOp::Rename { .. }
+            | DiskOp::Remove { .. } => format!("    {op:?}"),
         });
         let fault = self.breaks(&[Fault::Killed, Fault::PowerLost, Fault::WriteFails, Fault::DiskFull]);
         if fault == Some(Fault::DiskFull) {
