@@ -23,6 +23,7 @@ mod cluster;
 pub mod connection;
 mod disk_space;
 pub mod fetch_session;
+mod flush;
 pub mod group_hosts;
 mod groups_cluster;
 pub mod handlers;

@@ -91,6 +91,9 @@ impl Node {
             log.expire_producers(self.now, expiration_ms);
         }
         self.effects.extend(ops.into_iter().map(Effect::Disk));
+        for partition in self.partitions.iter_mut() {
+            partition.flush_if_awaited(&mut self.effects);
+        }
         self.open_for_retention();
     }
 

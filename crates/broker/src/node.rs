@@ -2,6 +2,7 @@
 //! it does with each kind of input stands in the module named for it.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use crate::boot_facts::BootFacts;
 use crate::cleaner::Cleaner;
 use crate::connection::{Call, Connection, Flow};
 use crate::fetch_session::FetchSessions;
+use crate::flush::FlushTimes;
 use crate::group_hosts::GroupHosts;
 use crate::handlers;
 use crate::host::{ConnectionId, DiskJob, Effect, Input, JobOutput, JobToken};
@@ -58,6 +60,7 @@ pub struct Node {
     pub(crate) trash: Trash,
     pub(crate) maintenance: Maintenance,
     pub(crate) cleaner: Cleaner,
+    pub(crate) flush_times: FlushTimes,
     /// Compression contexts, reused from append to append.
     pub(crate) codecs: Codecs,
     pub(crate) effects: Vec<Effect>,
@@ -157,6 +160,7 @@ impl Node {
             trash: Trash::default(),
             maintenance: Maintenance::default(),
             cleaner: Cleaner::new(&mut rng),
+            flush_times: FlushTimes::default(),
             rng,
             codecs: Codecs::default(),
             effects: Vec::new(),
@@ -225,6 +229,7 @@ impl Node {
                 self.metadata.snapshots.next_timeout(self.metadata.image().end_offset()),
                 self.openings.next_timeout(),
                 self.cleaner.next_timeout(),
+                self.flush_times.next_timeout(),
                 self.listen_by,
             ]
             .into_iter()
@@ -240,6 +245,17 @@ impl Node {
         self.metadata.image()
     }
 
+    /// How many connections there may be, and how many from this address (`max.connections`,
+    /// `max.connections.per.ip`).
+    #[must_use]
+    pub fn connections_max(&self, from: IpAddr) -> (usize, usize) {
+        let size = |value: i32| usize::try_from(value).unwrap_or_default();
+        let overrides = self.config.max_connections_per_ip_overrides();
+        let from_there = overrides.get(&from.to_string()).and_then(|&max| usize::try_from(max).ok());
+        let from_anywhere = || size(self.config.value(broker::MAX_CONNECTIONS_PER_IP));
+        (size(self.config.value(broker::MAX_CONNECTIONS)), from_there.unwrap_or_else(from_anywhere))
+    }
+
     /// What is due at this time.
     fn on_time(&mut self) {
         if !matches!(self.phase, Phase::Serving) {
@@ -251,6 +267,7 @@ impl Node {
         self.on_group_timeouts();
         self.maintain();
         self.clean_when_due();
+        self.flush_when_due();
         self.on_opening_times();
         self.listen_when_loaded();
     }
@@ -486,14 +503,16 @@ impl Node {
 
     fn on_written(&mut self, key: PartitionKey, end: Offset) {
         let Some(partition) = self.partitions.by_key_mut(key) else { return };
-        let progress = partition.on_written(end, &mut self.effects);
+        let progress = partition.on_written(self.now, end, &mut self.effects);
         self.after_progress(key, progress);
+        self.note_flush_time(key);
     }
 
     fn on_flushed(&mut self, key: PartitionKey, point: SyncPoint) {
         let Some(partition) = self.partitions.by_key_mut(key) else { return };
         let progress = partition.on_flushed(point, &mut self.effects);
         self.after_progress(key, progress);
+        self.note_flush_time(key);
         self.on_sync_while_stopping();
     }
 

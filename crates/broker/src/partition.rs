@@ -1,11 +1,13 @@
 //! One partition on this node: its log, how far it is committed, and who waits for that.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dohle_configs::Durability;
 use dohle_storage::disk::{LogDir, Op};
 use dohle_storage::{AppendError, Appended, Codecs, Log, Origin, SyncPoint, SyncWork};
+use dohle_types::time::Instant;
 use dohle_types::{ErrorCode, LeaderEpoch, Now, Offset, TopicId, TopicPartition};
 
 use crate::boot_facts::KnownLog;
@@ -75,6 +77,8 @@ pub struct Partition {
     /// The log's end as far as the files have it.
     written: Offset,
     sync_in_flight: bool,
+    /// Since when something is in the files for which no sync was begun.
+    unflushed_since: Option<Instant>,
     /// In the order of their ends.
     until_written: VecDeque<Waiter>,
     until_committed: VecDeque<Waiter>,
@@ -114,6 +118,7 @@ impl Partition {
             high_watermark: Offset::ZERO,
             written: Offset::ZERO,
             sync_in_flight: false,
+            unflushed_since: None,
             until_written: VecDeque::new(),
             until_committed: VecDeque::new(),
         }
@@ -250,22 +255,15 @@ impl Partition {
     }
 
     /// Everything below `end` is in the files now.
-    pub fn on_written(&mut self, end: Offset, effects: &mut Vec<Effect>) -> Progress {
+    pub fn on_written(&mut self, now: Now, end: Offset, effects: &mut Vec<Effect>) -> Progress {
         let mut progress = Progress::default();
         if self.is_offline() {
             return progress;
         }
         self.written = self.written.max(end);
+        self.unflushed_since.get_or_insert(now.instant);
         release(&mut self.until_written, self.written, &mut progress.acknowledged);
-        match self.durability {
-            Durability::Durable => self.begin_sync(effects),
-            Durability::Relaxed => {
-                self.commit(self.written, &mut progress);
-                if self.log().is_some_and(is_flush_due) {
-                    self.begin_sync(effects);
-                }
-            }
-        }
+        self.commit_written(&mut progress, effects);
         progress
     }
 
@@ -276,12 +274,40 @@ impl Partition {
             return progress;
         }
         self.sync_in_flight = false;
-        if self.durability == Durability::Durable {
-            self.commit(point.end, &mut progress);
-            // What was appended while the sync ran is the next group.
-            self.begin_sync(effects);
-        }
+        self.commit(point.end, &mut progress);
+        // What was appended while the sync ran is the next group.
+        self.commit_written(&mut progress, effects);
         progress
+    }
+
+    /// Commits what is in the files, or asks for the sync that it has to wait for.
+    fn commit_written(&mut self, progress: &mut Progress, effects: &mut Vec<Effect>) {
+        let is_flush_due = || self.log().is_some_and(is_flush_due);
+        if self.durability == Durability::Durable || is_flush_due() {
+            self.begin_sync(effects);
+        } else {
+            self.commit(self.written, progress);
+            // As Kafka does when it has rolled a segment.
+            self.flush_if_awaited(effects);
+        }
+    }
+
+    /// Asks for a flush where compaction or retention waits for one.
+    pub fn flush_if_awaited(&mut self, effects: &mut Vec<Effect>) {
+        if self.log().is_some_and(Log::awaits_flush) {
+            self.begin_flush(effects);
+        }
+    }
+
+    /// When what is in the files is to be flushed by `flush.ms`, though nobody waits for it.
+    #[must_use]
+    pub fn flush_at(&self) -> Option<Instant> {
+        let flush_ms = self.log()?.config().flush_ms;
+        if self.durability == Durability::Durable || flush_ms == i64::MAX {
+            return None;
+        }
+        let wait = Duration::from_millis(u64::try_from(flush_ms).unwrap_or_default());
+        Some(self.unflushed_since?.saturating_add(wait))
     }
 
     /// Asks for a sync of what is in the files and not yet durable, where none is under way.
@@ -303,6 +329,7 @@ impl Partition {
         if self.sync_in_flight {
             return;
         }
+        self.unflushed_since = None;
         if let Some(work) = self.log_mut().and_then(begin) {
             self.sync_in_flight = true;
             effects.push(Effect::Sync { partition, work });
@@ -329,7 +356,7 @@ impl Partition {
     }
 }
 
-/// Whether `flush.messages` records are not on the disk yet.
+/// Whether `flush.messages` records are not on the disk yet, so that the last of them has to wait for that.
 fn is_flush_due(log: &Log) -> bool {
     log.end_offset().0 - log.durable_offset().0 >= log.config().flush_messages
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use dohle_configs::{BrokerConfig, TopicConfig};
+use dohle_configs::{BrokerConfig, Durability, TopicConfig};
 use dohle_controller::{
     ConfigResource, CreateTopicError, MetadataImage, MetadataRecord, RECORDS_PER_REQUEST_MAX,
 };
@@ -110,11 +110,16 @@ impl Node {
         self.config = Arc::new(config);
         for partition in self.partitions.iter_mut().filter(|partition| partition.tenant != Tenant::Metadata) {
             let config = topic_config(self.metadata.image(), &self.config, &partition.name.topic);
-            partition.durability = config.durability;
+            let was = std::mem::replace(&mut partition.durability, config.durability);
             if let Some(log) = partition.log_mut() {
                 log.set_config(Arc::new(config));
             }
+            if (was, partition.durability) == (Durability::Relaxed, Durability::Durable) {
+                // What was acknowledged before becomes as durable as what comes after it.
+                partition.begin_sync(&mut self.effects);
+            }
         }
         self.mark_all_for_cleaning();
+        self.note_all_flush_times();
     }
 }

@@ -145,16 +145,14 @@ fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// As configured, but a process that may open `handles` files needs some of them for its logs: clients that connect
-/// until there are none left would end it.
+/// A process that may open `handles` files needs some of them for its logs: clients that connect until there are none
+/// left would end it.
 fn network_limits(config: &BrokerConfig, handles: usize) -> NetworkLimits {
     let size = |value: i32| usize::try_from(value).unwrap_or_default();
     let idle_ms = config.value(broker::CONNECTIONS_MAX_IDLE_MS);
     NetworkLimits {
         frame_bytes_max: size(config.value(broker::SOCKET_REQUEST_MAX_BYTES)),
-        connections_max: size(config.value(broker::MAX_CONNECTIONS))
-            .min(handles - (handles / 2).min(FILES_MAX)),
-        connections_per_ip_max: size(config.value(broker::MAX_CONNECTIONS_PER_IP)),
+        connections_max: handles - (handles / 2).min(FILES_MAX),
         idle_max: u64::try_from(idle_ms).ok().map(Duration::from_millis),
     }
 }

@@ -208,8 +208,11 @@ fn settings(rng: &mut Rng, durable: bool, partitions: i32) -> Vec<String> {
         settings.push(format!("metadata.max.retention.bytes={}", pick(rng, &[0, 5000])));
         settings.push(format!("log.segment.delete.delay.ms={}", pick(rng, &[0, 60_000])));
     }
+    settings.push(format!("log.preallocate={}", rng.chance(1, 4)));
     if !durable {
         settings.push("dohle.durability=relaxed".to_owned());
+        settings.push(format!("log.flush.interval.messages={}", pick(rng, &[1, 50, 1_000_000])));
+        settings.push(format!("log.flush.interval.ms={}", pick(rng, &[0, 300, 86_400_000])));
     }
     settings
 }

@@ -176,15 +176,14 @@ fn append(
     records: Option<Records>,
 ) -> Result<(PartitionKey, Appended), Refusal> {
     let key = node.partitions.key(topic_id, index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    if acks == -1 && lacks_replicas(node, key) {
+        return Err(ErrorCode::NotEnoughReplicas.into());
+    }
     let reserve = node.disk_reserve();
     let partition = node.partitions.by_key_mut(key).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     // The logs of ledgers are written by their coordinators alone.
     if partition.tenant != Tenant::None {
         return Err(ErrorCode::InvalidTopicException.into());
-    }
-    // This node is the only replica in sync.
-    if acks == -1 && partition.log().is_some_and(|log| log.config().min_insync_replicas > 1) {
-        return Err(ErrorCode::NotEnoughReplicas.into());
     }
     let records = records.map(Records::into_bytes).unwrap_or_default();
     let log_dir = partition.log_dir;
@@ -203,6 +202,15 @@ fn append(
     node.log_dirs.use_room(log_dir, appended.bytes);
     node.partitions.admit_tail(key, appended.bytes);
     Ok((key, appended))
+}
+
+/// Whether fewer replicas are in sync than `min.insync.replicas` asks for, which is no more than there are at all
+/// (Kafka's `effectiveMinIsr`).
+fn lacks_replicas(node: &Node, key: PartitionKey) -> bool {
+    let Some(partition) = node.partitions.by_key(key) else { return false };
+    let min = partition.log().map_or(1, |log| log.config().min_insync_replicas) as usize;
+    let image = || node.image().partition(&partition.name.topic, partition.name.partition);
+    min > 1 && image().is_some_and(|image| image.isr.len() < min.min(image.replicas.len()))
 }
 
 /// Whether the append is still to be acknowledged; if so, its partition will.

@@ -3,7 +3,7 @@
 use crate::row::Effect::{InForce, WithoutEffect};
 use crate::row::Update::{ClusterWide, PerBroker, ReadOnly};
 use crate::row::configs;
-use crate::table::reasons::{CHECKPOINTS, CLUSTER, CORDONS, FLUSH, ONE_CLEANER, PREALLOCATION};
+use crate::table::reasons::{CHECKPOINTS, CLUSTER, CORDONS, ONE_CLEANER};
 use crate::valid::Valid::{Any, AtLeast, Fraction, NotZero, OneOf, Subset};
 use crate::value::{Boolean, Double, Int, List, Long};
 
@@ -83,15 +83,15 @@ configs! {
 
     LOG_FLUSH_INTERVAL_MESSAGES "log.flush.interval.messages": Long = 9223372036854775807,
         AtLeast(1), ClusterWide, InForce,
-        "After how many records a partition is written to the disk, whether or not anyone waits for it.";
+        "After how many records a partition is written to the disk, for which the last of them waits.";
 
-    LOG_FLUSH_INTERVAL_MS "log.flush.interval.ms": Option<Long>, Any, ClusterWide, WithoutEffect(FLUSH),
-        "After how long a record is written to the disk at the latest; not set, \
-         `log.flush.scheduler.interval.ms` counts.";
+    LOG_FLUSH_INTERVAL_MS "log.flush.interval.ms": Option<Long>, Any, ClusterWide, InForce,
+        "After how long a record is written to the disk at the latest, whether or not anyone waits for it; \
+         not set, `log.flush.scheduler.interval.ms` counts.";
 
     LOG_FLUSH_SCHEDULER_INTERVAL_MS "log.flush.scheduler.interval.ms": Long = 9223372036854775807,
-        Any, ReadOnly, WithoutEffect(FLUSH),
-        "How often the log is searched for records to write to the disk.";
+        Any, ReadOnly, InForce,
+        "What `log.flush.interval.ms` is where that is not set.";
 
     LOG_FLUSH_OFFSET_CHECKPOINT_INTERVAL_MS "log.flush.offset.checkpoint.interval.ms": Int = 60000,
         AtLeast(0), ReadOnly, InForce,
@@ -101,8 +101,8 @@ configs! {
         AtLeast(0), ReadOnly, WithoutEffect(CHECKPOINTS),
         "How often the log start offsets are written.";
 
-    LOG_PREALLOCATE "log.preallocate": Boolean = false, Any, ClusterWide, WithoutEffect(PREALLOCATION),
-        "Whether a new segment's file gets its full size at once.";
+    LOG_PREALLOCATE "log.preallocate": Boolean = false, Any, ClusterWide, InForce,
+        "Whether a new segment gets room for its full size on the disk at once.";
 
     PRODUCER_ID_EXPIRATION_MS "producer.id.expiration.ms": Int = 86400000, AtLeast(1), ClusterWide, InForce,
         "How long the state of an idle idempotent producer is kept.";

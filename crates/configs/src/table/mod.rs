@@ -29,17 +29,13 @@ pub(crate) mod reasons {
         "all checkpoints are written together, every log.flush.offset.checkpoint.interval.ms";
     pub(crate) const CLUSTER: &str = "clusters of several nodes come with a later version";
     pub(crate) const CORDONS: &str = "new partitions go to whichever has the fewest, so far";
-    pub(crate) const FLUSH: &str =
-        "what acks=all acknowledges is on the disk; flushing by time comes with a later version";
     pub(crate) const IN_FLIGHT: &str = "requests in flight are bounded by connection, not over all of them";
     pub(crate) const JVM: &str = "it tunes a part of Apache Kafka that Dohle does not have";
     pub(crate) const LEDGERS: &str =
         "the records of groups are small, appended at once, and read in pieces of 1 MiB";
-    pub(crate) const LIMITS: &str = "one limit, max.connections.per.ip, holds for all addresses";
     pub(crate) const METRICS: &str = "metrics come with a later version, and not by JMX";
     pub(crate) const ONE_CLEANER: &str = "one log is compacted at a time, or none where it is 0";
     pub(crate) const PLUGINS: &str = "Dohle loads no Java classes";
-    pub(crate) const PREALLOCATION: &str = "segments grow as they are written";
     pub(crate) const PURGATORY: &str = "Dohle removes an answered request from the purgatory at once";
     pub(crate) const QUOTAS: &str = "quotas come with a later version";
     pub(crate) const SECURITY: &str = "TLS, SASL and ACLs come with a later version";

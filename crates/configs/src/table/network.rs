@@ -3,7 +3,7 @@
 use crate::row::Effect::{InForce, WithoutEffect};
 use crate::row::Update::{ClusterWide, PerBroker, ReadOnly};
 use crate::row::configs;
-use crate::table::reasons::{BUFFERS, CLUSTER, LIMITS, PURGATORY, QUOTAS, SECURITY};
+use crate::table::reasons::{BUFFERS, CLUSTER, PURGATORY, QUOTAS, SECURITY};
 use crate::valid::Valid::{Any, AtLeast, OneOf};
 use crate::value::{Int, List, Long};
 
@@ -51,15 +51,14 @@ configs! {
         "How long this broker waits at most for a connection to another node.";
 
     MAX_CONNECTIONS "max.connections": Int = 2147483647, AtLeast(0), ClusterWide, InForce,
-        "How many connections the broker keeps open; at the limit a new one waits or closes the one idle \
-         longest.";
+        "How many connections the broker keeps open; at the limit a new one is closed.";
 
     MAX_CONNECTIONS_PER_IP "max.connections.per.ip": Int = 2147483647, AtLeast(0), ClusterWide, InForce,
         "How many connections one address may have open.";
 
     MAX_CONNECTIONS_PER_IP_OVERRIDES "max.connections.per.ip.overrides": String = "",
-        Any, ClusterWide, WithoutEffect(LIMITS),
-        "Limits for single addresses that differ from `max.connections.per.ip`, as `address:count` pairs.";
+        Any, ClusterWide, InForce,
+        "Limits for single IP addresses that differ from `max.connections.per.ip`, as `address:count` pairs.";
 
     MAX_CONNECTION_CREATION_RATE "max.connection.creation.rate": Int = 2147483647,
         AtLeast(0), ClusterWide, WithoutEffect(QUOTAS),

@@ -3,7 +3,7 @@
 use crate::row::Effect::{InForce, WithoutEffect};
 use crate::row::Update::PerTopic;
 use crate::row::configs;
-use crate::table::reasons::{CLUSTER, FLUSH, PREALLOCATION, TIERED};
+use crate::table::reasons::{CLUSTER, TIERED};
 use crate::valid::Valid::{
     Any, AtLeast, Between, BetweenOrMinusOne, Fraction, OneOf, Subset, ThrottledReplicas,
 };
@@ -40,10 +40,10 @@ configs! {
         "How long a deleted segment's file is kept before it is removed.";
 
     FLUSH_MESSAGES "flush.messages": Long = 9223372036854775807, AtLeast(1), PerTopic, InForce,
-        "After how many records a partition is written to the disk, whether or not anyone waits for it.";
+        "After how many records a partition is written to the disk, for which the last of them waits.";
 
-    FLUSH_MS "flush.ms": Long = 9223372036854775807, AtLeast(0), PerTopic, WithoutEffect(FLUSH),
-        "After how long a record is written to the disk at the latest.";
+    FLUSH_MS "flush.ms": Long = 9223372036854775807, AtLeast(0), PerTopic, InForce,
+        "After how long a record is written to the disk at the latest, whether or not anyone waits for it.";
 
     FOLLOWER_REPLICATION_THROTTLED_REPLICAS "follower.replication.throttled.replicas": List = "",
         ThrottledReplicas, PerTopic, WithoutEffect(CLUSTER),
@@ -89,10 +89,10 @@ configs! {
         "How long a record stays uncompacted at least.";
 
     MIN_INSYNC_REPLICAS "min.insync.replicas": Int = 1, AtLeast(1), PerTopic, InForce,
-        "How many replicas must have a record before acks=all is answered.";
+        "How many replicas must be in sync for acks=all to be served, but no more than the partition has.";
 
-    PREALLOCATE "preallocate": Boolean = false, Any, PerTopic, WithoutEffect(PREALLOCATION),
-        "Whether a new segment's file gets its full size at once.";
+    PREALLOCATE "preallocate": Boolean = false, Any, PerTopic, InForce,
+        "Whether a new segment gets room for its full size on the disk at once.";
 
     REMOTE_LOG_COPY_DISABLE "remote.log.copy.disable": Boolean = false, Any, PerTopic, WithoutEffect(TIERED),
         "Whether no more segments are copied to remote storage.";

@@ -22,7 +22,7 @@ configs! {
          are not counted.";
 
     MIN_INSYNC_REPLICAS "min.insync.replicas": Int = 1, AtLeast(1), ClusterWide, InForce,
-        "How many replicas must have a record before acks=all is answered.";
+        "How many replicas must be in sync for acks=all to be served, but no more than the partition has.";
 
     UNCLEAN_LEADER_ELECTION_ENABLE "unclean.leader.election.enable": Boolean = false,
         Any, ClusterWide, WithoutEffect(CLUSTER),

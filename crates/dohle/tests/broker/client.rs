@@ -5,9 +5,10 @@ use std::net::TcpStream;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use dohle_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use dohle_protocol::messages::{
-    CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, FetchResponse, MetadataRequest, ProduceRequest,
-    create_topics_request, fetch_request, metadata_request, produce_request,
+    CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, FetchResponse, IncrementalAlterConfigsRequest,
+    MetadataRequest, ProduceRequest, create_topics_request, fetch_request, metadata_request, produce_request,
 };
 use dohle_protocol::{Message, Request, encode_request};
 use dohle_records::{BatchBuilder, BatchOptions, Batches, Compressor, Decompressor};
@@ -89,6 +90,25 @@ impl Client {
         let response = self.call(&request, 7);
         assert_eq!(response.topics[0].error_code, 0, "{:?}", response.topics[0].error_message);
         TopicId(response.topics[0].topic_id)
+    }
+
+    /// Sets configs of a resource, or removes what is set; the error.
+    pub(crate) fn alter_configs(
+        &mut self,
+        resource_type: i8,
+        name: &str,
+        configs: &[(&str, Option<&str>)],
+    ) -> (i16, String) {
+        let configs = configs.iter().map(|&(name, value)| AlterableConfig {
+            name: name.into(),
+            config_operation: i8::from(value.is_none()),
+            value: value.map(Into::into),
+        });
+        let resource =
+            AlterConfigsResource { resource_type, resource_name: name.into(), configs: configs.collect() };
+        let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+        let response = self.call(&request, 1).responses.remove(0);
+        (response.error_code, response.error_message.unwrap_or_default().to_string())
     }
 
     pub(crate) fn delete_topic(&mut self, name: &str) {

@@ -13,6 +13,7 @@
 mod client;
 mod command_line;
 mod compaction;
+mod configs;
 mod consumer_groups;
 mod damage;
 mod durable;

@@ -42,15 +42,13 @@ const SPACE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 const EVENTS_PER_POLL: usize = 1024;
 
-/// What the loop must know of the configuration.
+/// What the loop must know of the configuration and cannot learn from the node, whose configs change.
 #[derive(Debug, Clone)]
 pub struct NetworkLimits {
     /// `socket.request.max.bytes`: the longest frame.
     pub frame_bytes_max: usize,
-    /// `max.connections`.
+    /// How many connections the process has handles for.
     pub connections_max: usize,
-    /// `max.connections.per.ip`.
-    pub connections_per_ip_max: usize,
     /// `connections.max.idle.ms`; none where connections may idle for ever.
     pub idle_max: Option<Duration>,
 }
@@ -247,11 +245,13 @@ impl EventLoop {
         }
     }
 
+    /// Takes a connection.
+    ///
+    /// Differs from Kafka: at `max.connections` a new connection is closed, where Kafka has it wait until another ends.
     fn open(&mut self, now: Now, mut socket: TcpStream, peer: SocketAddr) -> io::Result<()> {
         let from_here = self.connections_by_ip.get(&peer.ip()).copied().unwrap_or_default();
-        if self.streams.len() >= self.limits.connections_max
-            || from_here >= self.limits.connections_per_ip_max
-        {
+        let (max, max_from_here) = self.node.connections_max(peer.ip());
+        if self.streams.len() >= self.limits.connections_max.min(max) || from_here >= max_from_here {
             return Err(io::Error::new(
                 ErrorKind::QuotaExceeded,
                 "max.connections or max.connections.per.ip is reached",
