@@ -35,7 +35,7 @@ impl World {
     #[must_use]
     pub fn boot(disk: Disk) -> Self {
         let mut world = Self {
-            node: Node::new(CONFIG.clone(), 7),
+            node: Node::new(CONFIG.clone(), 1 << 30, 7),
             disk,
             now: Now { instant: Duration::from_secs(1), wall: Timestamp(1_800_000_000_000) },
             connection: 0,
@@ -148,6 +148,7 @@ impl World {
                 let asked = self.asked.iter().position(|asked| *asked == correlation);
                 let position = asked.expect("answers come once, in the order of the requests");
                 self.asked.drain(..=position);
+                inputs.push_back(Input::Sent { bytes: bytes.len() });
             }
             Effect::Close { connection } => {
                 assert!(self.open && connection.0 == self.connection, "a connection is closed once");

@@ -23,6 +23,7 @@ use dohle_types::time::Instant;
 use dohle_types::{Offset, Rng};
 
 use crate::host::{DiskJob, Effect};
+use crate::memory::Share;
 use crate::node::{JobPurpose, Node, Phase};
 use crate::partition::{PartitionKey, Tenant};
 
@@ -170,10 +171,15 @@ impl Node {
 
     fn begin_cleaning(&mut self, key: PartitionKey, cleanable: &Cleanable) {
         let bytes = |value: i64| usize::try_from(value).unwrap_or_default();
+        let memory = self.memory.limit(Share::Cleaner);
+        let io_buffer_bytes = bytes(i64::from(self.config.value(broker::LOG_CLEANER_IO_BUFFER_SIZE)));
+        let io_buffer_bytes = io_buffer_bytes.min(memory / 8);
+        let dedupe_bytes = bytes(self.config.value(broker::LOG_CLEANER_DEDUPE_BUFFER_SIZE));
         let limits = CleanerLimits {
-            dedupe_bytes: bytes(self.config.value(broker::LOG_CLEANER_DEDUPE_BUFFER_SIZE)),
+            // There is a buffer to read into and one to write from.
+            dedupe_bytes: dedupe_bytes.min(memory - 2 * io_buffer_bytes),
             load_factor: self.config.value(broker::LOG_CLEANER_IO_BUFFER_LOAD_FACTOR),
-            io_buffer_bytes: bytes(i64::from(self.config.value(broker::LOG_CLEANER_IO_BUFFER_SIZE))),
+            io_buffer_bytes,
             secret: self.cleaner.secret,
         };
         self.cleaner.marked.remove(&key);
@@ -181,6 +187,7 @@ impl Node {
         let Some(log) = self.partitions.by_key_mut(key).and_then(|partition| partition.log_mut()) else {
             return;
         };
+        self.memory.take(Share::Cleaner, limits.dedupe_bytes + 2 * limits.io_buffer_bytes);
         let job = log.begin_cleaning(now, cleanable, limits);
         let dir = Arc::clone(log.dir());
         self.cleaner.work =
@@ -300,6 +307,7 @@ impl Node {
     /// Goes on with the next log, at once.
     fn end_work(&mut self) {
         self.cleaner.work = None;
+        self.memory.give_back(Share::Cleaner, self.memory.used(Share::Cleaner));
         if !self.cleaner.marked.is_empty() {
             self.cleaner.look_at = Some(self.now.instant);
         }

@@ -105,8 +105,13 @@ impl Connection {
     }
 
     /// Fills `slot`, with `None` where the request wants no answer, and hands all responses whose turn has
-    /// come to `send`.
-    pub fn complete(&mut self, slot: Slot, frame: Option<Frame>, mut send: impl FnMut(Frame)) -> Flow {
+    /// come to `send`. The size of the request, which is not held any more, and what reading should do.
+    pub fn complete(
+        &mut self,
+        slot: Slot,
+        frame: Option<Frame>,
+        mut send: impl FnMut(Frame),
+    ) -> (usize, Flow) {
         let index = slot.checked_sub(self.first_slot).and_then(|index| usize::try_from(index).ok());
         let response = index.and_then(|index| self.responses.get_mut(index));
         let Some(response) = response else { unreachable!("a request is answered once") };
@@ -130,12 +135,31 @@ impl Connection {
         }
         let is_little =
             self.responses.len() <= REQUESTS_IN_FLIGHT_MAX / 2 && self.held_bytes <= HELD_BYTES_MAX / 2;
-        if self.paused && is_little {
+        let flow = if self.paused && is_little {
             self.paused = false;
             Flow::Resume
         } else {
             Flow::Unchanged
-        }
+        };
+        (request_bytes, flow)
+    }
+
+    /// The sizes of its requests that are not answered.
+    pub fn unanswered(&self) -> impl Iterator<Item = usize> {
+        self.responses.iter().filter_map(|response| match response {
+            Response::Awaited(bytes) => Some(*bytes),
+            Response::Ready(_) | Response::Silent => None,
+        })
+    }
+
+    /// Bytes of the answers that wait for an earlier one.
+    #[must_use]
+    pub fn unsent_bytes(&self) -> usize {
+        let bytes = |response: &Response| match response {
+            Response::Ready(frame) => frame.len(),
+            Response::Awaited(_) | Response::Silent => 0,
+        };
+        self.responses.iter().map(bytes).sum()
     }
 }
 
@@ -152,7 +176,7 @@ mod tests {
     fn complete(connection: &mut Connection, slot: Slot, sent: &mut Vec<usize>) -> Flow {
         let mut writer = Writer::new();
         (0..=slot).for_each(|_| writer.bool(true));
-        connection.complete(slot, Some(writer.finish().unwrap()), |frame| sent.push(frame.len()))
+        connection.complete(slot, Some(writer.finish().unwrap()), |frame| sent.push(frame.len())).1
     }
 
     #[test]
@@ -194,6 +218,7 @@ mod tests {
         // The answer of the second waits for the first.
         assert_eq!(complete(&mut connection, 1, &mut sent), Flow::Resume);
         assert_eq!(sent, []);
+        assert_eq!((connection.unanswered().collect::<Vec<_>>(), connection.unsent_bytes()), (vec![10], 2));
         assert_eq!(connection.begin(HELD_BYTES_MAX), (2, Flow::Pause));
         assert_eq!(complete(&mut connection, 0, &mut sent), Flow::Unchanged);
         assert_eq!(complete(&mut connection, 2, &mut sent), Flow::Resume);

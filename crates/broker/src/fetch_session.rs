@@ -109,24 +109,40 @@ impl Session {
     }
 }
 
-/// All sessions of a node, at most `max.incremental.fetch.session.cache.slots`; the one unused for longest
-/// makes room.
+/// All sessions of a node, at most `max.incremental.fetch.session.cache.slots`, and no more than their share of the
+/// memory has room for; the one unused for longest makes room.
 #[derive(Debug)]
 pub struct FetchSessions {
     sessions: FastMap<i32, Session>,
     by_use: BTreeMap<u64, i32>,
     next_use: u64,
     slots: usize,
+    /// Partitions of all sessions, and the most that they may be.
+    partitions: usize,
+    partitions_max: usize,
 }
 
-/// Partitions that all sessions together may remember; a client that wants more is served without a session.
-const SESSION_PARTITIONS_MAX: usize = 1_000_000;
+/// What a partition takes in a session: its entries in both maps, and the maps' own share.
+const PARTITION_BYTES: usize = 256;
 
 impl FetchSessions {
-    /// No sessions yet, and room for `slots`.
+    /// No sessions yet, and room for `slots` in so many bytes.
     #[must_use]
-    pub fn new(slots: usize) -> Self {
-        Self { sessions: FastMap::default(), by_use: BTreeMap::new(), next_use: 0, slots }
+    pub fn new(slots: usize, bytes_max: usize) -> Self {
+        Self {
+            sessions: FastMap::default(),
+            by_use: BTreeMap::new(),
+            next_use: 0,
+            slots,
+            partitions: 0,
+            partitions_max: bytes_max / PARTITION_BYTES,
+        }
+    }
+
+    /// Bytes that they take, about.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.partitions * PARTITION_BYTES
     }
 
     /// Finds, opens, changes or closes the session that `request` speaks of.
@@ -210,12 +226,13 @@ impl FetchSessions {
         if self.slots == 0 || partitions.is_empty() {
             return 0;
         }
-        if self.sessions.len() >= self.slots {
-            let oldest = self.by_use.first_key_value().map(|(_, &id)| id);
-            oldest.into_iter().for_each(|id| self.close(id));
-        }
-        if partitions.len() > SESSION_PARTITIONS_MAX / self.slots.max(1) {
+        // One that would displace most of the others is served without a session.
+        if partitions.len() > self.partitions_max / 2 {
             return 0;
+        }
+        while self.sessions.len() >= self.slots || self.partitions + partitions.len() > self.partitions_max {
+            let Some((_, &oldest)) = self.by_use.first_key_value() else { break };
+            self.close(oldest);
         }
         let session_id = loop {
             let candidate = i32::try_from(rng.below(i32::MAX as u64 - 1) + 1).unwrap_or(1);
@@ -234,6 +251,7 @@ impl FetchSessions {
             session.remove(&partition.key);
             session.insert(partition.clone());
         });
+        self.partitions += session.by_turn.len();
         self.by_use.insert(self.next_use, session_id);
         self.next_use += 1;
         self.sessions.insert(session_id, session);
@@ -243,6 +261,7 @@ impl FetchSessions {
     fn close(&mut self, session_id: i32) {
         if let Some(session) = self.sessions.remove(&session_id) {
             self.by_use.remove(&session.last_used);
+            self.partitions -= session.by_turn.len();
         }
     }
 
@@ -264,11 +283,9 @@ impl FetchSessions {
 
         for topic in &request.forgotten_topics_data {
             for &partition in &topic.partitions {
-                session.remove(&FetchKey {
-                    topic_id: TopicId(topic.topic_id),
-                    topic: topic.topic.clone(),
-                    partition,
-                });
+                let key =
+                    FetchKey { topic_id: TopicId(topic.topic_id), topic: topic.topic.clone(), partition };
+                self.partitions -= usize::from(session.remove(&key).is_some());
             }
         }
         for topic in &request.topics {
@@ -278,11 +295,15 @@ impl FetchSessions {
                     topic: topic.topic.clone(),
                     partition: wanted.partition,
                 };
-                let has_room = session.by_turn.len() < SESSION_PARTITIONS_MAX / self.slots.max(1);
+                let has_room =
+                    self.partitions < self.partitions_max && session.by_turn.len() < self.partitions_max / 2;
                 let known = session.turn_of.get(&key).and_then(|turn| session.by_turn.get_mut(turn));
                 match known {
                     Some(partition) => partition.update(wanted),
-                    None if has_room => session.insert(FetchedPartition::new(key, wanted)),
+                    None if has_room => {
+                        session.insert(FetchedPartition::new(key, wanted));
+                        self.partitions += 1;
+                    }
                     None => return Err(ErrorCode::FetchSessionIdNotFound),
                 }
             }
@@ -335,7 +356,7 @@ mod tests {
 
     #[test]
     fn a_session_remembers_changes_and_forgets_what_it_is_told_to() {
-        let mut sessions = FetchSessions::new(10);
+        let mut sessions = FetchSessions::new(10, 1 << 20);
         let mut rng = Rng::from_seed(1);
         let id = open(&mut sessions, &[(0, 0), (1, 0)]);
         let mut next = request(id, 1, &[(1, 7), (2, 3)]);
@@ -356,7 +377,7 @@ mod tests {
 
     #[test]
     fn a_partition_that_gave_data_waits_for_its_next_turn_and_only_news_is_told() {
-        let mut sessions = FetchSessions::new(10);
+        let mut sessions = FetchSessions::new(10, 1 << 20);
         let id = open(&mut sessions, &[(0, 0), (1, 0)]);
         let key = sessions.partitions(id).next().unwrap().key.clone();
         let told = Told { high_watermark: 5, log_start_offset: 0 };
@@ -369,7 +390,7 @@ mod tests {
 
     #[test]
     fn the_session_unused_for_longest_makes_room() {
-        let mut sessions = FetchSessions::new(2);
+        let mut sessions = FetchSessions::new(2, 1 << 20);
         let mut rng = Rng::from_seed(1);
         let first = open(&mut sessions, &[(0, 0)]);
         let second = open(&mut sessions, &[(0, 0)]);
@@ -379,5 +400,30 @@ mod tests {
         assert!(sessions.begin(&mut rng, &request(second, 1, &[])).is_err());
         assert!(sessions.begin(&mut rng, &request(first, 2, &[])).is_ok());
         assert!(sessions.begin(&mut rng, &request(third, 1, &[])).is_ok());
+    }
+
+    #[test]
+    fn sessions_make_room_for_each_other_in_their_share_of_the_memory() {
+        let mut sessions = FetchSessions::new(100, 10 * PARTITION_BYTES);
+        let mut rng = Rng::from_seed(1);
+        let partitions = |count: i32| (0..count).map(|partition| (partition, 0)).collect::<Vec<_>>();
+        assert_eq!(open(&mut sessions, &partitions(6)), 0, "more than half of it is for none");
+        let [first, second, third] = [4, 4, 3].map(|count| open(&mut sessions, &partitions(count)));
+        assert_eq!((sessions.len(), sessions.bytes()), (2, 7 * PARTITION_BYTES));
+        assert!(sessions.begin(&mut rng, &request(first, 1, &[])).is_err());
+        sessions.begin(&mut rng, &request(third, 1, &[(7, 0), (8, 0)])).unwrap();
+        assert!(sessions.begin(&mut rng, &request(third, 2, &[(9, 0)])).is_err(), "it has become too large");
+        let mut forgetful = request(second, 1, &[]);
+        forgetful.forgotten_topics_data = vec![ForgottenTopic {
+            topic: Str::from("t"),
+            partitions: vec![0, 1, 77],
+            ..ForgottenTopic::default()
+        }];
+        sessions.begin(&mut rng, &forgetful).unwrap();
+        assert_eq!(sessions.bytes(), 7 * PARTITION_BYTES);
+        for id in [second, third] {
+            sessions.begin(&mut rng, &request(id, -1, &[])).unwrap();
+        }
+        assert_eq!(sessions.bytes(), 0);
     }
 }

@@ -47,6 +47,12 @@ pub enum Input {
         /// Which.
         connection: ConnectionId,
     },
+    /// Frames of [`Effect::Send`] have left the process, or never will because their connection is gone: they take no
+    /// memory any more.
+    Sent {
+        /// Bytes of all of them.
+        bytes: usize,
+    },
     /// All disk operations before [`Effect::Written`] are in the files.
     Written {
         /// The partition that was written to.

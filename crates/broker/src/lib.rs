@@ -11,10 +11,12 @@
 //! 3. Consumers see records below the high watermark only.
 //! 4. Whatever waits is woken by what it waits for, or by a deadline; an idle node is never woken.
 //! 5. After a failed write or sync in a log dir nothing is acknowledged that it may hold.
+//! 6. What clients can make large is counted in the budget ([`memory`]), and given back once.
 //!
 //! Start reading at [`node`], then `handlers/k12_heartbeat.rs` for the smallest way through, and
 //! `handlers/k00_produce.rs` and `handlers/k01_fetch.rs` for the two that matter most.
 
+mod answer_line;
 pub mod boot;
 pub mod boot_facts;
 mod checkpoints;
@@ -33,6 +35,7 @@ pub mod ledger_hosts;
 mod ledger_load;
 pub mod log_dirs;
 pub mod maintenance;
+pub mod memory;
 pub mod metadata_log;
 pub mod node;
 mod opening;

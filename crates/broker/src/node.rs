@@ -15,6 +15,7 @@ use dohle_storage::{Codecs, SyncPoint};
 use dohle_types::time::Instant;
 use dohle_types::{ErrorCode, FastMap, Now, Offset, Rng, Str, TopicId};
 
+use crate::answer_line::AnswerLine;
 use crate::boot::Boot;
 use crate::boot_facts::BootFacts;
 use crate::cleaner::Cleaner;
@@ -26,6 +27,7 @@ use crate::handlers;
 use crate::host::{ConnectionId, DiskJob, Effect, Input, JobOutput, JobToken};
 use crate::log_dirs::LogDirs;
 use crate::maintenance::Maintenance;
+use crate::memory::{Budget, Share, ShareUse};
 use crate::metadata_log::MetadataLog;
 use crate::opening::{Openings, Turn};
 use crate::partition::{Partition, PartitionKey, Progress, Tenant, Waiter};
@@ -42,6 +44,9 @@ const REQUEST_ELEMENTS_MAX: usize = 1 << 18;
 /// One node.
 pub struct Node {
     pub(crate) config: Arc<BrokerConfig>,
+    pub(crate) memory: Budget,
+    /// Fetches that wait for memory.
+    pub(crate) answer_line: AnswerLine,
     /// `fetch.max.bytes`, read once: it is asked for with each fetch.
     pub(crate) fetch_max_bytes: usize,
     pub(crate) phase: Phase,
@@ -136,15 +141,19 @@ impl std::fmt::Debug for Node {
 }
 
 impl Node {
-    /// A node that has not booted. `seed` is where all its randomness comes from.
+    /// A node that has not booted, on a machine or in a container of so much memory. `seed` is where all its randomness
+    /// comes from.
     #[must_use]
-    pub fn new(config: BrokerConfig, seed: u64) -> Self {
-        let tail_bytes = usize::try_from(config.value(broker::DOHLE_TAIL_CACHE_BYTES)).unwrap_or(usize::MAX);
+    pub fn new(config: BrokerConfig, machine_bytes: u64, seed: u64) -> Self {
+        let memory = Budget::new(&config, machine_bytes);
+        let (tail_bytes, session_bytes) = (memory.limit(Share::Tails), memory.limit(Share::FetchSessions));
         let session_slots = config.value(broker::MAX_INCREMENTAL_FETCH_SESSION_CACHE_SLOTS);
         let fetch_max_bytes = usize::try_from(config.value(broker::FETCH_MAX_BYTES)).unwrap_or_default();
         let config = Arc::new(config);
         let mut rng = Rng::from_seed(seed);
         Self {
+            memory,
+            answer_line: AnswerLine::default(),
             fetch_max_bytes,
             phase: Phase::Booting(Box::default()),
             listen_by: None,
@@ -153,7 +162,7 @@ impl Node {
             log_dirs: LogDirs::new(&config),
             partitions: Partitions::new(tail_bytes),
             purgatory: Purgatory::default(),
-            sessions: FetchSessions::new(usize::try_from(session_slots).unwrap_or_default()),
+            sessions: FetchSessions::new(usize::try_from(session_slots).unwrap_or_default(), session_bytes),
             metadata: MetadataLog::default(),
             groups: GroupHosts::new(&config),
             producer_ids: ProducerIds::default(),
@@ -187,6 +196,7 @@ impl Node {
             }
             Input::Received { connection, frame } => self.on_request(connection, &frame),
             Input::Closed { connection } => self.on_closed(connection),
+            Input::Sent { bytes } => self.memory.give_back(Share::Answers, bytes),
             Input::Written { partition, end } => self.on_written(partition, end),
             Input::Flushed { partition, point } => self.on_flushed(partition, point),
             Input::JobDone { token, output } => {
@@ -214,6 +224,7 @@ impl Node {
         }
         self.on_time();
         self.wake_fetches();
+        self.serve_answer_line();
         std::mem::swap(&mut self.effects, effects);
     }
 
@@ -237,6 +248,31 @@ impl Node {
             .min(),
             Phase::Booting(_) | Phase::Stopping | Phase::Stopped => None,
         }
+    }
+
+    /// The memory that is counted, from which the host takes what it receives.
+    #[must_use]
+    pub const fn memory(&self) -> &Budget {
+        &self.memory
+    }
+
+    /// As [`Self::memory`].
+    pub const fn memory_mut(&mut self) -> &mut Budget {
+        &mut self.memory
+    }
+
+    /// How the memory is used.
+    #[must_use]
+    pub fn memory_usage(&self) -> [(Share, ShareUse); Share::ALL.len()] {
+        Share::ALL.map(|share| {
+            let counted = self.memory.usage(share);
+            let used = match share {
+                Share::Tails => self.partitions.tail_bytes(),
+                Share::FetchSessions => self.sessions.bytes(),
+                Share::SmallRequests | Share::LargeRequests | Share::Answers | Share::Cleaner => counted.used,
+            };
+            (share, ShareUse { used, most: counted.most.max(used), ..counted })
+        })
     }
 
     /// The cluster as far as it is committed.
@@ -284,12 +320,20 @@ impl Node {
     }
 
     fn on_closed(&mut self, connection: ConnectionId) {
-        self.connections.remove(&connection);
+        self.forget_connection(connection);
         while let Some(id) = self.purgatory.any_of(connection) {
             if let Some((Parked::Fetch(fetch), _)) = self.purgatory.take(id) {
                 handlers::k01_fetch::on_dropped(self, id, *fetch);
             }
         }
+    }
+
+    /// What it asked for is not answered any more.
+    fn forget_connection(&mut self, connection: ConnectionId) -> Option<Connection> {
+        let gone = self.connections.remove(&connection)?;
+        gone.unanswered().for_each(|bytes| self.memory.give_back(Share::of_request(bytes), bytes));
+        self.memory.give_back(Share::Answers, gone.unsent_bytes());
+        Some(gone)
     }
 
     fn on_request(&mut self, connection: ConnectionId, frame: &Bytes) {
@@ -307,6 +351,7 @@ impl Node {
         };
         let Some(state) = self.connections.get_mut(&connection) else { return };
         let (slot, flow) = state.begin(frame.len());
+        self.memory.take(Share::of_request(frame.len()), frame.len());
         let call = Call {
             connection,
             slot,
@@ -340,7 +385,7 @@ impl Node {
 
     /// Closes a connection that sent what cannot be answered.
     fn refuse(&mut self, connection: ConnectionId, why: &str) {
-        let host = self.connections.remove(&connection).map(|connection| connection.client_host);
+        let host = self.forget_connection(connection).map(|connection| connection.client_host);
         tracing::warn!(client = host.as_deref().unwrap_or_default(), why, "connection closed");
         self.effects.push(Effect::Close { connection });
     }
@@ -376,7 +421,10 @@ impl Node {
         let connection = call.connection;
         let Some(state) = self.connections.get_mut(&connection) else { return };
         let effects = &mut self.effects;
-        let flow = state.complete(call.slot, frame, |frame| effects.push(Effect::Send { connection, frame }));
+        self.memory.take(Share::Answers, frame.as_ref().map_or(0, Frame::len));
+        let (request_bytes, flow) =
+            state.complete(call.slot, frame, |frame| effects.push(Effect::Send { connection, frame }));
+        self.memory.give_back(Share::of_request(request_bytes), request_bytes);
         if flow == Flow::Resume {
             self.effects.push(Effect::Resume { connection });
         }

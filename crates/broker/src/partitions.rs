@@ -95,6 +95,12 @@ impl Partitions {
         self.slots.iter_mut().flatten()
     }
 
+    /// Bytes that hot tails take up.
+    #[must_use]
+    pub const fn tail_bytes(&self) -> usize {
+        self.tails.bytes()
+    }
+
     /// Counts what a log keeps in memory after an append, and evicts the oldest tails while there is too much.
     pub fn admit_tail(&mut self, key: PartitionKey, bytes: usize) {
         self.tails.admit(LogKey(key.0), bytes);

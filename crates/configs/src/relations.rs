@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dohle_types::BrokerId;
 
 use crate::broker::{
-    BROKER_ID, CONNECTION_FAILED_AUTHENTICATION_DELAY_MS, CONNECTIONS_MAX_IDLE_MS,
+    BROKER_ID, CONNECTION_FAILED_AUTHENTICATION_DELAY_MS, CONNECTIONS_MAX_IDLE_MS, DOHLE_MEMORY_MAX,
     GROUP_MAX_SESSION_TIMEOUT_MS, GROUP_MIN_SESSION_TIMEOUT_MS, LOG_CLEANER_MAX_COMPACTION_LAG_MS,
     LOG_CLEANER_MIN_COMPACTION_LAG_MS, LOG_DIR, LOG_DIRS, LOG_FLUSH_INTERVAL_MS,
     LOG_FLUSH_SCHEDULER_INTERVAL_MS, LOG_RETENTION_HOURS, LOG_RETENTION_MINUTES, LOG_RETENTION_MS,
@@ -17,6 +17,8 @@ use crate::broker_config::{BrokerConfig, StartError};
 
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
+/// With less, requests of an ordinary size would be refused.
+const MEMORY_MIN: i64 = 16 << 20;
 
 /// Values that Apache Kafka lets the user tell by more than one name.
 impl BrokerConfig {
@@ -112,6 +114,10 @@ pub(crate) fn check(config: &BrokerConfig, errors: &mut Vec<StartError>) {
     require(
         queued_bytes <= 0 || queued_bytes >= i64::from(config.value(SOCKET_REQUEST_MAX_BYTES)),
         "`queued.max.request.bytes` must be at least `socket.request.max.bytes`, or -1".to_owned(),
+    );
+    require(
+        matches!(config.value(DOHLE_MEMORY_MAX), 0 | MEMORY_MIN..),
+        "`dohle.memory.max` must be at least 16777216, or 0 for a quarter of the machine's memory".to_owned(),
     );
     require(
         config.value(MAX_CONNECTIONS_PER_IP) > 0

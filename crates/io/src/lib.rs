@@ -13,5 +13,6 @@
 
 pub mod clock;
 pub mod disk;
+pub mod machine;
 mod mailbox;
 pub mod net;

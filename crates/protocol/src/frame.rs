@@ -9,7 +9,9 @@ pub enum FrameError {
     #[error("the length of a frame is {0}")]
     Negative(i32),
     /// The length is more than is accepted.
-    #[error("a frame of {len} bytes is larger than the {max} that socket.request.max.bytes allows")]
+    #[error(
+        "a frame of {len} bytes is larger than the {max} that socket.request.max.bytes and dohle.memory.max allow"
+    )]
     TooLarge {
         /// The length that the frame announces.
         len: usize,

@@ -13,6 +13,7 @@ use std::time::Duration;
 use dohle_broker::Node;
 use dohle_configs::{BrokerConfig, StartErrors, broker};
 use dohle_io::disk::files::{Files, LogDirError, OPEN_FILES_MAX, read_small_file};
+use dohle_io::machine;
 use dohle_io::net::event_loop::{EventLoop, NetworkLimits};
 
 /// What the command line says.
@@ -89,11 +90,27 @@ pub fn run(options: &Options, on_ready: impl FnOnce(&Started)) -> Result<(), Ser
     let listeners = bind(&config)?;
     let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
     let files = Files::open(&data)?;
-    let limits = network_limits(&config, handles);
-    let node = Node::new(config, seed()?);
+    let mut limits = network_limits(&config, handles);
+    let request_bytes_configured = limits.frame_bytes_max;
+    let node = Node::new(config.clone(), machine::memory(), seed()?);
+    limits.frame_bytes_max = node.memory().request_bytes_max(&config);
+    tell_memory(&node, limits.frame_bytes_max, request_bytes_configured);
     let event_loop = EventLoop::new(node, files, listeners, limits)?;
     let started = Started { addresses, data };
     event_loop.run(|| on_ready(&started)).map_err(ServerError::Stopped)
+}
+
+/// Says what memory there is, and for what.
+fn tell_memory(node: &Node, request_bytes_max: usize, configured: usize) {
+    let mib = |bytes: usize| bytes >> 20;
+    let shares = node.memory_usage().map(|(share, usage)| format!("{share} {} MiB", mib(usage.limit)));
+    tracing::info!("dohle.memory.max is {} MiB: {}", mib(node.memory().total()), shares.join(", "));
+    if request_bytes_max < configured {
+        tracing::warn!(
+            "requests of more than {request_bytes_max} bytes are refused, for dohle.memory.max leaves no room for the \
+             {configured} of socket.request.max.bytes"
+        );
+    }
 }
 
 fn configuration(options: &Options) -> Result<BrokerConfig, ServerError> {

@@ -55,6 +55,8 @@ marks! {
     CommittedTogether,
     /// A fetch was answered from files.
     ColdRead,
+    /// A fetch waited for memory.
+    FetchInLine,
     /// A fetch waited, and was answered when there was something.
     FetchWoken,
     /// A produce request that had been carried out before was answered like the first time.

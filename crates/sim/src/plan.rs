@@ -35,6 +35,8 @@ pub struct Plan {
     pub heal_at: Duration,
     /// How the node ends before the last look.
     pub last_end: End,
+    /// Bytes of memory that are left for answers, where there are few.
+    pub answer_bytes: Option<u64>,
 }
 
 /// A producer.
@@ -150,9 +152,11 @@ impl Plan {
             faults: faults(rng, durable, heal_at),
             heal_at,
             last_end: End::draw(rng, durable),
+            answer_bytes: None,
         };
         let trash_ms = pick(rng, &[0, 1000, 86_400_000, 86_400_000]);
         plan.settings.push(format!("dohle.topic.trash.ms={trash_ms}"));
+        plan.answer_bytes = rng.chance(1, 3).then(|| pick(rng, &[1, 10, 1000, 20_000]));
         plan
     }
 

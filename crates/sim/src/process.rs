@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use dohle_broker::Node;
 use dohle_broker::host::{ConnectionId, DiskJob, Effect, Input, JobOutput, JobToken};
+use dohle_broker::memory::Share;
 use dohle_broker::partition::PartitionKey;
 use dohle_broker::snapshot_file::Loaded;
 use dohle_protocol::FrameDecoder;
@@ -23,6 +24,9 @@ use crate::world::{Event, World};
 
 /// Jobs that run at the same time.
 const JOBS_AT_ONCE: usize = 2;
+
+/// Memory of the imagined machine.
+const MACHINE_BYTES: u64 = 1 << 30;
 
 /// The longest frame that either side takes.
 const FRAME_BYTES_MAX: usize = 100 << 20;
@@ -69,7 +73,14 @@ impl World {
             return;
         }
         self.life += 1;
-        let node = Node::new(self.plan.config(), self.rng.next_u64());
+        let mut node = Node::new(self.plan.config(), MACHINE_BYTES, self.rng.next_u64());
+        if let Some(left) = self.plan.answer_bytes {
+            let memory = node.memory_mut();
+            memory.take(
+                Share::Answers,
+                memory.limit(Share::Answers) - usize::try_from(left).unwrap_or_default(),
+            );
+        }
         let skew = i64::try_from(self.rng.below(4000)).unwrap_or(0) - 2000;
         self.process = Some(Process {
             node,
@@ -113,6 +124,7 @@ impl World {
         let Some(process) = &mut self.process else { return };
         let now = Now { instant: now, wall: wall(now, process.skew) };
         process.node.handle(now, input, &mut process.effects);
+        self.shared.marks.sometimes(Mark::FetchInLine, process.node.waits_for_answers());
     }
 
     /// Bytes arrive at the node.
@@ -169,11 +181,18 @@ impl World {
                 return;
             }
         }
+        let mut sent = 0;
         for outgoing in outgoing {
             match outgoing {
-                Outgoing::Frame(id, bytes) => self.send(id, LinkEnd::Client, bytes),
+                Outgoing::Frame(id, bytes) => {
+                    sent += bytes.len();
+                    self.send(id, LinkEnd::Client, bytes);
+                }
                 Outgoing::Close(id) => self.close_by_node(id),
             }
+        }
+        if sent > 0 {
+            self.handle(Input::Sent { bytes: sent });
         }
         self.schedule_tick();
         for id in resumed {

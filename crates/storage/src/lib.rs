@@ -65,7 +65,7 @@ pub use log::{Log, LogRange, SegmentDescription, SyncPoint, SyncWork};
 pub use offset_map::HashSecret;
 pub use open::{OpenError, OpenLog, Opening};
 pub use producer_state::{ProducerBatch, ProducerError, ProducerState};
-pub use read::{ColdRead, OffsetOutOfRange, Read, ReadError};
+pub use read::{COLD_READ_MAX, ColdRead, OffsetOutOfRange, Read, ReadError};
 pub use scrub::{ScrubPiece, ScrubPoint, Scrubbed};
 pub use tail::{LogKey, TailBudget};
 pub use timestamp_lookup::{FindTimestamp, TimestampOffset};

@@ -11,7 +11,7 @@ use crate::script::{Disk, Script};
 use crate::walk::{SegmentView, Walk};
 
 /// The most that a cold read brings into memory, unless a single batch is larger.
-const COLD_READ_MAX: usize = 1 << 20;
+pub const COLD_READ_MAX: usize = 1 << 20;
 
 /// Where the records are.
 #[derive(Debug)]
@@ -177,7 +177,10 @@ async fn read_segments(
             if whole < first_size {
                 return Err(walk.corrupt(first.position, "it changed while it was read".to_owned()));
             }
-            return Ok(vec![bytes.slice(..whole)]);
+            let batches = bytes.slice(..whole);
+            // A slice keeps all of its buffer: one that is mostly something else is not worth that.
+            let batches = if whole < bytes.len() / 2 { Bytes::copy_from_slice(&batches) } else { batches };
+            return Ok(vec![batches]);
         }
     }
     Ok(Vec::new())

@@ -4,6 +4,9 @@
 //! further, until its deadline. What is not in memory is read from files off the loop meanwhile. With isolation level
 //! `read_committed` it is told the aborted transactions among the records, whose records the client passes over.
 //!
+//! A fetch gets no more than the memory for answers has room for, and waits in line when there is none
+//! (`answer_line.rs`).
+//!
 //! Records that are known to be damaged, by a scrub or by the read itself, are answered with CORRUPT_MESSAGE; a consumer
 //! goes on behind them when it seeks there.
 //!
@@ -23,13 +26,15 @@ use dohle_protocol::Records;
 use dohle_protocol::messages::fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData};
 use dohle_protocol::messages::{FetchRequest, FetchResponse};
 use dohle_records::Batches;
-use dohle_storage::{AbortedTxn, Read, ReadError};
+use dohle_storage::{AbortedTxn, COLD_READ_MAX, Read, ReadError};
 use dohle_types::time::Instant;
 use dohle_types::{ErrorCode, Offset, Str, TopicId};
 
+use crate::answer_line;
 use crate::connection::Call;
 use crate::fetch_session::{FetchContext, FetchKey, FetchedPartition, Told};
 use crate::host::DiskJob;
+use crate::memory::Share;
 use crate::node::{JobPurpose, Node};
 use crate::partition::{Partition, PartitionKey};
 use crate::purgatory::{Parked, ParkedId};
@@ -50,15 +55,28 @@ pub struct ParkedFetch {
     deadline: Instant,
     read_committed: bool,
     /// What files are asked for, by partition.
-    cold: BTreeMap<FetchKey, FromFiles>,
+    cold: BTreeMap<FetchKey, Asked>,
     /// The partitions that wake it.
     watched: Vec<PartitionKey>,
 }
 
 impl ParkedFetch {
     fn may_ask_files(&self) -> bool {
-        self.cold.values().filter(|files| files.is_awaited()).count() < COLD_READS_MAX
+        self.cold.values().filter(|asked| asked.files.is_awaited()).count() < COLD_READS_MAX
     }
+
+    /// Bytes that were read, or are being read, for it.
+    fn held(&self) -> usize {
+        self.cold.values().map(|asked| asked.bytes).sum()
+    }
+}
+
+/// What files were asked for.
+#[derive(Debug)]
+struct Asked {
+    files: FromFiles,
+    /// Bytes that are taken for it of the memory for answers.
+    bytes: usize,
 }
 
 /// How far a partition's records have come that are not all in memory.
@@ -114,11 +132,18 @@ pub(super) fn handle(node: &mut Node, call: Call, request: FetchRequest) {
         watched: Vec::new(),
     };
     let id = node.purgatory.next_id();
-    evaluate(node, id, fetch);
+    evaluate_in_turn(node, id, fetch);
 }
 
 /// One of the fetch's partitions was committed further, or went away.
 pub(crate) fn on_woken(node: &mut Node, id: ParkedId) {
+    if let Some((Parked::Fetch(fetch), _)) = node.purgatory.take(id) {
+        evaluate_in_turn(node, id, *fetch);
+    }
+}
+
+/// There is memory for its answer.
+pub(crate) fn on_turn(node: &mut Node, id: ParkedId) {
     if let Some((Parked::Fetch(fetch), _)) = node.purgatory.take(id) {
         evaluate(node, id, *fetch);
     }
@@ -137,7 +162,11 @@ pub(crate) fn on_cold_read(
     batches: Result<Vec<Bytes>, ReadError>,
 ) {
     if let Some(Parked::Fetch(fetch)) = node.purgatory.parked_mut(id) {
-        fetch.cold.insert(key, FromFiles::Read(batches));
+        let bytes = batches.iter().flatten().map(Bytes::len).sum();
+        let read = Asked { files: FromFiles::Read(batches), bytes };
+        let before = fetch.cold.insert(key, read).map_or(0, |asked| asked.bytes);
+        node.memory.take(Share::Answers, bytes);
+        node.memory.give_back(Share::Answers, before);
         on_woken(node, id);
     }
 }
@@ -145,8 +174,10 @@ pub(crate) fn on_cold_read(
 /// The aborted transactions among the records of a partition are known.
 pub(crate) fn on_aborted_found(node: &mut Node, id: ParkedId, key: FetchKey, aborted: Vec<AbortedTxn>) {
     if let Some(Parked::Fetch(fetch)) = node.purgatory.parked_mut(id) {
-        if let Some(FromFiles::Finding(batches)) = fetch.cold.remove(&key) {
-            fetch.cold.insert(key, FromFiles::Found(batches, aborted));
+        if let Some(asked) = fetch.cold.get_mut(&key)
+            && let FromFiles::Finding(batches) = &mut asked.files
+        {
+            asked.files = FromFiles::Found(std::mem::take(batches), aborted);
         }
         on_woken(node, id);
     }
@@ -155,7 +186,8 @@ pub(crate) fn on_aborted_found(node: &mut Node, id: ParkedId, key: FetchKey, abo
 /// What was read from files is not there any more.
 pub(crate) fn on_outdated(node: &mut Node, id: ParkedId, key: &FetchKey) {
     if let Some(Parked::Fetch(fetch)) = node.purgatory.parked_mut(id) {
-        fetch.cold.remove(key);
+        let bytes = fetch.cold.remove(key).map_or(0, |asked| asked.bytes);
+        node.memory.give_back(Share::Answers, bytes);
         on_woken(node, id);
     }
 }
@@ -163,6 +195,7 @@ pub(crate) fn on_outdated(node: &mut Node, id: ParkedId, key: &FetchKey) {
 /// The client of a parked fetch is gone.
 pub(crate) fn on_dropped(node: &mut Node, id: ParkedId, mut fetch: ParkedFetch) {
     unwatch(node, id, &mut fetch);
+    node.memory.give_back(Share::Answers, fetch.held());
 }
 
 /// What one partition has for a fetch.
@@ -173,6 +206,19 @@ struct Found {
     told: Option<Told>,
 }
 
+/// Looks at a fetch when those that wait for memory have had their turn.
+fn evaluate_in_turn(node: &mut Node, id: ParkedId, mut fetch: ParkedFetch) {
+    // What it has read is memory that nobody else gets before it is answered.
+    if fetch.cold.is_empty() && node.must_stand_in_line() {
+        unwatch(node, id, &mut fetch);
+        node.stand_in_line(id);
+        let deadline = fetch.deadline.max(node.now.after(answer_line::PATIENCE));
+        let connection = fetch.call.connection;
+        return node.purgatory.park(id, connection, Parked::Fetch(Box::new(fetch)), Some(deadline));
+    }
+    evaluate(node, id, fetch);
+}
+
 /// Looks at all partitions of a fetch and answers it, or parks it.
 fn evaluate(node: &mut Node, id: ParkedId, mut fetch: ParkedFetch) {
     unwatch(node, id, &mut fetch);
@@ -181,17 +227,25 @@ fn evaluate(node: &mut Node, id: ParkedId, mut fetch: ParkedFetch) {
         FetchContext::Incremental { session_id } => node.sessions.partitions(*session_id).cloned().collect(),
     };
     let mut found = Vec::with_capacity(partitions.len());
-    let mut bytes = 0;
+    let room = node.answer_room(fetch.held());
+    let max_bytes = fetch.max_bytes.min(room.unwrap_or_default());
+    if max_bytes < fetch.max_bytes && max_bytes < fetch.min_bytes {
+        node.memory.note_shortage(Share::Answers);
+    }
+    // What is being read counts as well, though it is not here yet.
+    let (mut bytes, mut expected) = (0, 0);
     let mut failed = false;
     for wanted in &partitions {
-        let room = fetch.max_bytes.saturating_sub(bytes);
-        let one = look(node, id, &mut fetch, wanted, room, bytes == 0);
+        let first = room.is_some() && expected == 0;
+        let one = look(node, id, &mut fetch, wanted, max_bytes.saturating_sub(expected), first);
+        let being_read = fetch.cold.get(&wanted.key).filter(|asked| asked.files.is_awaited());
+        expected += one.bytes.max(being_read.map_or(0, |asked| asked.bytes));
         bytes += one.bytes;
         failed |= one.data.error_code != 0;
         found.push(one);
     }
-    let reading = fetch.cold.values().any(FromFiles::is_awaited);
-    let satisfied = bytes >= fetch.min_bytes || failed || partitions.is_empty() && fetch.min_bytes == 0;
+    let reading = fetch.cold.values().any(|asked| asked.files.is_awaited());
+    let satisfied = bytes >= fetch.min_bytes.min(max_bytes.max(1)) || failed || partitions.is_empty() && fetch.min_bytes == 0;
     if reading || !satisfied && fetch.deadline > node.now.instant {
         watch(node, id, &mut fetch, &partitions);
         // A fetch whose files are being read is answered by what they give, however late it is.
@@ -244,7 +298,7 @@ fn look(
         return error(ErrorCode::CorruptMessage);
     }
     let max_bytes = usize::try_from(wanted.max_bytes).unwrap_or_default().min(room);
-    let batches = match fetch.cold.get(key) {
+    let batches = match fetch.cold.get(key).map(|asked| &asked.files) {
         Some(FromFiles::Read(Ok(batches)) | FromFiles::Found(batches, _)) => batches.clone(),
         Some(FromFiles::Read(Err(read_error))) => return error(read_error.error_code()),
         Some(FromFiles::Reading | FromFiles::Finding(_)) => Vec::new(),
@@ -253,8 +307,10 @@ fn look(
             Ok(Read::Hot(batches)) => batches,
             Ok(Read::Cold(job)) => {
                 if fetch.may_ask_files() {
-                    fetch.cold.insert(key.clone(), FromFiles::Reading);
+                    let asked = Asked { files: FromFiles::Reading, bytes: max_bytes.min(COLD_READ_MAX) };
                     let (job, partition) = (DiskJob::ColdRead(Box::new(job)), partition.key);
+                    node.memory.take(Share::Answers, asked.bytes);
+                    fetch.cold.insert(key.clone(), asked);
                     node.start_read(partition, JobPurpose::Fetch(id, key.clone()), job);
                 }
                 Vec::new()
@@ -292,7 +348,7 @@ fn with_aborted(
     from: Offset,
     batches: Vec<Bytes>,
 ) -> (Vec<Bytes>, Option<Vec<AbortedTransaction>>) {
-    if let Some(FromFiles::Found(_, aborted)) = fetch.cold.get(key) {
+    if let Some(Asked { files: FromFiles::Found(_, aborted), .. }) = fetch.cold.get(key) {
         let told = |txn: &AbortedTxn| AbortedTransaction {
             producer_id: txn.producer_id.0,
             first_offset: txn.first_offset.0,
@@ -304,17 +360,19 @@ fn with_aborted(
     let job = last.and_then(|last| partition.log()?.find_aborted(from, last.header().next_offset()));
     let Some(job) = job else {
         // Should the fetch go on waiting, it must not ask again by when the records and the index may differ.
-        if let Some(files) = fetch.cold.get_mut(key) {
-            *files = FromFiles::Found(batches.clone(), Vec::new());
+        if let Some(asked) = fetch.cold.get_mut(key) {
+            asked.files = FromFiles::Found(batches.clone(), Vec::new());
         }
         return (batches, Some(Vec::new()));
     };
     if fetch.may_ask_files() {
-        fetch.cold.insert(key.clone(), FromFiles::Finding(batches));
+        let bytes = fetch.cold.get(key).map_or(0, |asked| asked.bytes);
+        fetch.cold.insert(key.clone(), Asked { files: FromFiles::Finding(batches), bytes });
         let (job, partition) = (DiskJob::FindAborted(Box::new(job)), partition.key);
         node.start_read(partition, JobPurpose::FetchAborted(id, key.clone()), job);
     } else {
-        fetch.cold.remove(key);
+        let bytes = fetch.cold.remove(key).map_or(0, |asked| asked.bytes);
+        node.memory.give_back(Share::Answers, bytes);
     }
     (Vec::new(), Some(Vec::new()))
 }
@@ -362,6 +420,7 @@ fn unwatch(node: &mut Node, id: ParkedId, fetch: &mut ParkedFetch) {
 }
 
 fn answer(node: &mut Node, fetch: &ParkedFetch, partitions: &[FetchedPartition], found: Vec<Found>) {
+    node.memory.give_back(Share::Answers, fetch.held());
     let (session_id, incremental) = match fetch.context {
         FetchContext::Full { session_id, .. } => (session_id, false),
         FetchContext::Incremental { session_id } => (session_id, true),

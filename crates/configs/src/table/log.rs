@@ -119,7 +119,7 @@ configs! {
 
     LOG_CLEANER_DEDUPE_BUFFER_SIZE "log.cleaner.dedupe.buffer.size": Long = 134217728,
         Any, ClusterWide, InForce,
-        "The memory of all cleaner threads for the keys of a run.";
+        "The memory of all cleaner threads for the keys of a run; at most an eighth of `dohle.memory.max`.";
 
     LOG_CLEANER_IO_BUFFER_SIZE "log.cleaner.io.buffer.size": Int = 524288,
         AtLeast(0), ClusterWide, InForce,

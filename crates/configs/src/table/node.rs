@@ -41,9 +41,9 @@ configs! {
     QUEUED_MAX_REQUESTS "queued.max.requests": Int = 500, AtLeast(1), ReadOnly, WithoutEffect(IN_FLIGHT),
         "How many requests may wait to be handled before no more are read from the network.";
 
-    QUEUED_MAX_REQUEST_BYTES "queued.max.request.bytes": Long = -1, Any, ReadOnly, WithoutEffect(IN_FLIGHT),
-        "How many bytes of requests may wait to be handled before no more are read; zero or less means no \
-         limit.";
+    QUEUED_MAX_REQUEST_BYTES "queued.max.request.bytes": Long = -1, Any, ReadOnly, InForce,
+        "How many bytes of large requests may be received and unanswered before no more are read, where that is less \
+         than their share of `dohle.memory.max`; zero or less leaves it at that.";
 
     REQUEST_TIMEOUT_MS "request.timeout.ms": Int = 30000, Any, ReadOnly, WithoutEffect(CLUSTER),
         "How long this broker waits for the answer to a request of its own.";
@@ -86,7 +86,12 @@ configs! {
         "How long a deleted topic stays in the trash, from which `dohle topic undelete` brings it back; it goes \
          earlier when the disk runs short. 0 deletes at once and for good.";
 
+    DOHLE_MEMORY_MAX "dohle.memory.max": Long = 0, AtLeast(0), ReadOnly, InForce,
+        "The memory, in bytes, that requests, answers, hot tails, fetch sessions and the cleaner have together, at \
+         least 16 MiB; each has a share of it. 0 means a quarter of what the machine or the container has, at least 64 MiB and \
+         at most 4 GiB.";
+
     DOHLE_TAIL_CACHE_BYTES "dohle.tail.cache.bytes": Long = 33554432, AtLeast(0), ReadOnly, InForce,
         "How much memory keeps the newest records of all partitions, so that consumers at the end of a log \
-         never read a file.";
+         never read a file; at most an eighth of `dohle.memory.max`.";
 }

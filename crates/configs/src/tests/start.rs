@@ -92,12 +92,13 @@ fn all_errors_are_told_at_once_with_their_lines() {
 #[test]
 fn values_must_go_together() {
     check_errors(
-        "node.id=1\nbroker.id=2\nqueued.max.request.bytes=5\nmax.connections.per.ip=0\nlog.dirs=\nlog.dir=",
+        "node.id=1\nbroker.id=2\nqueued.max.request.bytes=5\ndohle.memory.max=1000\nmax.connections.per.ip=0\nlog.dirs=\nlog.dir=",
         &[],
         expect![[r#"
             `node.id` and `broker.id` must be equal; leave out `broker.id`
             `log.dirs` must name at least one directory
             `queued.max.request.bytes` must be at least `socket.request.max.bytes`, or -1
+            `dohle.memory.max` must be at least 16777216, or 0 for a quarter of the machine's memory
             `max.connections.per.ip` may be 0 only if `max.connections.per.ip.overrides` is set"#]],
     );
 }

@@ -16,12 +16,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use dohle_broker::Node;
 use dohle_broker::host::{ConnectionId, Effect, Input};
+use dohle_broker::memory::Share;
 use dohle_storage::disk::{DiskError, FilePath, Op};
 use dohle_types::{FastMap, FastSet, Now};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use super::intake::Intake;
 use super::stream::{CloseReason, ReadOutcome, Stream};
 use crate::clock::Clock;
 use crate::disk::committer::{Committer, SyncRequest};
@@ -39,6 +41,12 @@ const FRAMES_PER_TURN: usize = 64;
 
 /// How often the room of the log dirs is asked for while anything happens.
 const SPACE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether connections move what they hold memory for, while others wait for it.
+const PACE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Connections with small requests that are looked at again in one round.
+const SMALL_PER_ROUND: usize = 64;
 
 const EVENTS_PER_POLL: usize = 1024;
 
@@ -69,6 +77,9 @@ pub struct EventLoop {
     connections_by_ip: FastMap<std::net::IpAddr, usize>,
     next_connection: u64,
     limits: NetworkLimits,
+    intake: Intake,
+    /// Bytes of answers that were sent, or dropped with their connections, and that the node does not know of yet.
+    sent_bytes: usize,
     /// Receives what is too small for a buffer of its own.
     shared_buffer: BytesMut,
     effects: Vec<Effect>,
@@ -82,6 +93,7 @@ pub struct EventLoop {
     touched: Vec<u64>,
     next_idle_check: Duration,
     next_space_check: Duration,
+    next_pace_check: Duration,
     stopped: Option<Result<(), String>>,
 }
 
@@ -127,6 +139,8 @@ impl EventLoop {
             streams: FastMap::default(),
             connections_by_ip: FastMap::default(),
             next_connection: FIRST_CONNECTION as u64,
+            intake: Intake::new(limits.frame_bytes_max),
+            sent_bytes: 0,
             limits,
             shared_buffer: BytesMut::new(),
             effects: Vec::new(),
@@ -136,6 +150,7 @@ impl EventLoop {
             touched: Vec::new(),
             next_idle_check: Duration::ZERO,
             next_space_check: Duration::ZERO,
+            next_pace_check: Duration::ZERO,
             stopped: None,
         })
     }
@@ -172,13 +187,16 @@ impl EventLoop {
                 match event.token() {
                     WAKER => self.take_mail(now),
                     Token(token) if token < FIRST_CONNECTION => self.accept(now, token - FIRST_LISTENER),
-                    Token(token) => self.on_socket(token as u64, event.is_readable()),
+                    Token(token) => {
+                        self.on_socket(token as u64, event.is_readable(), event.is_read_closed());
+                    }
                 }
             }
             if self.node.next_timeout().is_some_and(|due| due <= now.instant) {
                 self.handle(now, Input::Tick);
             }
             self.close_idle(now);
+            self.close_stalled(now);
             self.read_touched(now);
             self.finish_round(now);
         }
@@ -192,7 +210,8 @@ impl EventLoop {
         let now = self.clock.now().instant;
         let idle_check =
             (self.limits.idle_max.is_some() && !self.streams.is_empty()).then_some(self.next_idle_check);
-        let due = self.node.next_timeout().into_iter().chain(idle_check).min()?;
+        let pace_check = self.is_short_of_memory().then_some(self.next_pace_check);
+        let due = self.node.next_timeout().into_iter().chain(idle_check).chain(pace_check).min()?;
         // The poll's clock counts whole milliseconds and rounds down; a tick early would be a tick in vain.
         Some(due.saturating_sub(now).saturating_add(Duration::from_micros(999)))
     }
@@ -274,9 +293,10 @@ impl EventLoop {
         Ok(())
     }
 
-    fn on_socket(&mut self, number: u64, readable: bool) {
+    fn on_socket(&mut self, number: u64, readable: bool, is_read_closed: bool) {
         if let Some(stream) = self.streams.get_mut(&number) {
             stream.readable |= readable;
+            stream.is_read_closed |= is_read_closed;
             self.touched.push(number);
         }
     }
@@ -293,19 +313,35 @@ impl EventLoop {
     }
 
     fn read(&mut self, now: Now, number: u64) {
-        let connection = ConnectionId(number);
         for _ in 0..FRAMES_PER_TURN {
-            let Some(stream) = self.streams.get_mut(&number).filter(|stream| stream.takes_requests()) else {
+            let is_open = self.intake.is_open(self.node.memory());
+            let answers_are_short = self.node.memory().room(Share::Answers) == 0;
+            let stream = self.streams.get_mut(&number);
+            let Some(stream) = stream.filter(|stream| stream.takes_requests(answers_are_short)) else {
                 return;
             };
-            match stream.read(&mut self.shared_buffer) {
-                ReadOutcome::Frame(frame) => {
-                    stream.last_active = now.instant;
-                    let before = self.effects.len();
-                    self.handle(now, Input::Received { connection, frame });
-                    self.apply_pauses(before);
+            let memory = self.node.memory_mut();
+            let mut outcome = stream.read(&mut self.shared_buffer, is_open);
+            match outcome {
+                ReadOutcome::Wants(bytes) => {
+                    if self.intake.admit(memory, number, stream.peer_ip, bytes) {
+                        stream.admit(bytes, now.instant);
+                    } else {
+                        stream.wait();
+                    }
+                    continue;
                 }
-                ReadOutcome::Empty => return,
+                ReadOutcome::WantsSmall(bytes) => {
+                    if !self.intake.lets_in_small(memory, number, bytes) {
+                        stream.wait();
+                        return;
+                    }
+                    outcome = stream.read_small(&mut self.shared_buffer, bytes);
+                }
+                ReadOutcome::Frame(_) | ReadOutcome::Empty | ReadOutcome::Closed(_) => {}
+            }
+            match outcome {
+                ReadOutcome::Frame(frame) => self.receive(now, number, frame),
                 ReadOutcome::Closed(reason) => {
                     if let CloseReason::Frame(error) = &reason {
                         tracing::warn!(peer = %stream.peer_ip, %error, "connection closed");
@@ -313,8 +349,21 @@ impl EventLoop {
                     self.close(now, number);
                     return;
                 }
+                ReadOutcome::Empty | ReadOutcome::Wants(_) | ReadOutcome::WantsSmall(_) => return,
             }
         }
+    }
+
+    /// Hands a frame to the node, which counts it from now on.
+    fn receive(&mut self, now: Now, number: u64, frame: Bytes) {
+        if let Some(stream) = self.streams.get_mut(&number) {
+            stream.last_active = now.instant;
+            let admitted = std::mem::take(&mut stream.admitted);
+            self.node.memory_mut().give_back(Share::of_request(admitted), admitted);
+        }
+        let before = self.effects.len();
+        self.handle(now, Input::Received { connection: ConnectionId(number), frame });
+        self.apply_pauses(before);
     }
 
     /// Carries out pauses at once, so that they hold for the very next frame; those from `new` on are not yet.
@@ -328,8 +377,84 @@ impl EventLoop {
         }
     }
 
-    /// Carries out all effects, and what follows from them, until there are none.
+    /// Carries out all effects, and what follows from them and from what was sent, until there is nothing more.
     fn finish_round(&mut self, now: Now) {
+        loop {
+            self.carry_out(now);
+            self.flush_touched(now);
+            self.tell_sent(now);
+            if self.effects.is_empty() || self.stopped.is_some() {
+                break;
+            }
+        }
+        self.let_in(now);
+    }
+
+    /// Tells the node what memory its answers do not take any more.
+    fn tell_sent(&mut self, now: Now) {
+        let bytes = std::mem::take(&mut self.sent_bytes);
+        if bytes > 0 {
+            self.handle(now, Input::Sent { bytes });
+        }
+    }
+
+    /// Has connections read from that waited for memory, as far as there is some.
+    fn let_in(&mut self, now: Now) {
+        while let Some((number, bytes)) = self.intake.next_large(self.node.memory_mut()) {
+            if let Some(stream) = self.streams.get_mut(&number) {
+                stream.waits = false;
+                stream.admit(bytes, now.instant);
+                self.touched.push(number);
+            }
+        }
+        for _ in 0..SMALL_PER_ROUND {
+            let Some(number) = self.intake.next_small(self.node.memory()) else { break };
+            if let Some(stream) = self.streams.get_mut(&number) {
+                stream.waits = false;
+                self.touched.push(number);
+            }
+        }
+    }
+
+    fn is_short_of_memory(&self) -> bool {
+        self.intake.is_waited_for() || self.node.waits_for_answers()
+    }
+
+    /// While some wait for memory, closes those who hold it and do not move what they hold it for, one by one from
+    /// the one that has stalled for longest.
+    fn close_stalled(&mut self, now: Now) {
+        if !self.is_short_of_memory() || now.instant < self.next_pace_check {
+            return;
+        }
+        self.next_pace_check = now.instant + PACE_CHECK_INTERVAL;
+        let requests_wait = self.intake.is_waited_for();
+        let answers_wait = self.node.waits_for_answers();
+        let mut stalled: Vec<(Duration, u64)> = Vec::new();
+        for (&number, stream) in &mut self.streams {
+            // One that is paused would send if it were read from.
+            let holds_request =
+                requests_wait && !stream.paused && Share::of_request(stream.admitted) == Share::LargeRequests;
+            if holds_request || answers_wait && stream.queued_bytes() > 0 {
+                stalled.extend(stream.pace.stalled_since(now.instant).map(|since| (since, number)));
+            }
+        }
+        stalled.sort_unstable();
+        for (_, number) in stalled {
+            if !self.is_short_of_memory() {
+                return;
+            }
+            if let Some(Stream { peer_ip, admitted, .. }) = self.streams.get(&number) {
+                let reason = "others wait for the memory that it holds, and it moves too little";
+                tracing::warn!(peer = %peer_ip, unfinished_request = admitted, reason, "connection closed");
+            }
+            self.close(now, number);
+            self.tell_sent(now);
+            self.let_in(now);
+        }
+    }
+
+    /// Carries out all effects, and what follows from them, until there are none.
+    fn carry_out(&mut self, now: Now) {
         while !self.effects.is_empty() && self.stopped.is_none() {
             // Only the last end of each partition matters: all of them are written together.
             let mut written = BTreeMap::new();
@@ -340,8 +465,10 @@ impl EventLoop {
                 match effect {
                     Effect::Send { connection, frame } => {
                         if let Some(stream) = self.streams.get_mut(&connection.0) {
-                            stream.queue(frame);
+                            stream.queue(frame, now.instant);
                             self.touched.push(connection.0);
+                        } else {
+                            self.sent_bytes += frame.len();
                         }
                     }
                     Effect::Close { connection } => {
@@ -376,7 +503,6 @@ impl EventLoop {
             syncs.into_iter().for_each(|request| self.committer.sync(request));
             started.into_iter().for_each(|(token, job)| self.jobs.start_job(token, job));
         }
-        self.flush_touched(now);
     }
 
     fn set_paused(&mut self, connection: ConnectionId, paused: bool) {
@@ -445,15 +571,18 @@ impl EventLoop {
         let mut touched = std::mem::take(&mut self.touched);
         touched.sort_unstable();
         touched.dedup();
+        let answers_are_short = self.node.memory().room(Share::Answers) == 0;
         for number in touched {
             let Some(stream) = self.streams.get_mut(&number) else { continue };
+            let queued = stream.queued_bytes();
             let flushed = stream.flush();
+            self.sent_bytes += queued - stream.queued_bytes();
             if flushed.is_err() || stream.closing && stream.is_flushed() {
                 self.close(now, number);
                 continue;
             }
             stream.last_active = now.instant;
-            if stream.takes_requests() && stream.may_have_more() {
+            if stream.takes_requests(answers_are_short) && stream.may_have_more() {
                 self.touched.push(number);
             }
         }
@@ -476,6 +605,9 @@ impl EventLoop {
 
     fn close(&mut self, now: Now, number: u64) {
         let Some(mut stream) = self.streams.remove(&number) else { return };
+        self.sent_bytes += stream.queued_bytes();
+        self.node.memory_mut().give_back(Share::of_request(stream.admitted), stream.admitted);
+        self.intake.leave(number, stream.peer_ip);
         if let Some(count) = self.connections_by_ip.get_mut(&stream.peer_ip) {
             *count -= 1;
             if *count == 0 {

@@ -5,9 +5,12 @@ use std::io::{self, ErrorKind, IoSlice, Write};
 use std::net::IpAddr;
 
 use bytes::{Buf, Bytes, BytesMut};
+use dohle_broker::memory::LARGE_REQUEST_MIN;
 use dohle_protocol::{Frame, FrameDecoder, FrameError};
 use mio::net::TcpStream;
 use rustix::io::Errno;
+
+use super::pace::Pace;
 
 /// Bytes that may wait to be sent before no more requests are taken from a connection. A client that asks
 /// and does not read its answers stops here.
@@ -15,7 +18,10 @@ const QUEUED_BYTES_MAX: usize = 8 << 20;
 
 /// A frame that is still to come in by this much or more gets a buffer of its own, so that its records can be
 /// kept and patched where they are. What is smaller is cheaper to copy out of the shared buffer.
-const OWN_BUFFER_FROM: usize = 32 << 10;
+const OWN_BUFFER_FROM: usize = LARGE_REQUEST_MIN;
+
+/// Bytes of a frame's length field.
+const LENGTH_SIZE: usize = size_of::<i32>();
 
 /// The least that the shared receive buffer has room for at each read.
 const READ_SIZE: usize = 64 << 10;
@@ -33,6 +39,16 @@ pub struct Stream {
     decoder: FrameDecoder,
     /// Bytes of an unfinished frame; empty and without memory while the connection is idle.
     received: BytesMut,
+    /// Whether they are in a buffer that has nothing else in it.
+    has_own_buffer: bool,
+    /// Bytes of memory that are taken for the frame that is being received.
+    pub admitted: usize,
+    /// It waits for memory for its next frame.
+    pub waits: bool,
+    /// The client has said all that it will: what is there may be read, for it is no more than the kernel holds.
+    pub is_read_closed: bool,
+    /// Whether it moves what it holds memory for.
+    pub pace: Pace,
     queue: VecDeque<Bytes>,
     queued_bytes: usize,
     /// The node has enough of this connection's requests for now.
@@ -52,8 +68,22 @@ pub enum ReadOutcome {
     Frame(Bytes),
     /// Nothing more for now.
     Empty,
+    /// A frame of so many bytes, its length field included, wants to be admitted before more of it is read.
+    Wants(usize),
+    /// A small frame of so many bytes, its length field included, has come as a whole and wants to be let in.
+    WantsSmall(usize),
     /// The peer is gone, or sent what is no frame.
     Closed(CloseReason),
+}
+
+/// What stands in a socket.
+enum Ahead {
+    /// Nothing that must not be read: the end, or what is no frame.
+    Readable,
+    /// Too little to be read.
+    Incomplete,
+    /// A frame that must be asked for.
+    Frame(ReadOutcome),
 }
 
 /// Why a connection ends.
@@ -79,6 +109,11 @@ impl Stream {
             peer_ip,
             decoder: FrameDecoder::new(frame_bytes_max),
             received: BytesMut::new(),
+            has_own_buffer: false,
+            admitted: 0,
+            waits: false,
+            is_read_closed: false,
+            pace: Pace::default(),
             queue: VecDeque::new(),
             queued_bytes: 0,
             paused: false,
@@ -88,10 +123,11 @@ impl Stream {
         }
     }
 
-    /// Whether requests may be taken from it now.
+    /// Whether requests may be taken from it now; where answers are short of memory, its own must be sent before.
     #[must_use]
-    pub fn takes_requests(&self) -> bool {
-        !self.paused && !self.closing && self.queued_bytes < QUEUED_BYTES_MAX
+    pub fn takes_requests(&self, answers_are_short: bool) -> bool {
+        let queued_bytes_max = if answers_are_short { 1 } else { QUEUED_BYTES_MAX };
+        !self.paused && !self.closing && !self.waits && self.queued_bytes < queued_bytes_max
     }
 
     /// Whether another read may find a frame without a new event from the socket.
@@ -100,20 +136,36 @@ impl Stream {
         self.readable || self.decoder.missing(&self.received) == 0
     }
 
-    /// The next frame, reading from the socket as needed; `shared` is the loop's receive buffer.
-    pub fn read(&mut self, shared: &mut BytesMut) -> ReadOutcome {
+    /// The next frame, reading from the socket as needed; `shared` is the loop's receive buffer. Unless `is_open`
+    /// nothing is read of a frame that is not admitted.
+    pub fn read(&mut self, shared: &mut BytesMut, is_open: bool) -> ReadOutcome {
         loop {
             match self.decoder.next(&mut self.received) {
                 Ok(Some(frame)) => return ReadOutcome::Frame(frame),
                 Ok(None) => {}
                 Err(error) => return ReadOutcome::Closed(error.into()),
             }
+            let missing = self.decoder.missing(&self.received);
+            if self.admitted == 0 && self.received.len() >= LENGTH_SIZE {
+                return ReadOutcome::Wants(self.received.len() + missing);
+            }
             if !self.readable {
+                self.own_buffer();
                 return ReadOutcome::Empty;
             }
-            match self.fill(shared) {
+            let filled = if self.admitted > 0 || is_open || self.is_read_closed {
+                self.fill(shared, missing, is_open)
+            } else {
+                match self.look_ahead() {
+                    Ok(Ahead::Readable) => self.fill(shared, missing, is_open),
+                    Ok(Ahead::Frame(outcome)) => return outcome,
+                    Ok(Ahead::Incomplete) => Err(Errno::AGAIN),
+                    Err(error) => Err(error),
+                }
+            };
+            match filled {
                 Ok(0) => return ReadOutcome::Closed(CloseReason::Peer),
-                Ok(_) => {}
+                Ok(count) => self.pace.moved(count),
                 Err(Errno::AGAIN) => self.readable = false,
                 Err(Errno::INTR) => {}
                 Err(error) => return ReadOutcome::Closed(CloseReason::Socket(error.into())),
@@ -121,10 +173,57 @@ impl Stream {
         }
     }
 
+    /// Takes the next frame, a small one that has come as a whole and that there is room for.
+    pub fn read_small(&mut self, shared: &mut BytesMut, bytes: usize) -> ReadOutcome {
+        // The budget counts it from when the node has it, which is at once.
+        self.admitted = bytes;
+        let outcome = self.read(shared, false);
+        self.admitted = 0;
+        outcome
+    }
+
+    /// What stands in the socket, without taking it out.
+    fn look_ahead(&mut self) -> Result<Ahead, Errno> {
+        let mut head = [0; LENGTH_SIZE];
+        let known = self.received.len();
+        let (before, rest) = head.split_at_mut_checked(known).unwrap_or_default();
+        before.copy_from_slice(&self.received);
+        let (count, _) = rustix::net::recv(&self.socket, rest, rustix::net::RecvFlags::PEEK)?;
+        if count == 0 {
+            return Ok(Ahead::Readable);
+        }
+        if known + count < LENGTH_SIZE {
+            return Ok(Ahead::Incomplete);
+        }
+        // An absurd length misses nothing: it is read, so that the decoder can say so.
+        let missing = self.decoder.missing(&head);
+        let frame = LENGTH_SIZE + missing;
+        if missing == 0 {
+            return Ok(Ahead::Readable);
+        }
+        if frame >= LARGE_REQUEST_MIN {
+            return Ok(Ahead::Frame(ReadOutcome::Wants(frame)));
+        }
+        let available = rustix::io::ioctl_fionread(&self.socket)?;
+        let is_whole = available >= (frame - known) as u64;
+        Ok(if is_whole { Ahead::Frame(ReadOutcome::WantsSmall(frame)) } else { Ahead::Incomplete })
+    }
+
+    /// Memory was taken for the frame that is being received.
+    pub const fn admit(&mut self, bytes: usize, now: std::time::Duration) {
+        self.admitted = bytes;
+        self.pace.begin(now);
+    }
+
+    /// Has it wait for memory.
+    pub fn wait(&mut self) {
+        self.waits = true;
+        self.own_buffer();
+    }
+
     /// Reads once. A short read means that the socket is empty: the next event will say when it is not.
-    fn fill(&mut self, shared: &mut BytesMut) -> Result<usize, Errno> {
-        let missing = self.decoder.missing(&self.received);
-        if missing >= OWN_BUFFER_FROM {
+    fn fill(&mut self, shared: &mut BytesMut, missing: usize, is_open: bool) -> Result<usize, Errno> {
+        if missing >= OWN_BUFFER_FROM || self.received.len() >= OWN_BUFFER_FROM {
             // The buffer grows with what arrives, by doubling, and not with what was announced.
             let room = missing.min(self.received.len().max(READ_SIZE));
             if self.received.capacity() - self.received.len() < room {
@@ -132,23 +231,44 @@ impl Stream {
                 own.extend_from_slice(&self.received);
                 self.received = own;
             }
+            self.has_own_buffer = true;
             return receive(&self.socket, &mut self.received, missing);
         }
         shared.reserve(READ_SIZE);
-        let count = receive(&self.socket, shared, READ_SIZE)?;
+        let of_the_frame = self.admitted.saturating_sub(self.received.len());
+        let limit = if is_open || of_the_frame == 0 { READ_SIZE } else { of_the_frame.min(READ_SIZE) };
+        let count = receive(&self.socket, shared, limit)?;
         let arrived = shared.split_to(count);
         if self.received.is_empty() {
             self.received = arrived;
+            self.has_own_buffer = false;
         } else {
             self.received.extend_from_slice(&arrived);
         }
         Ok(count)
     }
 
+    /// Copies the beginning of a frame out of the shared buffer, all of which would be kept for it.
+    fn own_buffer(&mut self) {
+        if !self.received.is_empty() && !self.has_own_buffer {
+            self.received = BytesMut::from(&*self.received);
+            self.has_own_buffer = true;
+        }
+    }
+
     /// Queues a frame; [`Self::flush`] sends it.
-    pub fn queue(&mut self, frame: Frame) {
+    pub fn queue(&mut self, frame: Frame, now: std::time::Duration) {
+        if self.queue.is_empty() {
+            self.pace.begin(now);
+        }
         self.queued_bytes += frame.len();
         self.queue.extend(frame.into_chunks());
+    }
+
+    /// Bytes that wait to be sent.
+    #[must_use]
+    pub const fn queued_bytes(&self) -> usize {
+        self.queued_bytes
     }
 
     /// Sends what is queued, as far as the socket takes it.
@@ -178,6 +298,7 @@ impl Stream {
 
     fn sent(&mut self, mut count: usize) {
         self.queued_bytes -= count;
+        self.pace.moved(count);
         while count > 0 {
             let Some(front) = self.queue.front_mut() else { return };
             if front.len() > count {
