@@ -19,12 +19,21 @@ use dohle_types::{ErrorCode, Str, TopicId};
 use crate::client::{Client, FETCH_VERSION, PRODUCE_VERSION, batch, fetch_request, produce_request};
 use crate::process::{Broker, Directory, until};
 
-const MIB: u64 = 1 << 20;
+pub(crate) const MIB: u64 = 1 << 20;
 
 /// Runs an attack on a broker of its own beside a bystander. The broker survives with less than `memory_max` bytes.
 fn withstand(memory_max: u64, attack: impl FnOnce(&Broker, TopicId, &dyn Fn())) {
+    withstand_with(&[], memory_max, attack);
+}
+
+/// As [`withstand`], with a broker of these configs.
+pub(crate) fn withstand_with(
+    overrides: &[&str],
+    memory_max: u64,
+    attack: impl FnOnce(&Broker, TopicId, &dyn Fn()),
+) {
     let data = Directory::new();
-    let mut broker = Broker::start(&data.0, &[]);
+    let mut broker = Broker::start(&data.0, overrides);
     let topic = Client::connect(&broker.address).create_topic("orders", 2, &[]);
     let (rounds, over) = (AtomicUsize::new(0), AtomicBool::new(false));
     thread::scope(|scope| {

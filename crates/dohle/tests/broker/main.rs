@@ -19,5 +19,6 @@ mod damage;
 mod durable;
 mod hostile;
 mod log_dirs;
+mod memory;
 mod process;
 mod trash;

@@ -6,6 +6,8 @@
 //! Whatever came in together is thus written and answered with few system calls, and an idle node is never
 //! woken.
 
+mod shortage;
+
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -41,12 +43,6 @@ const FRAMES_PER_TURN: usize = 64;
 
 /// How often the room of the log dirs is asked for while anything happens.
 const SPACE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How often it is looked whether connections move what they hold memory for, while others wait for it.
-const PACE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Connections with small requests that are looked at again in one round.
-const SMALL_PER_ROUND: usize = 64;
 
 const EVENTS_PER_POLL: usize = 1024;
 
@@ -395,61 +391,6 @@ impl EventLoop {
         let bytes = std::mem::take(&mut self.sent_bytes);
         if bytes > 0 {
             self.handle(now, Input::Sent { bytes });
-        }
-    }
-
-    /// Has connections read from that waited for memory, as far as there is some.
-    fn let_in(&mut self, now: Now) {
-        while let Some((number, bytes)) = self.intake.next_large(self.node.memory_mut()) {
-            if let Some(stream) = self.streams.get_mut(&number) {
-                stream.waits = false;
-                stream.admit(bytes, now.instant);
-                self.touched.push(number);
-            }
-        }
-        for _ in 0..SMALL_PER_ROUND {
-            let Some(number) = self.intake.next_small(self.node.memory()) else { break };
-            if let Some(stream) = self.streams.get_mut(&number) {
-                stream.waits = false;
-                self.touched.push(number);
-            }
-        }
-    }
-
-    fn is_short_of_memory(&self) -> bool {
-        self.intake.is_waited_for() || self.node.waits_for_answers()
-    }
-
-    /// While some wait for memory, closes those who hold it and do not move what they hold it for, one by one from
-    /// the one that has stalled for longest.
-    fn close_stalled(&mut self, now: Now) {
-        if !self.is_short_of_memory() || now.instant < self.next_pace_check {
-            return;
-        }
-        self.next_pace_check = now.instant + PACE_CHECK_INTERVAL;
-        let requests_wait = self.intake.is_waited_for();
-        let answers_wait = self.node.waits_for_answers();
-        let mut stalled: Vec<(Duration, u64)> = Vec::new();
-        for (&number, stream) in &mut self.streams {
-            // One that is paused would send if it were read from.
-            let holds_request =
-                requests_wait && !stream.paused && Share::of_request(stream.admitted) == Share::LargeRequests;
-            if holds_request || answers_wait && stream.queued_bytes() > 0 {
-                stalled.extend(stream.pace.stalled_since(now.instant).map(|since| (since, number)));
-            }
-        }
-        stalled.sort_unstable();
-        for (_, number) in stalled {
-            if !self.is_short_of_memory() {
-                return;
-            }
-            if let Some(Stream { peer_ip, admitted, .. }) = self.streams.get(&number) {
-                let reason = "others wait for the memory that it holds, and it moves too little";
-                tracing::warn!(peer = %peer_ip, unfinished_request = admitted, reason, "connection closed");
-            }
-            self.close(now, number);
-            self.tell_sent(now);
-            self.let_in(now);
         }
     }
 
