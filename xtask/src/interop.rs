@@ -7,6 +7,7 @@ mod client;
 mod directory;
 pub(crate) mod install;
 pub(crate) mod java;
+mod live_reset;
 pub(crate) mod oracle;
 mod pipe;
 pub(crate) mod process;
@@ -68,6 +69,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let java = clients.iter().copied().find(|client| client.tag == "java" && options.includes("tools"));
     clients.retain(|client| options.includes(client.name));
     scenario::run(&report, &mut broker, &clients, epoch);
+    live_reset::run(&report, &broker, &target, &clients);
     if let Some(java) = java {
         tools::run(&report, &broker, java);
     }

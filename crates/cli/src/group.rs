@@ -1,10 +1,10 @@
-//! `dohle group`: list, describe, reset offsets, delete.
+//! `dohle group`: list, describe, delete, and what the other commands about groups share.
 
 use std::collections::BTreeMap;
 
 use dohle_client::Metadata;
 use dohle_client::Target;
-use dohle_client::group::offsets::{Committer, commit_request, fetch_request, parse_fetch};
+use dohle_client::group::offsets::{fetch_request, parse_fetch};
 use dohle_client::group::protocol::decode_assignment;
 use dohle_client::metadata::{check, error_of};
 use dohle_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -15,8 +15,8 @@ use dohle_protocol::messages::{
 use dohle_types::{BrokerId, ErrorCode, Offset, PartitionIndex, Str, Timestamp, TopicPartition};
 use serde_json::{Value, json};
 
-use crate::input::{Place, parse_topic_partition};
-use crate::output::{Table, say};
+use crate::group_reset::ResetArgs;
+use crate::output::Table;
 use crate::session::Session;
 use crate::topic::refused;
 use crate::{CliError, Connection};
@@ -39,27 +39,8 @@ pub enum GroupCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Set the offsets from which a group without members goes on
-    ResetOffsets {
-        /// The group's name
-        #[arg(value_name = "GROUP")]
-        group: Str,
-        /// Which topics, or partitions as TOPIC:PARTITION; may be repeated. Without it all that the group has offsets of
-        #[arg(short, long = "topic", value_name = "TOPIC[:PARTITION]")]
-        topics: Vec<String>,
-        /// earliest, latest, OFFSET, a time such as 2026-11-22T10:00:00Z, or +N or -N to go on from where it is
-        #[arg(long, value_name = "PLACE", allow_hyphen_values = true)]
-        to: Place,
-        /// Do it; without this only what would be done is shown
-        #[arg(long, conflicts_with = "dry_run")]
-        execute: bool,
-        /// Only show what would be done, which is the default
-        #[arg(long)]
-        dry_run: bool,
-        /// One JSON object a line
-        #[arg(long)]
-        json: bool,
-    },
+    /// Set the offsets from which a group goes on
+    ResetOffsets(ResetArgs),
     /// Delete groups without members, with their offsets
     Delete {
         /// The groups' names
@@ -69,7 +50,7 @@ pub enum GroupCommand {
 }
 
 /// An offset in each partition.
-type Offsets = BTreeMap<TopicPartition, Offset>;
+pub(crate) type Offsets = BTreeMap<TopicPartition, Offset>;
 
 pub(crate) fn run(connection: &Connection, command: GroupCommand) -> Result<(), CliError> {
     let session = &mut Session::new(connection)?;
@@ -78,9 +59,7 @@ pub(crate) fn run(connection: &Connection, command: GroupCommand) -> Result<(), 
         GroupCommand::Describe { groups, json } => {
             groups.into_iter().try_for_each(|group| describe(session, &group, json))
         }
-        GroupCommand::ResetOffsets { group, topics, to, execute, dry_run: _, json } => {
-            reset_offsets(session, &group, &topics, &to, execute, json)
-        }
+        GroupCommand::ResetOffsets(args) => crate::group_reset::run(session, &args),
         GroupCommand::Delete { groups } => groups.into_iter().try_for_each(|group| delete(session, &group)),
     }
 }
@@ -236,7 +215,11 @@ fn describe_consumer_group(session: &mut Session, group: &Str) -> Option<Describ
     Some(Described { state: described.group_state, members: members.collect() })
 }
 
-fn committed(session: &mut Session, metadata: &Metadata, group: &Str) -> Result<Offsets, CliError> {
+pub(crate) fn committed(
+    session: &mut Session,
+    metadata: &Metadata,
+    group: &Str,
+) -> Result<Offsets, CliError> {
     let request = fetch_request(metadata, group, None);
     let response = session.call(Target::Coordinator(group.clone()), request, |response| {
         let newer = response.groups.first().map_or(0, |group| group.error_code);
@@ -250,11 +233,11 @@ fn committed(session: &mut Session, metadata: &Metadata, group: &Str) -> Result<
 }
 
 /// What ListOffsets takes for the first offset and for the end.
-const EARLIEST: Timestamp = Timestamp(-2);
-const LATEST: Timestamp = Timestamp(-1);
+pub(crate) const EARLIEST: Timestamp = Timestamp(-2);
+pub(crate) const LATEST: Timestamp = Timestamp(-1);
 
 /// The offset in each partition at a time; those without such an offset, or without a leader, are left out.
-fn list_offsets(
+pub(crate) fn list_offsets(
     session: &mut Session,
     metadata: &Metadata,
     partitions: &[TopicPartition],
@@ -311,105 +294,6 @@ pub(crate) fn log_bounds(
         list_offsets(session, &metadata, partitions, EARLIEST)?,
         list_offsets(session, &metadata, partitions, LATEST)?,
     ))
-}
-
-fn reset_offsets(
-    session: &mut Session,
-    group: &Str,
-    topics: &[String],
-    to: &Place,
-    execute: bool,
-    json: bool,
-) -> Result<(), CliError> {
-    let metadata = session.metadata(None)?;
-    let committed = committed(session, &metadata, group)?;
-    let partitions = chosen(&metadata, topics, &committed)?;
-    if partitions.is_empty() {
-        return Err(CliError::Usage(format!("group {group} has no offsets: name topics with --topic")));
-    }
-    let first = list_offsets(session, &metadata, &partitions, EARLIEST)?;
-    let end = list_offsets(session, &metadata, &partitions, LATEST)?;
-    let at_time = match to {
-        Place::Timestamp(timestamp) => list_offsets(session, &metadata, &partitions, *timestamp)?,
-        Place::Beginning | Place::End | Place::Offset(_) | Place::Shift(_) => BTreeMap::new(),
-    };
-    let mut table = Table::new(["group", "topic", "partition", "current offset", "new offset"]);
-    let mut offsets = BTreeMap::new();
-    for partition in partitions {
-        let (Some(&first), Some(&end)) = (first.get(&partition), end.get(&partition)) else { continue };
-        let current = committed.get(&partition).copied();
-        let wanted = match to {
-            Place::Beginning => first,
-            Place::End => end,
-            Place::Offset(offset) => *offset,
-            Place::Timestamp(_) => at_time.get(&partition).copied().unwrap_or(end),
-            Place::Shift(by) => current.unwrap_or(end).plus(*by),
-        };
-        // Beyond the log there is nothing to go on from.
-        let new = wanted.clamp(first, end.max(first));
-        table.row([
-            json!(group.as_str()),
-            json!(partition.topic.as_str()),
-            json!(partition.partition.0),
-            json!(current.map(|offset| offset.0)),
-            json!(new.0),
-        ]);
-        offsets.insert(partition, new);
-    }
-    if execute {
-        commit(session, &metadata, group, &offsets)?;
-    }
-    table.print(json)?;
-    if !execute {
-        say("nothing was changed; --execute does it");
-    }
-    Ok(())
-}
-
-/// The partitions that the arguments name.
-fn chosen(
-    metadata: &Metadata,
-    topics: &[String],
-    committed: &Offsets,
-) -> Result<Vec<TopicPartition>, CliError> {
-    if topics.is_empty() {
-        return Ok(committed.keys().cloned().collect());
-    }
-    let mut partitions = Vec::new();
-    for text in topics {
-        let (name, partition) = parse_topic_partition(text);
-        let topic = metadata.topic(&name).ok_or_else(|| CliError::Refused {
-            what: format!("topic {name}"),
-            error: ErrorCode::UnknownTopicOrPartition,
-            message: None,
-        })?;
-        let all = topic.partitions.iter().map(|it| it.index);
-        let wanted = all.filter(|index| partition.is_none_or(|partition| partition == *index));
-        partitions.extend(wanted.map(|index| TopicPartition::new(name.clone(), index)));
-    }
-    Ok(partitions)
-}
-
-fn commit(
-    session: &mut Session,
-    metadata: &Metadata,
-    group: &Str,
-    offsets: &Offsets,
-) -> Result<(), CliError> {
-    let request = commit_request(metadata, group, Committer::default(), offsets);
-    let response = session.call(Target::Coordinator(group.clone()), request, |response| {
-        let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
-        crate::topic::first_error(partitions.map(|partition| partition.error_code))
-    })?;
-    for partition in response.topics.into_iter().flat_map(|topic| topic.partitions) {
-        // A group with members answers that the commit is from no member of it.
-        let result = check(partition.error_code).map_err(|error| match error == ErrorCode::UnknownMemberId {
-            true => ErrorCode::NonEmptyGroup,
-            false => error,
-        });
-        refused(&format!("offsets of group {group}"), result, None)?;
-    }
-    Ok(())
 }
 
 fn delete(session: &mut Session, group: &Str) -> Result<(), CliError> {

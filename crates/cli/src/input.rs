@@ -6,7 +6,7 @@ use dohle_types::{Offset, PartitionIndex, Str, Timestamp};
 
 /// A place in a log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Place {
+pub(crate) enum Place {
     /// The first record there is.
     Beginning,
     /// Behind the last record.
@@ -23,8 +23,14 @@ impl FromStr for Place {
     type Err = String;
 
     /// `beginning` or `earliest`, `end` or `latest`, `123`, `2026-11-22T10:00:00Z`, `@1795341600000` (milliseconds
-    /// since 1970), `+10`, `-10`.
+    /// since 1970), `PT1H` (an hour ago), `+10`, `-10`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text, jiff::Timestamp::now())
+    }
+}
+
+impl Place {
+    fn parse(text: &str, now: jiff::Timestamp) -> Result<Self, String> {
         match text {
             "beginning" | "earliest" => return Ok(Self::Beginning),
             "end" | "latest" => return Ok(Self::End),
@@ -33,7 +39,7 @@ impl FromStr for Place {
         let invalid = || {
             format!(
                 "`{text}` is no place in a log: write beginning, end, an offset, +N, -N, a time such as \
-                 2026-11-22T10:00:00Z, or @ and milliseconds since 1970"
+                 2026-11-22T10:00:00Z, a duration such as PT1H to go back, or @ and milliseconds since 1970"
             )
         };
         if let Some(millis) = text.strip_prefix('@') {
@@ -42,11 +48,22 @@ impl FromStr for Place {
         if text.starts_with(['+', '-']) {
             return text.parse().map(Self::Shift).map_err(|_| invalid());
         }
+        if text.starts_with('P') {
+            return ago(text, now).map(Self::Timestamp).ok_or_else(invalid);
+        }
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
             return text.parse().map(|offset| Self::Offset(Offset(offset))).map_err(|_| invalid());
         }
         parse_time(text).map(Self::Timestamp).ok_or_else(invalid)
     }
+}
+
+/// The time that lies a duration back, as ISO 8601 has durations; a day has 24 hours.
+fn ago(text: &str, now: jiff::Timestamp) -> Option<Timestamp> {
+    let span: jiff::Span = text.parse().ok()?;
+    let duration = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()?;
+    let then = now.checked_sub(duration).ok().filter(|_| !duration.is_negative())?;
+    Some(Timestamp(then.as_millisecond()))
 }
 
 /// A time as ISO 8601 has it; without an offset it is UTC, without a time it is midnight.
@@ -73,6 +90,7 @@ mod tests {
 
     #[test]
     fn places_are_understood() {
+        let now = jiff::Timestamp::from_millisecond(1_795_341_600_000).unwrap();
         for (text, place) in [
             ("beginning", Place::Beginning),
             ("earliest", Place::Beginning),
@@ -86,11 +104,13 @@ mod tests {
             ("2026-11-22T10:00:00", Place::Timestamp(Timestamp(1_795_341_600_000))),
             ("2026-11-22 10:00", Place::Timestamp(Timestamp(1_795_341_600_000))),
             ("2026-11-22", Place::Timestamp(Timestamp(1_795_305_600_000))),
+            ("PT1H", Place::Timestamp(Timestamp(1_795_338_000_000))),
+            ("P1DT0.5S", Place::Timestamp(Timestamp(1_795_255_199_500))),
         ] {
-            assert_eq!(text.parse(), Ok(place), "{text}");
+            assert_eq!(Place::parse(text, now), Ok(place), "{text}");
         }
-        for text in ["", "soon", "@x", "99999999999999999999", "+"] {
-            assert!(text.parse::<Place>().is_err(), "{text}");
+        for text in ["", "soon", "@x", "99999999999999999999", "+", "P", "PT-1H", "P1M"] {
+            assert!(Place::parse(text, now).is_err(), "{text}");
         }
     }
 

@@ -10,6 +10,15 @@ pub(crate) fn say(text: impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
+/// Writes lines to standard output.
+pub(crate) fn lines(lines: impl Iterator<Item = String>) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    for line in lines {
+        writeln!(out, "{line}")?;
+    }
+    out.flush()
+}
+
 /// Rows under headings.
 #[derive(Debug)]
 pub(crate) struct Table {

@@ -76,6 +76,8 @@ pub enum RebalanceCause {
     TopicsChanged,
     /// The last member of the consumer protocol is gone, and the others go on by themselves as a classic group.
     Downgraded,
+    /// An operator set other offsets for the members to go on from.
+    OffsetsReset,
     /// The group has more members than `group.max.size` allows since the broker started.
     GroupTooLarge,
 }

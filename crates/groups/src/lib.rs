@@ -53,6 +53,7 @@ mod leave;
 mod offsets_commit;
 mod offsets_delete;
 mod offsets_fetch;
+mod offsets_reset;
 mod offsets_restore;
 mod pending;
 mod rebalance;
@@ -73,6 +74,7 @@ pub use cluster::{Cluster, ConsumerGroupSettings, Topic, Turn};
 pub use config::{GROUP_SIZE_CAP, GroupsConfig};
 pub use effects::{Effects, Progress, Rebalance, RebalanceCause, Record, Reply, Token};
 pub use hash::partition_for;
+pub use offsets_reset::ResetError;
 pub use replay::{ReplayError, Replayed, record_type_name};
 pub use state::State;
 

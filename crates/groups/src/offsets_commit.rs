@@ -91,6 +91,21 @@ impl GroupLedger {
         {
             self.restart_session(now, &request.group_id, &request.member_id);
         }
+        let (mut records, topics) = self.commit_records(now, request);
+        let response = OffsetCommitResponse { topics, ..OffsetCommitResponse::default() };
+        if records.iter().map(Record::size).sum::<usize>() > self.config.batch_bytes_max {
+            return refused(request, CommitError::TooLarge);
+        }
+        effects.records.append(&mut records);
+        response
+    }
+
+    /// The records of those offsets that can be committed, and what became of each.
+    pub(crate) fn commit_records(
+        &self,
+        now: Now,
+        request: &OffsetCommitRequest,
+    ) -> (Vec<Record>, Vec<OffsetCommitResponseTopic>) {
         let mut records = Vec::new();
         let topics = request.topics.iter().map(|topic| OffsetCommitResponseTopic {
             name: topic.name.clone(),
@@ -114,12 +129,8 @@ impl GroupLedger {
                 })
                 .collect(),
         });
-        let response = OffsetCommitResponse { topics: topics.collect(), ..OffsetCommitResponse::default() };
-        if records.iter().map(Record::size).sum::<usize>() > self.config.batch_bytes_max {
-            return refused(request, CommitError::TooLarge);
-        }
-        effects.records.append(&mut records);
-        response
+        let topics = topics.collect();
+        (records, topics)
     }
 
     fn validate_commit(&self, caller: &Caller, request: &OffsetCommitRequest) -> Result<(), CommitError> {

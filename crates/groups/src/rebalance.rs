@@ -49,6 +49,14 @@ impl Group {
         }
     }
 
+    /// Ends the generation of a stable group by itself: its members are not asked to join again as what they are, but
+    /// told that they are none any more. It stands in the log, so that a restart does not bring the generation back.
+    pub(crate) fn end_generation(&mut self, cause: RebalanceCause, context: &mut Context<'_>) {
+        self.prepare_rebalance(cause, context);
+        self.generation = next_generation(self.generation);
+        context.effects.records.extend(self.storable_record(context));
+    }
+
     /// Ends the waiting for members when there is none left to wait for. The first rebalance of a group waits
     /// on, since nobody knows how many there will be.
     pub(crate) fn complete_join_if_all_joined(&mut self, context: &mut Context<'_>) {

@@ -98,6 +98,7 @@ apis! {
     k75_describe_topic_partitions: DescribeTopicPartitionsRequest,
     k20000_list_trash: ListTrashRequest,
     k20001_undelete_topic: UndeleteTopicRequest,
+    k20012_reset_group_offsets: ResetGroupOffsetsRequest,
 }
 
 /// The row of an API; `None` where it is not served.

@@ -69,6 +69,19 @@ fn members_go_on_in_their_epoch_after_kill_and_stop() {
     let asked = heartbeat(&mut client, "first", joined.member_epoch);
     assert_eq!(owned(&asked).map(|owned| owned.len()), Some(1), "it is to give up one of its partitions");
 
+    let reset = ["group", "reset-offsets", "billing", "--topic", "orders", "--to", "0", "--execute"];
+    let refused = broker.run(&reset, "");
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("--live"), "{}", refused.stderr);
+    assert_eq!(heartbeat(&mut client, "second", second.member_epoch).error_code, 0);
+    let live = broker.run(&[&reset[..], &["--live"]].concat(), "");
+    assert_eq!(live.code, 0, "{}", live.stderr);
+    for member in ["first", "second"] {
+        let gone = heartbeat(&mut client, member, joined.member_epoch);
+        assert_eq!(gone.error_code, ErrorCode::UnknownMemberId.code());
+        assert_eq!(heartbeat(&mut client, member, 0).error_code, 0);
+    }
+
     let table = broker.succeed(&["group", "describe", "billing"], "");
     assert!(table.contains("Reconciling") && table.contains("first"), "{table}");
     assert!(broker.succeed(&["group", "list"], "").contains("consumer"));

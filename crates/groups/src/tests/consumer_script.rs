@@ -71,6 +71,11 @@ fn consumer_offsets_and_administration() {
     run(&expect_file!["../../testdata/consumer_administration.txt"]);
 }
 
+#[test]
+fn consumer_offset_resets() {
+    run(&expect_file!["../../testdata/consumer_offset_resets.txt"]);
+}
+
 impl World {
     /// A step of the consumer protocol, and who is answered what; an error if it is none.
     pub(super) fn consumer_step<'a>(

@@ -37,6 +37,8 @@ enum Event {
     Forget(usize),
     Leave(usize),
     Commit(usize),
+    /// An operator resets the group's offsets.
+    Reset,
     Clock(u16),
     /// What was appended becomes durable, and the answers go out.
     CommitLog,
@@ -55,6 +57,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => client.clone().prop_map(Event::Forget),
         1 => client.clone().prop_map(Event::Leave),
         2 => client.prop_map(Event::Commit),
+        1 => Just(Event::Reset),
         4 => (0_u16..4_000).prop_map(Event::Clock),
         1 => (0_u16..40_000).prop_map(Event::Clock),
         12 => Just(Event::CommitLog),
@@ -115,6 +118,8 @@ struct World {
     unanswered: BTreeSet<Token>,
     next_token: u64,
     next_offset: i64,
+    /// The generation that the last reset ended.
+    reset_generation: Option<i32>,
     /// The last offset whose commit was answered.
     committed_offset: Option<i64>,
     /// Leader and protocol by generation, since the coordinator started.
@@ -143,6 +148,7 @@ impl World {
             unanswered: BTreeSet::new(),
             next_token: 0,
             next_offset: 0,
+            reset_generation: None,
             committed_offset: None,
             generations: BTreeMap::new(),
             stamps: BTreeMap::new(),
@@ -162,10 +168,13 @@ impl World {
             Event::Forget(index) => self.clients[index].forget(),
             Event::Leave(index) => self.leave(index),
             Event::Commit(index) => self.commit(index),
+            Event::Reset => self.reset(),
             Event::Clock(ms) => self.advance(Duration::from_millis(ms.into())),
             Event::CommitLog => self.commit_log(),
             Event::Crash => {
                 self.host.crash();
+                // The reset may be among what is lost.
+                self.reset_generation = None;
                 self.lose_connections();
                 self.load();
             }
@@ -294,27 +303,48 @@ impl World {
     }
 
     fn commit(&mut self, index: usize) {
-        self.next_offset += 1;
-        let offset = self.next_offset;
         let client = &self.clients[index];
         let request = OffsetCommitRequest {
-            group_id: Str::from(GROUP),
             generation_id_or_member_epoch: client.generation,
             member_id: client.member_id.clone(),
             group_instance_id: client.instance_id.clone(),
-            retention_time_ms: -1,
+            ..self.next_commit()
+        };
+        let offset = self.next_offset;
+        let mut effects = Effects::default();
+        let response = self.host.ledger.commit_offsets(self.host.now, &caller(9), &request, &mut effects);
+        let is_of_reset = self.reset_generation == Some(request.generation_id_or_member_epoch);
+        let is_refused = response.topics[0].partitions[0].error_code != 0;
+        assert!(is_refused || !is_of_reset, "what was reset is not committed over");
+        self.take(effects, Some(Answer::Commit(offset, response)));
+    }
+
+    fn reset(&mut self) {
+        let request = self.next_commit();
+        let generation = self.host.ledger.groups.get(GROUP).map(|group| group.generation);
+        let mut effects = Effects::default();
+        let reset = self.host.call(&mut effects, |ledger, turn| ledger.reset_offsets(turn, &request));
+        if reset.is_ok_and(|members| members > 0) {
+            self.reset_generation = generation;
+        }
+        self.take(effects, None);
+    }
+
+    /// A commit of the next offset, by nobody.
+    fn next_commit(&mut self) -> OffsetCommitRequest {
+        self.next_offset += 1;
+        OffsetCommitRequest {
+            group_id: Str::from(GROUP),
             topics: vec![OffsetCommitRequestTopic {
                 name: Str::from("t"),
                 partitions: vec![OffsetCommitRequestPartition {
-                    committed_offset: offset,
+                    committed_offset: self.next_offset,
                     ..OffsetCommitRequestPartition::default()
                 }],
                 ..OffsetCommitRequestTopic::default()
             }],
-        };
-        let mut effects = Effects::default();
-        let response = self.host.ledger.commit_offsets(self.host.now, &caller(9), &request, &mut effects);
-        self.take(effects, Some(Answer::Commit(offset, response)));
+            ..OffsetCommitRequest::default()
+        }
     }
 
     fn advance(&mut self, by: Duration) {

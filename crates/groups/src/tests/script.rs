@@ -7,7 +7,7 @@
 //! - `A syncs [A=x B=t-0,t-1] [v=5] [protocol=range]` with what the leader assigns, `A heartbeats`, `A leaves`
 //! - `A commits t-0@5 ...`, `tool commits t-0@5 ...` (no member), with `[generation=N] [metadata=TEXT] [topic-id=N]`
 //! - `A forgets its id`: its process was restarted
-//! - `operator removes NAME ...` by instance ids
+//! - `operator removes NAME ...` by instance ids; `operator resets t-0@5 ...` under the members
 //! - `fetch [t-0 ...] [member=A epoch=2]`, `list [states=..] [types=..]`, `describe [v=6]`, `delete group`, `delete offsets t-0 ...`
 //! - `clock +3s`, `expire offsets`, `topic t is deleted [topic-id=N]`
 //! - what concerns the consumer protocol, see `consumer_script.rs`
@@ -88,6 +88,11 @@ fn restarts() {
 #[test]
 fn offsets() {
     run(&expect_file!["../../testdata/offsets.txt"]);
+}
+
+#[test]
+fn offset_resets() {
+    run(&expect_file!["../../testdata/offset_resets.txt"]);
 }
 
 #[test]
@@ -225,6 +230,15 @@ impl World {
             [name, "leaves"] => answer = Some((name, self.leave(name, &line, &mut effects))),
             ["operator", "removes", ..] => {
                 answer = Some(("operator", self.remove(&line.words[2..], &mut effects)));
+            }
+            ["operator", "resets", ..] => {
+                let request = self.commit_request("operator", &line);
+                let reset = self.host.call(&mut effects, |ledger, turn| ledger.reset_offsets(turn, &request));
+                let told = reset.map_or_else(
+                    |error| format!("{} ({error})", error_name(error.code().code())),
+                    |members| format!("NONE, {members} members"),
+                );
+                answer = Some(("operator", told));
             }
             [name, "commits", ..] => answer = Some((name, self.commit(name, &line, &mut effects))),
             ["fetch", ..] => answer = Some(("offsets", self.fetch(&line))),
@@ -447,7 +461,7 @@ impl World {
         each.collect::<Vec<_>>().join(" ")
     }
 
-    fn commit(&mut self, name: &str, line: &Line<'_>, effects: &mut Effects) -> String {
+    fn commit_request(&mut self, name: &str, line: &Line<'_>) -> OffsetCommitRequest {
         let client = self.speaking_client(name, line);
         let topics = line.words[2..].iter().map(|word| {
             let (partition, offset) = word.split_once('@').unwrap();
@@ -464,14 +478,18 @@ impl World {
                 }],
             }
         });
-        let request = OffsetCommitRequest {
+        OffsetCommitRequest {
             group_id: client.group_id,
             generation_id_or_member_epoch: client.generation,
             member_id: client.member_id,
             group_instance_id: client.instance_id,
             retention_time_ms: line.setting("retention").map_or(-1, |retention| millis(retention).into()),
             topics: topics.collect(),
-        };
+        }
+    }
+
+    fn commit(&mut self, name: &str, line: &Line<'_>, effects: &mut Effects) -> String {
+        let request = self.commit_request(name, line);
         let caller = caller(name, line.number("v").unwrap_or(10));
         let response = self.host.ledger.commit_offsets(self.host.now, &caller, &request, effects);
         let each = response.topics.iter().flat_map(|topic| {
@@ -654,6 +672,7 @@ impl World {
             RebalanceCause::Downgraded => "all members are classic".to_owned(),
             RebalanceCause::TopicsChanged => "the topics changed".to_owned(),
             RebalanceCause::AssignmentTooLarge => "the assignment is too large".to_owned(),
+            RebalanceCause::OffsetsReset => "its offsets were reset".to_owned(),
             RebalanceCause::GroupTooLarge => "the group is too large".to_owned(),
         }
     }

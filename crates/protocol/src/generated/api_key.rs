@@ -194,6 +194,8 @@ pub enum ApiKey {
     ListTrash = 20000,
     /// Key 20001, versions 0-0.
     UndeleteTopic = 20001,
+    /// Key 20012, versions 0-0.
+    ResetGroupOffsets = 20012,
 }
 
 impl ApiKey {
@@ -294,6 +296,7 @@ impl ApiKey {
         Self::DeleteShareGroupOffsets,
         Self::ListTrash,
         Self::UndeleteTopic,
+        Self::ResetGroupOffsets,
     ];
 
     /// Name, oldest and latest stable version, first flexible version.
@@ -394,6 +397,7 @@ impl ApiKey {
             Self::DeleteShareGroupOffsets => ("DeleteShareGroupOffsets", 0, 0, 0),
             Self::ListTrash => ("ListTrash", 0, 0, 0),
             Self::UndeleteTopic => ("UndeleteTopic", 0, 0, 0),
+            Self::ResetGroupOffsets => ("ResetGroupOffsets", 0, 0, 0),
         }
     }
 }
