@@ -23,6 +23,7 @@ mod checkpoints;
 pub mod cleaner;
 mod cluster;
 pub mod connection;
+mod damage;
 mod disk_space;
 pub mod fetch_session;
 mod flush;

@@ -22,6 +22,7 @@ use dohle_types::{FastMap, Offset, Str, TopicId};
 
 use crate::boot_facts::KnownLog;
 use crate::connection::Call;
+use crate::damage::tell_damage_of;
 use crate::host::{ConnectionId, DiskJob};
 use crate::metadata_log::{METADATA_TOPIC, metadata_config};
 use crate::node::{JobPurpose, Node, Phase};
@@ -192,8 +193,12 @@ impl Node {
         }
         let refused = match opened {
             Ok(log) if log.topic_id() == partition.topic_id => {
+                tell_damage_of(&log, &partition.name);
+                // A ledger is replayed whole or not at all.
+                let is_usable = log.damage().is_empty() || partition.tenant == Tenant::None;
+                let refused = (!is_usable).then(|| "its records are damaged; restore the file".to_owned());
                 partition.open(log);
-                None
+                refused
             }
             Ok(log) => Some(format!("its directory belongs to topic id {}", log.topic_id())),
             Err(error) => Some(error.to_string()),

@@ -9,6 +9,7 @@ use dohle_storage::disk::LogDir;
 use dohle_storage::{ScrubPoint, Scrubbed};
 use dohle_types::time::Instant;
 
+use crate::damage::note_damage;
 use crate::host::DiskJob;
 use crate::node::{JobPurpose, Node};
 use crate::partition::PartitionKey;
@@ -100,14 +101,7 @@ impl Node {
         let name = partition.name.clone();
         let Some(log) = partition.log_mut().filter(|log| log.has_sealed(scrubbed.segment)) else { return };
         for damage in scrubbed.damage {
-            if log.note_damage(damage.clone()) {
-                let (path, position, reason) = (&*damage.path, damage.position, &*damage.reason);
-                let (from, to) = (damage.from.0, damage.to.0);
-                tracing::error!(
-                    partition = %name, path, position, from, to, reason,
-                    "records are damaged: these offsets are refused to readers, all others go on; restore the file"
-                );
-            }
+            note_damage(log, &name, damage);
         }
     }
 

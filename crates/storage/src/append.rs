@@ -75,6 +75,9 @@ pub enum AppendError {
     /// Its producer must not send it now.
     #[error(transparent)]
     Producer(#[from] ProducerError),
+    /// Which offsets were given out cannot be known.
+    #[error("the end of the log is damaged: nothing is appended until its file is restored")]
+    EndLost,
 }
 
 impl AppendError {
@@ -85,6 +88,7 @@ impl AppendError {
             Self::Invalid(error) => error.error_code(),
             Self::Recompress(_) => ErrorCode::UnknownServerError,
             Self::TooLargeForSegment { .. } => ErrorCode::RecordListTooLarge,
+            Self::EndLost => ErrorCode::KafkaStorageError,
             Self::Producer(error) => match error {
                 ProducerError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
                 ProducerError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
@@ -99,7 +103,7 @@ impl AppendError {
     pub fn record_errors(&self) -> &[RecordError] {
         match self {
             Self::Invalid(error) => error.record_errors(),
-            Self::Recompress(_) | Self::TooLargeForSegment { .. } | Self::Producer(_) => &[],
+            Self::Recompress(_) | Self::TooLargeForSegment { .. } | Self::Producer(_) | Self::EndLost => &[],
         }
     }
 }
@@ -128,6 +132,9 @@ impl Log {
         codecs: &mut Codecs,
         ops: &mut Vec<Op>,
     ) -> Result<Appended, AppendError> {
+        if self.is_end_lost {
+            return Err(AppendError::EndLost);
+        }
         let incoming = match origin {
             Origin::Client { zstd_allowed } => self.check_client_batch(now, records, zstd_allowed, codecs)?,
             Origin::Coordinator | Origin::RaftLeader => from_broker(&records, &mut codecs.decompressor)?,

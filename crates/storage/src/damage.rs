@@ -1,4 +1,6 @@
 //! Records of a log that cannot be read any more: what is before and after them is read as ever.
+//!
+//! They are found by recovery, by a scrub, or by a read, and known until the log is closed.
 
 use dohle_types::Offset;
 
@@ -30,7 +32,8 @@ pub struct Damage {
 impl Log {
     /// Keeps readers away from what is damaged; whether that is news.
     pub fn note_damage(&mut self, damage: Damage) -> bool {
-        if damage.to <= self.start || self.damage.iter().any(|known| known.covers(&damage)) {
+        if damage.segment < self.first_visible_base() || self.damage.iter().any(|known| known.covers(&damage))
+        {
             return false;
         }
         let full = self.damage.len() >= RANGES_MAX;
@@ -44,6 +47,19 @@ impl Log {
         }
         self.damage.sort_by_key(|damage| damage.from);
         true
+    }
+
+    /// The records from the present end up to `to` are not there, though they were durable.
+    pub(crate) fn note_lost_end(&mut self, to: Offset, reason: String) {
+        let (segment, from) = (self.active_segment().base, self.end);
+        let (path, position) = (self.active.log_path.clone(), u64::from(self.active_segment().size));
+        self.note_damage(Damage { path, segment, position, end_position: position, from, to, reason });
+    }
+
+    /// Whether the end of the log is lost, so that nobody knows which offsets were given out: nothing is appended.
+    #[must_use]
+    pub const fn is_end_lost(&self) -> bool {
+        self.is_end_lost
     }
 
     /// What is known to be damaged, ascending.
@@ -72,11 +88,16 @@ impl Log {
 
     /// Forgets what was deleted, or replaced by compaction.
     pub(crate) fn forget_damage(&mut self) {
-        let (start, segments) = (self.start, &self.segments);
+        let (first, segments) = (self.first_visible_base(), &self.segments);
         self.damage.retain(|damage| {
-            damage.to > start
+            damage.segment >= first
                 && segments.binary_search_by_key(&damage.segment, |segment| segment.base).is_ok()
         });
+    }
+
+    /// The base of the segment that the log starts in: whoever reads from the start walks through it.
+    fn first_visible_base(&self) -> Offset {
+        self.segments.get(self.first_visible()).map_or(self.start, |segment| segment.base)
     }
 }
 

@@ -50,6 +50,8 @@ pub struct Log {
     pub(crate) tail: Tail,
     /// Ascending.
     pub(crate) damage: Vec<Damage>,
+    /// Whether it is not known where the log ended.
+    pub(crate) is_end_lost: bool,
     pub(crate) files: Files,
 }
 
@@ -158,6 +160,7 @@ impl Log {
             replaced: BTreeMap::new(),
             tail: Tail::default(),
             damage: Vec::new(),
+            is_end_lost: false,
             files: Files { durable: start, flushed: SyncPoint { number: 0, end: start }, ..Files::default() },
             dir,
             topic_id,

@@ -52,21 +52,6 @@ pub struct Opening {
 /// Why a log cannot be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// Records that may have been acknowledged cannot be read. No record was touched.
-    #[error(
-        "{path} is damaged at byte {position}, where offset {offset} should be: {reason}; restore the file, or \
-         remove the partition's directory to give up its records"
-    )]
-    Damaged {
-        /// The file.
-        path: FilePath,
-        /// Where in it.
-        position: u64,
-        /// The first offset that cannot be read.
-        offset: Offset,
-        /// What is wrong.
-        reason: String,
-    },
     /// The directory belongs to a topic that was deleted, and another has its name now.
     #[error("{dir} belongs to topic id {found}, not {expected}: it is left over from a deleted topic")]
     OtherTopic {
@@ -179,8 +164,8 @@ impl Opener {
         let mut log = Log::at(dir, topic_id, config, first_base);
         log.files.exist = has_metadata;
         log.has_gaps |= self.compacted();
-        if !self.opening.clean || !self.believe(&mut log, &listing).await? {
-            self.recover(&mut log, listing).await?;
+        if !self.opening.clean || !self.believe(&mut log, &listing).await {
+            self.recover(&mut log, listing).await;
         }
         let start = start_offset.unwrap_or(first_base).max(first_base);
         if start > log.end {
@@ -210,21 +195,21 @@ impl Opener {
 
     /// Reads what a clean shutdown left; `false` where it is not what it should be, so that the log must be
     /// recovered after all.
-    async fn believe(&self, log: &mut Log, listing: &Listing) -> Result<bool, OpenError> {
-        let Some((&(base, length), sealed)) = listing.logs.split_last() else { return Ok(false) };
-        let Some(epochs) = self.epochs(listing).await else { return Ok(false) };
+    async fn believe(&self, log: &mut Log, listing: &Listing) -> bool {
+        let Some((&(base, length), sealed)) = listing.logs.split_last() else { return false };
+        let Some(epochs) = self.epochs(listing).await else { return false };
         log.epochs = epochs;
-        log.segments = self.sealed_segments(listing, sealed).await?;
+        log.segments = self.sealed_segments(log, listing, sealed).await;
         let is_complete = self.believe_active(log, listing, base, length).await
             && self.opening.recovery_point.is_none_or(|durable| durable <= log.end);
         if !is_complete {
-            return Ok(false);
+            return false;
         }
         let from = self.load_producers(log, listing, log.end).await;
-        self.replay(log, from, from, log.end).await?;
+        self.replay(log, from, from, log.end).await;
         log.snapshots.clone_from(&listing.snapshots);
         log.settle();
-        Ok(true)
+        true
     }
 
     /// Takes the active segment as it is, and finds the log's end behind its last index entry.
@@ -290,40 +275,61 @@ impl Opener {
 
     /// Takes note of the epochs of the batches in `from..to`, which are known to be good, and of the producers of
     /// those at or above `producers_from`: the log has the producers of the earlier ones from a snapshot.
-    pub(crate) async fn replay(
-        &self,
-        log: &mut Log,
-        from: Offset,
-        producers_from: Offset,
-        to: Offset,
-    ) -> Result<(), OpenError> {
+    pub(crate) async fn replay(&self, log: &mut Log, from: Offset, producers_from: Offset, to: Offset) {
         let views: Vec<SegmentView> =
             log.segments.iter().map(|segment| SegmentView::new(&self.opening.dir, segment)).collect();
         let first = views.partition_point(|view| view.base <= from).saturating_sub(1);
-        for view in views.iter().skip(first).take_while(|view| view.base < to && from < to) {
-            let damaged = |error| damaged(error, view.base);
+        let ends = views.iter().skip(1).map(|next| next.base).chain([to]);
+        for (view, end) in
+            views.iter().zip(ends).skip(first).take_while(|(view, _)| view.base < to && from < to)
+        {
             let entry = view.find_offset(&self.disk, from).await;
-            let mut walk = start(&self.disk, view, entry).await.map_err(damaged)?;
-            while let Some(found) = walk.next_at(from).await.map_err(damaged)? {
+            let Ok(mut walk) = start(&self.disk, view, entry).await else { continue };
+            while let Some(found) = self.next_undamaged(log, &mut walk, view, end).await {
+                if found.header.last_offset() < from {
+                    continue;
+                }
                 let batch = if needs_records(&found.header) {
-                    walk.read(found.position, found.header.size_in_bytes()).await.map_err(damaged)?
+                    walk.read(found.position, found.header.size_in_bytes()).await.unwrap_or_default()
                 } else {
                     Bytes::new()
                 };
                 note(log, &found.header, &batch, producers_from);
             }
         }
-        Ok(())
+    }
+
+    /// The next batch of a segment that ends with offset `end`. Damage on the way is taken note of.
+    async fn next_undamaged(
+        &self,
+        log: &mut Log,
+        walk: &mut Walk,
+        view: &SegmentView,
+        end: Offset,
+    ) -> Option<Found> {
+        loop {
+            match walk.next().await {
+                Ok(found) => return found,
+                Err(ReadError::Gone { .. } | ReadError::Damaged(_)) => return None,
+                Err(ReadError::Corrupt { reason, .. }) => {
+                    log.note_damage(walk.pass_damage(view, end, reason).await);
+                }
+            }
+        }
     }
 
     pub(crate) async fn sealed_segments(
         &self,
+        log: &mut Log,
         listing: &Listing,
         logs: &[(Offset, u64)],
-    ) -> Result<Vec<Segment>, OpenError> {
+    ) -> Vec<Segment> {
         let mut segments = Vec::with_capacity(logs.len());
-        for &(base, length) in logs {
+        let after = listing.logs.get(logs.len()).map(|&(base, _)| base);
+        let ends = logs.iter().skip(1).map(|&(next, _)| next).chain(after);
+        for (&(base, length), end) in logs.iter().zip(ends) {
             let mut segment = self.segment(listing, base, length).await;
+            let view = SegmentView::new(&self.opening.dir, &segment);
             match self.last_entry::<TimeEntry>(base, TIME_INDEX_SUFFIX, segment.time_entries).await {
                 Some(last) => {
                     segment.max_timestamp = last.timestamp;
@@ -331,22 +337,19 @@ impl Opener {
                 }
                 // Either no record has a timestamp, or the index is missing: the batches tell.
                 None => {
-                    let view = SegmentView::new(&self.opening.dir, &segment);
                     let mut walk = Walk::new(&self.disk, &view);
-                    while let Some(found) = walk.next().await.map_err(|error| damaged(error, base))? {
+                    while let Some(found) = self.next_undamaged(log, &mut walk, &view, end).await {
                         segment.note_timestamp(&found.header);
                     }
                 }
             }
             if self.compacted() && self.opening.config.max_compaction_lag_ms < i64::MAX {
-                let view = SegmentView::new(&self.opening.dir, &segment);
-                let first =
-                    Walk::new(&self.disk, &view).next().await.map_err(|error| damaged(error, base))?;
+                let first = Walk::new(&self.disk, &view).next().await.ok().flatten();
                 segment.first_timestamp = first.map_or(Timestamp::NONE, |found| found.header.max_timestamp);
             }
             segments.push(segment);
         }
-        Ok(segments)
+        segments
     }
 
     /// A segment with what the directory tells of it.
@@ -427,16 +430,5 @@ pub(crate) fn note(
     } else {
         log.producers.note_data(header);
         None
-    }
-}
-
-fn damaged(error: ReadError, offset: Offset) -> OpenError {
-    match error {
-        ReadError::Gone { path } => {
-            OpenError::Damaged { path, position: 0, offset, reason: "the file is missing".to_owned() }
-        }
-        ReadError::Corrupt { path, position, reason } => {
-            OpenError::Damaged { path, position, offset, reason }
-        }
     }
 }

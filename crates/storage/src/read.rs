@@ -4,9 +4,11 @@ use bytes::Bytes;
 use dohle_records::BatchHeader;
 use dohle_types::{ErrorCode, Offset};
 
+use crate::damage::Damage;
 use crate::disk::{Answer, FilePath, Job, Progress};
 use crate::index::OffsetEntry;
 use crate::log::Log;
+use crate::scan::{WRONG_CRC, crc_is_valid};
 use crate::script::{Disk, Script};
 use crate::walk::{SegmentView, Walk};
 
@@ -53,6 +55,9 @@ pub enum ReadError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The same, and it is known which records are lost: the log is to be told ([`Log::note_damage`]).
+    #[error("{} is damaged at byte {}: {}", .0.path, .0.position, .0.reason)]
+    Damaged(Damage),
 }
 
 impl ReadError {
@@ -61,7 +66,7 @@ impl ReadError {
     pub const fn error_code(&self) -> ErrorCode {
         match self {
             Self::Gone { .. } => ErrorCode::OffsetOutOfRange,
-            Self::Corrupt { .. } => ErrorCode::CorruptMessage,
+            Self::Corrupt { .. } | Self::Damaged(_) => ErrorCode::CorruptMessage,
         }
     }
 }
@@ -135,9 +140,13 @@ impl Log {
     pub(crate) fn views(&self, first: usize, count: usize) -> Vec<SegmentView> {
         self.segments
             .iter()
+            .enumerate()
             .skip(first)
             .take(count)
-            .map(|segment| SegmentView::new(&self.dir, segment))
+            .map(|(index, segment)| SegmentView {
+                end: self.segment_end(index),
+                ..SegmentView::new(&self.dir, segment)
+            })
             .collect()
     }
 
@@ -165,25 +174,52 @@ async fn read_segments(
         if let Some((position, floor)) = skip.take() {
             walk.skip_to(position, floor);
         }
-        if let Some(first) = walk.next_at(wanted.from).await? {
-            let first_size = first.header.size_in_bytes();
-            let out_of_bounds = first.header.next_offset() > wanted.upper_bound;
-            if out_of_bounds || (first_size > wanted.max_bytes && !wanted.at_least_one) {
-                return Ok(Vec::new());
+        match read_segment(&mut walk, &segment, wanted).await {
+            Ok(None) => {}
+            Ok(Some(batches)) => return Ok(batches),
+            Err(ReadError::Corrupt { reason, .. }) => {
+                return Err(ReadError::Damaged(walk.pass_damage(&segment, segment.end, reason).await));
             }
-            let length = wanted.max_bytes.max(first_size).min(walk.rest(&first));
-            let bytes = walk.read(first.position, length).await?;
-            let whole = whole_batches(&bytes, wanted.upper_bound);
-            if whole < first_size {
-                return Err(walk.corrupt(first.position, "it changed while it was read".to_owned()));
-            }
-            let batches = bytes.slice(..whole);
-            // A slice keeps all of its buffer: one that is mostly something else is not worth that.
-            let batches = if whole < bytes.len() / 2 { Bytes::copy_from_slice(&batches) } else { batches };
-            return Ok(vec![batches]);
+            Err(error) => return Err(error),
         }
     }
     Ok(Vec::new())
+}
+
+/// Reads batches from a segment; `None` where the offset lies behind its end. Where that fails, the walk is at the
+/// batch that cannot be read.
+async fn read_segment(
+    walk: &mut Walk,
+    segment: &SegmentView,
+    wanted: Wanted,
+) -> Result<Option<Vec<Bytes>>, ReadError> {
+    let Some(first) = walk.next_at(wanted.from).await? else { return Ok(None) };
+    let first_size = first.header.size_in_bytes();
+    let out_of_bounds = first.header.next_offset() > wanted.upper_bound;
+    if out_of_bounds {
+        // Whoever is told that there is nothing waits.
+        walk.check(Some(first)).await?;
+    }
+    if out_of_bounds || (first_size > wanted.max_bytes && !wanted.at_least_one) {
+        return Ok(Some(Vec::new()));
+    }
+    let length = wanted.max_bytes.max(first_size).min(walk.rest(&first));
+    let is_to_the_end = length == walk.rest(&first);
+    let bytes = walk.read(first.position, length).await;
+    let whole = bytes.and_then(|bytes| {
+        let end = is_to_the_end.then_some(segment.end);
+        let whole = whole_batches(&bytes, first.header.base_offset, wanted.upper_bound, end);
+        if whole < first_size {
+            return Err(walk.corrupt(first.position, WRONG_CRC.to_owned()));
+        }
+        let batches = bytes.slice(..whole);
+        // A slice keeps all of its buffer: one that is mostly something else is not worth that.
+        Ok(vec![if whole < bytes.len() / 2 { Bytes::copy_from_slice(&batches) } else { batches }])
+    });
+    if whole.is_err() {
+        walk.back_to(&first);
+    }
+    whole.map(Some)
 }
 
 /// A walk from `entry`, or from the beginning where there is none or it is wrong.
@@ -199,15 +235,26 @@ pub(crate) async fn start(
     Ok(from_entry.unwrap_or_else(|| Walk::new(disk, segment)))
 }
 
-/// How many of the bytes are whole batches that end at or below `upper_bound`.
-fn whole_batches(bytes: &[u8], upper_bound: Offset) -> usize {
-    let mut whole = 0;
+/// How many of the bytes are whole batches that end at or below `upper_bound`. The first one begins with offset
+/// `first`; what follows the last is the end of the segment, where that is known.
+///
+/// Readers get what was written or an error: a batch whose bytes have changed is left for the next read to find.
+fn whole_batches(bytes: &[u8], first: Offset, upper_bound: Offset, end: Option<Offset>) -> usize {
+    let (mut whole, mut due) = (0, first);
     while let Some(Ok(header)) = bytes.get(whole..).map(BatchHeader::parse) {
         let next = whole + header.size_in_bytes();
-        if next > bytes.len() || header.next_offset() > upper_bound {
+        let Some(batch) = bytes.get(whole..next).filter(|_| header.next_offset() <= upper_bound) else {
+            break;
+        };
+        // No CRC covers the offset. Where it does not follow from the batch before, the next one must agree.
+        let follower = bytes.get(next..).and_then(|rest| rest.first_chunk());
+        let follower = follower.map(|&offset| Offset(i64::from_be_bytes(offset))).or(end);
+        let is_due = header.base_offset == due
+            || header.base_offset > due && follower.is_some_and(|follower| header.next_offset() <= follower);
+        if !is_due || !crc_is_valid(batch, &header) {
             break;
         }
-        whole = next;
+        (whole, due) = (next, header.next_offset());
     }
     whole
 }

@@ -1,6 +1,8 @@
 //! Recovery after a crash: what lies above the recovery point is read batch by batch, the torn end is cut off, and
 //! everything that follows from the batches (indexes, producers, epochs) is made anew. Where within a segment that
-//! begins is found in `resume.rs`; what counts as torn, and what as damage, is decided in `scan.rs`.
+//! begins is found in `resume.rs`; what counts as torn, and what as damage, is decided in `scan.rs`. What is damaged
+//! stays as it is in the files; its offsets are refused to readers (`damage.rs`), and all others are read. Where the
+//! end itself is damaged or lost nobody knows which offsets were given out, so that nothing is appended any more.
 //!
 //! That a batch above the recovery point reads well does not mean that the medium has it: after a sync that failed,
 //! the system may take for written what was not, and show it until the power goes ("Can Applications Recover from
@@ -13,7 +15,7 @@ use dohle_types::Offset;
 use crate::checkpoint::{self, LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA};
 use crate::disk::{FilePath, Op};
 use crate::log::Log;
-use crate::open::{INDEX_SUFFIXES, Listing, OpenError, Opener, Opening, needs_records, note};
+use crate::open::{INDEX_SUFFIXES, Listing, Opener, Opening, needs_records, note};
 use crate::resume::Resumed;
 use crate::scan::{CHUNK_SIZE, Judgement, Scan, Scanned};
 use crate::segment::{Active, LOG_SUFFIX, SNAPSHOT_SUFFIX, Segment, TXN_INDEX_SUFFIX, file};
@@ -21,31 +23,29 @@ use crate::txn_index;
 
 impl Opener {
     /// Believes nothing from the segment of the recovery point on.
-    pub(crate) async fn recover(&self, log: &mut Log, listing: Listing) -> Result<(), OpenError> {
+    pub(crate) async fn recover(&self, log: &mut Log, listing: Listing) {
         // What lay below the start was deleted, and need not be there.
         let start = self.opening.start_offset.unwrap_or_default();
         let recovery_point = self.opening.recovery_point.filter(|&point| point > start).unwrap_or_default();
         let first_scanned =
             listing.logs.partition_point(|&(base, _)| base < recovery_point).saturating_sub(1);
         let (sealed, scanned) = listing.logs.split_at(first_scanned);
-        log.segments = self.sealed_segments(&listing, sealed).await?;
-        let mut resumed = match scanned.first() {
+        log.segments = self.sealed_segments(log, &listing, sealed).await;
+        let resumed = match scanned.first() {
             Some(&(base, length)) if base < recovery_point => {
                 self.resume(&listing, base, length, recovery_point).await
             }
             _ => None,
         };
-        if let Some(Resumed { segment, end, .. }) = &resumed {
-            log.segments.push(*segment);
-            let replayed = self.replay_below(log, &listing, *end).await;
-            log.segments.pop();
-            // What is damaged the scan will find out.
-            resumed.take_if(|_| replayed.is_err());
-        }
         let scan_from = match (&resumed, scanned.first()) {
-            (Some(resumed), _) => resumed.end,
+            (Some(Resumed { segment, end, .. }), _) => {
+                log.segments.push(*segment);
+                self.replay_below(log, &listing, *end).await;
+                log.segments.pop();
+                *end
+            }
             (None, Some(&(base, _))) => {
-                self.replay_below(log, &listing, base).await?;
+                self.replay_below(log, &listing, base).await;
                 base
             }
             (None, None) => Offset::ZERO,
@@ -57,13 +57,12 @@ impl Opener {
             self.disk.apply(Op::Remove { path: file(&self.opening.dir, offset, SNAPSHOT_SUFFIX) }).await;
         }
         log.end = scan_from;
-        let is_cut = self.scan_segments(log, scanned, resumed, recovery_point).await?;
+        let is_cut = self.scan_segments(log, scanned, resumed, recovery_point).await;
         self.make_durable(log, &listing, scan_from, is_cut).await;
-        Ok(())
     }
 
     /// Takes note of the epochs and producers of what lies below `end` and is believed.
-    async fn replay_below(&self, log: &mut Log, listing: &Listing, end: Offset) -> Result<(), OpenError> {
+    async fn replay_below(&self, log: &mut Log, listing: &Listing, end: Offset) {
         let epochs = self.epochs(listing).await;
         let has_epochs = epochs.is_some();
         log.epochs = epochs.unwrap_or_default();
@@ -71,7 +70,7 @@ impl Opener {
         let from = self.load_producers(log, listing, end).await;
         let first_base = listing.logs.first().map_or(end, |&(base, _)| base);
         let replay_from = if has_epochs { from } else { first_base.min(from) };
-        self.replay(log, replay_from, from, end).await
+        self.replay(log, replay_from, from, end).await;
     }
 
     /// Reads the segments from the recovery point's on, but for what is `resumed` of the first one, and cuts the log
@@ -82,44 +81,44 @@ impl Opener {
         scanned: &[(Offset, u64)],
         mut resumed: Option<Resumed>,
         recovery_point: Offset,
-    ) -> Result<bool, OpenError> {
+    ) -> bool {
         let (mut torn, mut is_cut) = (false, false);
         for (index, &(base, length)) in scanned.iter().enumerate() {
             let is_first = index == 0;
             // Of the segments below the start, which were deleted, a power loss may have brought any back.
             let is_deleted = self.opening.start_offset.is_some_and(|start| base <= start);
             let is_gap = base > log.end && !is_deleted && !self.compacted();
-            if is_gap && !torn && log.end < recovery_point {
-                let path = file(&self.opening.dir, base, LOG_SUFFIX);
-                let reason = format!("the records before offset {base} are missing");
-                return Err(OpenError::Damaged { path, position: 0, offset: log.end, reason });
-            }
+            let is_lost = is_gap && !torn && log.end < recovery_point;
             // What follows a torn end was not durable either. What begins before the end of the segment before
             // it was cut off once already, and its removal was lost.
-            if !is_first && (torn || is_gap || base < log.end) {
+            if !is_first && !is_lost && (torn || is_gap || base < log.end) {
                 torn |= is_gap;
                 is_cut = true;
                 self.remove_segment(base).await;
                 continue;
             }
+            if is_lost {
+                log.note_lost_end(base, format!("the records before offset {base} are missing"));
+            }
             if !is_first {
                 self.seal(log).await;
             }
-            let is_followed =
-                scanned.iter().skip(index + 1).any(|&(next, length)| length > 0 && next >= base);
+            let follower = scanned.iter().skip(index + 1).find(|&&(next, length)| length > 0 && next >= base);
+            let follower = follower.map(|&(next, _)| next);
             let known = match resumed.take() {
                 Some(resumed) => resumed,
                 None => self.begin_anew(base, base.max(log.end)).await,
             };
-            torn = self.scan_segment(log, known, length, is_followed, recovery_point).await?;
+            torn = self.scan_segment(log, known, length, follower, recovery_point).await;
             is_cut |= torn;
         }
         if log.end < recovery_point {
-            let (path, position) = (log.active.log_path.clone(), u64::from(log.active_segment().size));
-            let reason = format!("the log ends there, but it was durable up to offset {recovery_point}");
-            return Err(OpenError::Damaged { path, position, offset: log.end, reason });
+            let reason = format!("the file ends there, but it was durable up to offset {recovery_point}");
+            log.note_lost_end(recovery_point, reason);
+            log.end = recovery_point;
+            log.is_end_lost = true;
         }
-        Ok(is_cut)
+        is_cut
     }
 
     /// A segment of which nothing is believed, which goes on from `end`.
@@ -133,23 +132,25 @@ impl Opener {
         Resumed { segment: Segment::new(base, now.wall), active, end }
     }
 
-    /// Reads the rest of a segment, which becomes the active one; whether its end was torn, and cut off.
+    /// Reads the rest of a segment, which becomes the active one; whether its end was torn, and cut off. The next
+    /// segment that holds anything is its `follower`.
     async fn scan_segment(
         &self,
         log: &mut Log,
         Resumed { mut segment, mut active, end }: Resumed,
         length: u64,
-        is_followed: bool,
+        follower: Option<Offset>,
         recovery_point: Offset,
-    ) -> Result<bool, OpenError> {
+    ) -> bool {
         let Opening { dir, config, .. } = &self.opening;
         let base = segment.base;
         let path = file(dir, base, LOG_SUFFIX);
         let mut durable_to = u64::from(segment.size);
         let scan = Scan::new(&self.disk, path.clone(), length, base, self.compacted());
         let mut scan = scan.go_on(durable_to, end);
-        let broken = loop {
-            match scan.next().await {
+        let mut damage = Vec::new();
+        let torn = loop {
+            let (reason, is_short) = match scan.next().await {
                 Scanned::Batch(header) => {
                     if header.next_offset() <= recovery_point {
                         durable_to = scan.position;
@@ -167,30 +168,40 @@ impl Opener {
                             self.disk.apply(op).await;
                         }
                     }
+                    continue;
                 }
-                Scanned::End => break None,
-                Scanned::Short(reason) => break Some((reason, true)),
-                Scanned::Invalid(reason) => break Some((reason, false)),
+                Scanned::End => break false,
+                Scanned::Short(reason) => (reason, true),
+                Scanned::Invalid(reason) => (reason, false),
+            };
+            if scan.expected >= recovery_point
+                && scan.judge(is_short, follower.is_some()).await == Judgement::Torn
+            {
+                self.disk.apply(Op::Truncate { path: path.clone(), length: scan.position }).await;
+                break true;
             }
+            let end = follower.unwrap_or(Offset(i64::MAX));
+            let lost_to = follower.unwrap_or(scan.expected.plus(1).max(recovery_point));
+            let found = scan.pass_damage(base, end, lost_to, reason).await;
+            log.is_end_lost = follower.is_none() && scan.position == length;
+            segment.size = u32::try_from(scan.position).unwrap_or(u32::MAX);
+            damage.push(found);
         };
         log.end = scan.expected;
-        let (position, offset) = (scan.position, scan.expected);
         log.segments.push(segment);
         log.active = active;
-        let torn = broken.is_some();
-        if let Some((reason, is_short)) = broken {
-            if offset < recovery_point || scan.judge(is_short, is_followed).await == Judgement::Damaged {
-                return Err(OpenError::Damaged { path, position, offset, reason });
-            }
-            self.disk.apply(Op::Truncate { path: path.clone(), length: position }).await;
+        for damage in damage {
+            log.note_damage(damage);
+        }
+        if torn {
             // What they say of the batches that are cut off must not come back when others have these offsets.
             log.files.dirty.extend(INDEX_SUFFIXES.map(|suffix| file(dir, base, suffix)));
         }
-        if torn || position > durable_to {
-            self.write_again(&path, durable_to, position).await;
+        if torn || scan.position > durable_to {
+            self.write_again(&path, durable_to, scan.position).await;
             log.files.dirty.insert(path);
         }
-        Ok(torn)
+        torn
     }
 
     /// Writes bytes of a file as they read, so that the next sync has them to write.

@@ -23,6 +23,7 @@ use bytes::Bytes;
 use dohle_records::{BatchHeader, HEADER_SIZE};
 use dohle_types::Offset;
 
+use crate::damage::Damage;
 use crate::disk::FilePath;
 use crate::script::Disk;
 
@@ -32,6 +33,8 @@ pub(crate) const CHUNK_SIZE: usize = 1 << 20;
 const SECTOR_SIZE: u64 = 512;
 /// Where in a batch the part begins that the CRC covers.
 const CRC_COVERED_FROM: usize = 21;
+/// What is wrong with most damaged batches.
+pub(crate) const WRONG_CRC: &str = "its CRC does not match its bytes";
 /// How many things that look like a header are looked at more closely behind a damaged batch. Records that hold
 /// log files of their own could look like any number.
 const CANDIDATES_MAX: usize = 64;
@@ -50,6 +53,11 @@ pub(crate) struct Scan {
     highest: Offset,
     chunk: Bytes,
     chunk_start: u64,
+}
+
+/// Whether the bytes of a whole batch are those that its CRC is of.
+pub(crate) fn crc_is_valid(batch: &[u8], header: &BatchHeader) -> bool {
+    batch.get(CRC_COVERED_FROM..).is_some_and(|covered| crc32c::crc32c(covered) == header.crc)
 }
 
 /// What stands at the position of a [`Scan`].
@@ -102,7 +110,7 @@ impl Scan {
             ));
         }
         if !self.has_valid_crc(self.position, &header).await {
-            return Scanned::Invalid("its CRC does not match its bytes".to_owned());
+            return Scanned::Invalid(WRONG_CRC.to_owned());
         }
         self.position += header.size_in_bytes() as u64;
         self.expected = header.next_offset();
@@ -119,6 +127,44 @@ impl Scan {
             None => self.length,
         };
         if self.misses_sector(follower).await { Judgement::Torn } else { Judgement::Damaged }
+    }
+
+    /// Goes on behind bytes that are no batch, where the next one can be read or at the end of the file; what is
+    /// damaged. No offset of the segment reaches `end`; where nothing can be read any more, all below `lost_to` is lost.
+    pub(crate) async fn pass_damage(
+        &mut self,
+        segment: Offset,
+        end: Offset,
+        lost_to: Offset,
+        reason: String,
+    ) -> Damage {
+        let (position, from) = (self.position, self.expected);
+        let follower = match self.later_than_due(end).await {
+            None => self.find_follower().await.filter(|(_, header)| header.next_offset() <= end),
+            here => here,
+        };
+        let (next, to) =
+            follower.map_or((self.length, lost_to.max(from)), |(next, header)| (next, header.base_offset));
+        (self.position, self.expected) = (next, to);
+        Damage { path: self.path.clone(), segment, position, end_position: next, from, to, reason }
+    }
+
+    /// The batch at the present position, where it is whole but later than what is due, so that records before it are
+    /// missing. What follows must agree: an offset may have changed, which no CRC covers.
+    async fn later_than_due(&mut self, end: Offset) -> Option<(u64, BatchHeader)> {
+        let start = self.chunk_at(self.position, HEADER_SIZE).await;
+        let header = BatchHeader::parse(&start).ok()?;
+        let next = self.position + header.size_in_bytes() as u64;
+        if header.base_offset <= self.expected || header.last_offset_delta < 0 || next > self.length {
+            return None;
+        }
+        if !self.has_valid_crc(self.position, &header).await {
+            return None;
+        }
+        let bytes = self.chunk_at(next, HEADER_SIZE).await;
+        let follower = if next == self.length { end } else { BatchHeader::parse(&bytes).ok()?.base_offset };
+        let agrees = header.next_offset() <= follower && follower < Offset(i64::MAX);
+        agrees.then_some((self.position, header))
     }
 
     /// Whole bytes of a small batch that was just passed.
@@ -166,7 +212,10 @@ impl Scan {
     }
 
     /// The position of the first readable batch behind the present position that belongs to this log.
-    pub(crate) async fn find_follower(&mut self) -> Option<(u64, BatchHeader)> {
+    async fn find_follower(&mut self) -> Option<(u64, BatchHeader)> {
+        if let Some(next) = self.stated_follower().await {
+            return Some(next);
+        }
         let mut candidates = 0;
         let mut position = self.position + 1;
         while position + HEADER_SIZE as u64 <= self.length {
@@ -186,6 +235,19 @@ impl Scan {
             position += last_start as u64 + 1;
         }
         None
+    }
+
+    /// The batch that stands where the one at the present position says that it ends. Records may hold whole batches of
+    /// other logs, so that this is better than the first one that looks right.
+    async fn stated_follower(&mut self) -> Option<(u64, BatchHeader)> {
+        let start = self.chunk_at(self.position, HEADER_SIZE).await;
+        let next = self.position + BatchHeader::parse(&start).ok()?.size_in_bytes() as u64;
+        if next >= self.length {
+            return None;
+        }
+        let bytes = self.chunk_at(next, HEADER_SIZE).await;
+        let header = self.plausible_follower(&bytes, next)?;
+        self.has_valid_crc(next, &header).await.then_some((next, header))
     }
 
     /// The header that `bytes` at `position` are, if it may be that of a later batch of this log.

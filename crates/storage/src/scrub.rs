@@ -108,11 +108,7 @@ async fn scrub_piece(disk: Disk, path: FilePath, size: u32, end: Offset, point: 
         if disk.read(&path, 0, 1).await.is_none() {
             break;
         }
-        let follower = scan.find_follower().await.filter(|(_, header)| header.next_offset() <= end);
-        let (next, to) = follower.map_or((length, end), |(next, header)| (next, header.base_offset));
-        let (segment, end_position) = (point.base, next);
-        damage.push(Damage { path: path.clone(), segment, position, end_position, from, to, reason });
-        (scan.position, scan.expected) = (next, to);
+        damage.push(scan.pass_damage(point.base, end, end, reason).await);
     }
     let bytes = scan.position - point.position;
     let point = ScrubPoint { base: point.base, position: scan.position, floor: scan.expected };

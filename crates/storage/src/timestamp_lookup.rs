@@ -171,6 +171,7 @@ async fn find_in_batch(
     let bytes = walk.read(found.position, found.header.size_in_bytes()).await?;
     let corrupt = |error: dohle_records::BatchError| walk.corrupt(found.position, error.to_string());
     let batch = Batch::parse(&bytes).map_err(corrupt)?;
+    batch.check_crc().map_err(|error| walk.corrupt(found.position, error.to_string()))?;
     let mut decompressor = Decompressor::default();
     for record in batch.records(&mut decompressor).map_err(corrupt)? {
         let record = record.map_err(corrupt)?;

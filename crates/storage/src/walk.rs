@@ -4,9 +4,11 @@ use bytes::Bytes;
 use dohle_records::{BatchHeader, HEADER_SIZE};
 use dohle_types::Offset;
 
+use crate::damage::Damage;
 use crate::disk::FilePath;
 use crate::index::{self, OffsetEntry};
 use crate::read::ReadError;
+use crate::scan::{Scan, WRONG_CRC, crc_is_valid};
 use crate::script::Disk;
 use crate::segment::{INDEX_SUFFIX, LOG_SUFFIX, Segment, TIME_INDEX_SUFFIX, file};
 
@@ -17,17 +19,20 @@ const WINDOW_SIZE: usize = 16 << 10;
 #[derive(Debug, Clone)]
 pub(crate) struct SegmentView {
     pub(crate) base: Offset,
+    /// No record in it has this offset or a later one.
+    pub(crate) end: Offset,
     pub(crate) size: u32,
     pub(crate) max_timestamp: dohle_types::Timestamp,
-    offset_entries: u32,
-    time_entries: u32,
-    dir: FilePath,
+    pub(crate) offset_entries: u32,
+    pub(crate) time_entries: u32,
+    pub(crate) dir: FilePath,
 }
 
 impl SegmentView {
     pub(crate) fn new(dir: &FilePath, segment: &Segment) -> Self {
         Self {
             base: segment.base,
+            end: Offset(i64::MAX),
             size: segment.size,
             max_timestamp: segment.max_timestamp,
             offset_entries: segment.offset_entries,
@@ -67,6 +72,8 @@ impl SegmentView {
 pub(crate) struct Found {
     pub(crate) header: BatchHeader,
     pub(crate) position: u64,
+    /// Where the batch before it ended.
+    pub(crate) floor: Offset,
 }
 
 /// Where a walk has come to.
@@ -75,8 +82,12 @@ pub(crate) struct Walk {
     path: FilePath,
     size: u64,
     position: u64,
-    /// No batch from here on has a lower offset.
+    /// No batch from here on has a lower offset,
     floor: Offset,
+    /// nor this one or a later one.
+    end: Offset,
+    /// The batch that was walked over last.
+    previous: Option<Found>,
     window: Bytes,
     window_start: u64,
 }
@@ -90,6 +101,8 @@ impl Walk {
             size: u64::from(segment.size),
             position: 0,
             floor: segment.base,
+            end: segment.end,
+            previous: None,
             window: Bytes::new(),
             window_start: 0,
         }
@@ -104,9 +117,10 @@ impl Walk {
         let mut walk = Self { position: u64::from(entry.position), ..Self::new(disk, segment) };
         match walk.peek().await {
             Ok(Some(found)) if found.header.last_offset() == segment.absolute(entry.relative_offset) => {
+                walk.floor = found.header.base_offset;
                 Ok(Some(walk))
             }
-            Ok(_) | Err(ReadError::Corrupt { .. }) => Ok(None),
+            Ok(_) | Err(ReadError::Corrupt { .. } | ReadError::Damaged(_)) => Ok(None),
             Err(gone @ ReadError::Gone { .. }) => Err(gone),
         }
     }
@@ -114,28 +128,87 @@ impl Walk {
     /// Passes over what stands before `position`, where the offsets are not below `floor`.
     pub(crate) fn skip_to(&mut self, position: u64, floor: Offset) {
         if self.position < position {
-            (self.position, self.floor) = (position, floor);
+            (self.position, self.floor, self.previous) = (position, floor, None);
         }
+    }
+
+    /// Goes back to a batch that was walked over.
+    pub(crate) fn back_to(&mut self, found: &Found) {
+        (self.position, self.floor) = (found.position, found.floor);
     }
 
     /// The next batch; `None` at the end of the segment.
     pub(crate) async fn next(&mut self) -> Result<Option<Found>, ReadError> {
-        let found = self.peek().await?;
-        if let Some(Found { header, position }) = found {
-            self.position = position + header.size_in_bytes() as u64;
-            self.floor = header.next_offset();
+        let found = match self.peek().await {
+            // What is wrong may be where the batch before says that it ends.
+            Err(error @ ReadError::Corrupt { .. }) => {
+                self.check(self.previous).await?;
+                return Err(error);
+            }
+            found => found?,
+        };
+        if let Some(found) = found {
+            self.previous = Some(found);
+            self.position = found.position + found.header.size_in_bytes() as u64;
+            self.floor = found.header.next_offset();
+            // No CRC covers the offset. Where it does not follow from the batch before, the next one must agree.
+            if found.header.base_offset > found.floor
+                && let Some(wrong) = self.disagrees().await?
+            {
+                self.back_to(&found);
+                return Err(self.corrupt(found.position, wrong));
+            }
         }
         Ok(found)
+    }
+
+    /// What is wrong with the end of the batch that was walked over last, as the next one has it.
+    async fn disagrees(&mut self) -> Result<Option<String>, ReadError> {
+        let next = if self.position < self.size {
+            let follower = self.window_at(self.position, HEADER_SIZE).await?;
+            follower.first_chunk().map_or(self.end, |&offset| Offset(i64::from_be_bytes(offset)))
+        } else {
+            self.end
+        };
+        Ok((next < self.floor).then(|| format!("it ends at offset {}, where {next} follows", self.floor)))
+    }
+
+    /// Goes on behind the batch that cannot be read; what is damaged of a segment that ends with offset `end`.
+    pub(crate) async fn pass_damage(&mut self, segment: &SegmentView, end: Offset, reason: String) -> Damage {
+        // Compaction may have taken records away, so that any later offset is due.
+        let mut scan = Scan::new(&self.disk, self.path.clone(), self.size, self.floor, true);
+        scan.position = self.position;
+        let damage = scan.pass_damage(segment.base, end, end, reason).await;
+        (self.position, self.floor, self.previous) = (scan.position, scan.expected, None);
+        damage
     }
 
     /// The next batch that ends at or above `offset`.
     pub(crate) async fn next_at(&mut self, offset: Offset) -> Result<Option<Found>, ReadError> {
         loop {
+            let previous = self.previous;
             match self.next().await? {
                 Some(found) if found.header.last_offset() < offset => {}
-                found => return Ok(found),
+                // The offset seems to be missing, unless the batch before reaches further than it says.
+                found => {
+                    if found.is_none_or(|found| found.header.base_offset > offset) {
+                        self.check(previous).await?;
+                    }
+                    return Ok(found);
+                }
             }
         }
+    }
+
+    /// Checks the CRC of a batch that was walked over; goes back to it where it is wrong.
+    pub(crate) async fn check(&mut self, passed: Option<Found>) -> Result<(), ReadError> {
+        let Some(found) = passed else { return Ok(()) };
+        let batch = self.read(found.position, found.header.size_in_bytes()).await?;
+        if crc_is_valid(&batch, &found.header) {
+            return Ok(());
+        }
+        self.back_to(&found);
+        Err(self.corrupt(found.position, WRONG_CRC.to_owned()))
     }
 
     async fn peek(&mut self) -> Result<Option<Found>, ReadError> {
@@ -151,7 +224,7 @@ impl Walk {
         if position + header.size_in_bytes() as u64 > self.size {
             return Err(self.corrupt(position, "it reaches beyond the end of the segment".to_owned()));
         }
-        Ok(Some(Found { header, position }))
+        Ok(Some(Found { header, position, floor: self.floor }))
     }
 
     /// `length` bytes from `position`.

@@ -161,6 +161,13 @@ pub(crate) fn on_cold_read(
     key: FetchKey,
     batches: Result<Vec<Bytes>, ReadError>,
 ) {
+    // What is wanted may lie before or behind it: the fetch looks again.
+    if let Err(ReadError::Damaged(damage)) = &batches
+        && let Ok(partition) = leading_partition(node, &key, -1).map(|partition| partition.key)
+        && node.on_damage_read(partition, damage.clone())
+    {
+        return on_outdated(node, id, &key);
+    }
     if let Some(Parked::Fetch(fetch)) = node.purgatory.parked_mut(id) {
         let bytes = batches.iter().flatten().map(Bytes::len).sum();
         let read = Asked { files: FromFiles::Read(batches), bytes };

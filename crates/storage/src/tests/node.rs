@@ -9,7 +9,7 @@ use dohle_records::{Batch, BatchBuilder, BatchOptions, Batches, Compression, Com
 use dohle_types::{LeaderEpoch, Now, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicId};
 
 use super::disk::Disk;
-use crate::{AppendError, Appended, Codecs, Log, OpenError, OpenLog, Opening, Origin, Read};
+use crate::{AppendError, Appended, Codecs, Log, OpenError, OpenLog, Opening, Origin, Read, ReadError};
 
 pub(super) const DIR: &str = "orders-0";
 
@@ -102,6 +102,25 @@ impl Node {
             Read::Cold(job) => self.disk.run(job).unwrap(),
         };
         slices.into_iter().flat_map(Batches::new).map(Result::unwrap).collect()
+    }
+
+    /// Reads from `offset` as a broker does; `None` where the record is refused.
+    pub(super) fn read_or_damage(&mut self, offset: Offset) -> Option<Vec<Batch>> {
+        loop {
+            if self.log.damage_at(offset).is_some() {
+                return None;
+            }
+            let slices = match self.log.read(offset, self.log.end_offset(), 1 << 20, true).unwrap() {
+                Read::Hot(slices) => slices,
+                Read::Cold(job) => match self.disk.run(job) {
+                    Ok(slices) => slices,
+                    Err(ReadError::Damaged(damage)) if self.log.note_damage(damage.clone()) => continue,
+                    Err(ReadError::Damaged(_)) => return None,
+                    Err(error) => panic!("{error}"),
+                },
+            };
+            return Some(slices.into_iter().flat_map(Batches::new).map(Result::unwrap).collect());
+        }
     }
 
     /// Forgets the hot tail.

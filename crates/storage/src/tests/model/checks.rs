@@ -8,9 +8,9 @@ use dohle_types::{Offset, Timestamp};
 
 use super::expected::{Known, Stored, producers_of};
 use super::ops::Upper;
-use super::steps::{Wrong, log_path};
+use super::steps::Wrong;
 use super::world::{DIR, Ended, World};
-use crate::{ColdRead, OpenError, Read, ReadError};
+use crate::{ColdRead, Damage, Read, ReadError};
 
 /// What a consumer asks for.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +29,9 @@ impl World {
             && let Err(ended) = self.finish_read(job, query)?
         {
             return Ok(Err(ended));
+        }
+        if self.log.damage_at(from).is_some() {
+            return Ok(Ok(()));
         }
         match self.log.read(from, upper, max_bytes, at_least_one) {
             Err(_) if !is_within => {}
@@ -56,7 +59,7 @@ impl World {
         match read {
             Ok(slices) => self.check_cold(query, &slices.concat())?,
             Err(ReadError::Gone { path }) if self.disk.length(&path).is_none() => self.seen.reads_gone += 1,
-            Err(ReadError::Corrupt { path, .. }) if self.is_flipped(&path) => {}
+            Err(ReadError::Damaged(damage)) => self.check_damage(&damage)?,
             Err(error) => return Err(format!("{query:?}: {error}")),
         }
         Ok(Ok(()))
@@ -66,7 +69,9 @@ impl World {
     fn check_cold(&self, query: Query, read: &[u8]) -> Result<(), Wrong> {
         let expected = self.answer(query);
         let bytes = expected.iter().map(|batch| &*batch.bytes).collect::<Vec<_>>().concat();
-        if expected.first().is_some_and(|first| self.is_flipped(&self.path_of(first))) {
+        // Where a bit flipped in an epoch nobody notices.
+        let flipped = self.flip.as_ref().filter(|flip| expected.iter().any(|it| it.base() == flip.base));
+        if flipped.is_some_and(|flip| flip.is_in_epoch) {
             return Ok(());
         }
         let ends: Vec<usize> = expected
@@ -99,16 +104,6 @@ impl World {
         };
         let count = batches.iter().enumerate().map(fits).take_while(|fits| *fits).count();
         &batches[..count]
-    }
-
-    fn is_flipped(&self, path: &str) -> bool {
-        self.flip.as_ref().is_some_and(|flip| &*flip.path == path)
-    }
-
-    /// The file that a batch is in.
-    fn path_of(&self, batch: &Stored) -> String {
-        let bases = self.log.segments().map(|segment| segment.base_offset);
-        log_path(bases.filter(|base| *base <= batch.base()).last().unwrap_or_default())
     }
 
     pub(super) fn find_timestamp(&mut self, target: u16, upper: Upper) -> Result<Result<(), Ended>, Wrong> {
@@ -341,12 +336,22 @@ impl World {
         let mut next = self.expected.start;
         let upper = self.expected.end;
         while next < upper {
+            if let Some(damage) = self.log.damage_at(next) {
+                next = damage.to;
+                continue;
+            }
             let query = Query { from: next, upper, max_bytes: 1 << 20, at_least_one: true };
             let slices: Vec<Bytes> = match self.log.read(next, upper, 1 << 20, true) {
                 Ok(Read::Hot(slices)) => slices,
                 Ok(Read::Cold(job)) => match self.disk.run(job).map_err(|error| error.to_string())? {
                     Ok(slices) => slices,
-                    Err(ReadError::Corrupt { path, .. }) if self.is_flipped(&path) => Vec::new(),
+                    Err(ReadError::Damaged(damage)) => {
+                        self.check_damage(&damage)?;
+                        if !self.log.note_damage(damage.clone()) {
+                            return Err(format!("{query:?} finds damage that is known: {damage:?}"));
+                        }
+                        continue;
+                    }
                     Err(error) => return Err(format!("{query:?}: {error}")),
                 },
                 Err(error) => return Err(format!("{query:?}: {error}")),
@@ -359,19 +364,43 @@ impl World {
                 bytes += batch.bytes.len();
                 bytes <= read.len().max(1)
             });
-            // What is damaged is passed over.
             next = last.last().or(batches.first()).map_or(upper, Stored::next);
         }
         Ok(())
     }
 
-    /// Damage is reported where it is.
-    pub(super) fn check_damage_report(&self, error: &OpenError) -> Result<(), Wrong> {
-        let OpenError::Damaged { path, offset, .. } = error else { return Err(error.to_string()) };
-        match &self.flip {
-            Some(flip) if flip.base == *offset && flip.path == *path => Ok(()),
-            Some(_) | None => Err(format!("a flip at {:?} is reported as {error}", self.flip)),
+    /// Damage is where a bit flipped, and takes one batch.
+    fn check_damage(&self, damage: &Damage) -> Result<(), Wrong> {
+        let base = self.flip.as_ref().filter(|flip| flip.path == damage.path).map(|flip| flip.base);
+        let batch = base.and_then(|base| self.expected.between(base, base.plus(1)).first());
+        match batch {
+            Some(batch) if (batch.base(), batch.next()) == (damage.from, damage.to) => Ok(()),
+            _ => Err(format!("a flip at {:?} is reported as {damage:?}", self.flip)),
         }
+    }
+
+    /// The log was opened with damage: all else is there.
+    pub(super) fn check_damaged(&mut self) -> Result<(), Wrong> {
+        for damage in self.log.damage() {
+            self.check_damage(damage)?;
+        }
+        let (mut next, end) = (self.log.start_offset(), self.log.end_offset());
+        while next < end {
+            if let Some(damage) = self.log.damage_at(next) {
+                next = damage.to;
+                continue;
+            }
+            let Ok(Read::Cold(job)) = self.log.read(next, end, 1 << 20, true) else {
+                return Err(format!("{next} is not in the files"));
+            };
+            let read = self.disk.run(job).map_err(|error| error.to_string())?;
+            let read = read.map_err(|error| format!("{next}: {error}"))?.concat();
+            let query = Query { from: next, upper: end, max_bytes: 1 << 20, at_least_one: true };
+            self.check_cold(query, &read)?;
+            let batches = dohle_records::Batches::new(read.into()).map_while(Result::ok);
+            next = batches.last().map(|batch| batch.header().next_offset()).ok_or("nothing was read")?;
+        }
+        Ok(())
     }
 
     /// After a stop in good order there is no file that no segment accounts for.

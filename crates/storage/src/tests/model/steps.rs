@@ -11,7 +11,7 @@ use dohle_types::{ErrorCode, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Rng
 use super::checks::Query;
 use super::expected::{Known, Stored, Verdict, judge, judge_marker, records_of};
 use super::ops::{Fault, Flippable, Op, PRODUCERS, Setting, Step, TRANSACTIONAL, Upper, Writer, pick};
-use super::world::{DIR, Ended, Flip, World};
+use super::world::{Ended, Flip, World};
 use crate::{OpenError, OpenLog, Origin, Read};
 
 /// What is wrong.
@@ -433,11 +433,11 @@ impl World {
             Ok(Ok(log)) => {
                 self.broken = None;
                 self.log = log;
-                self.check_opened(clean, how)
-            }
-            Ok(Err(error @ OpenError::Damaged { .. })) if self.flip.is_some() => {
+                if self.log.damage().is_empty() {
+                    return self.check_opened(clean, how);
+                }
                 self.seen.damage_reported += 1;
-                self.check_damage_report(&error)?;
+                self.check_damaged()?;
                 self.restore();
                 self.open(how)
             }
@@ -473,7 +473,7 @@ impl World {
                 continue;
             }
             let batch = (file == Flippable::Log).then(|| batch_at(&content, position)).flatten();
-            let is_durable = batch.is_none_or(|(_, next)| next <= self.expected.durable);
+            let is_durable = batch.is_none_or(|(_, header)| header.next_offset() <= self.expected.durable);
             if file == Flippable::Log && batch.is_none() || !is_durable {
                 return;
             }
@@ -482,7 +482,13 @@ impl World {
                 self.seen.flips += 1;
                 self.ages_unsure |= matches!(file, Flippable::TimeIndex | Flippable::Log);
                 self.epochs_unsure |= file == Flippable::Log;
-                self.flip = batch.map(|(base, _)| Flip { path: path.into(), position, bit, base });
+                self.flip = batch.map(|(at, header)| Flip {
+                    path: path.into(),
+                    position,
+                    bit,
+                    base: header.base_offset,
+                    is_in_epoch: (12..16).contains(&(position - at)),
+                });
             }
             return;
         }
@@ -519,19 +525,14 @@ fn or_wrong(is_right: bool, wrong: impl FnOnce() -> Wrong) -> Result<Result<(), 
     if is_right { Ok(Ok(())) } else { Err(wrong()) }
 }
 
-/// The batch that holds a byte of a segment's file: its first and its next offset.
-fn batch_at(content: &[u8], position: usize) -> Option<(Offset, Offset)> {
+/// The batch that holds a byte of a segment's file, and where it begins.
+fn batch_at(content: &[u8], position: usize) -> Option<(usize, BatchHeader)> {
     let mut at = 0;
     loop {
         let header = BatchHeader::parse(content.get(at..)?).ok()?;
         if position < at + header.size_in_bytes() {
-            return Some((header.base_offset, header.next_offset()));
+            return Some((at, header));
         }
         at += header.size_in_bytes();
     }
-}
-
-/// The path of a segment's file.
-pub(super) fn log_path(base: Offset) -> String {
-    format!("{DIR}/{:020}.log", base.0)
 }

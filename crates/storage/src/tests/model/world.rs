@@ -56,6 +56,8 @@ pub(super) struct Flip {
     pub(super) bit: u8,
     /// The first offset of the batch it is in.
     pub(super) base: Offset,
+    /// It is in the leader epoch, which no CRC covers.
+    pub(super) is_in_epoch: bool,
 }
 
 macro_rules! seen {
