@@ -40,7 +40,7 @@ pub struct Cleaner {
     timed: BTreeSet<(Instant, PartitionKey)>,
     /// The log that is being cleaned.
     work: Option<Work>,
-    /// Logs that cannot be cleaned, for they are damaged.
+    /// Logs that could not be cleaned, for they are damaged.
     uncleanable: BTreeSet<PartitionKey>,
     secret: HashSecret,
 }
@@ -106,8 +106,12 @@ impl Node {
         }
     }
 
-    /// Has all logs looked at whose configs may have changed.
+    /// Has all logs looked at whose configs may have changed, and tries those again that could not be cleaned: a lower
+    /// `segment.bytes` may be what was amiss, or the operator has restored a file.
+    ///
+    /// Differs from Kafka: what could not be cleaned it leaves alone until it is started again.
     pub(crate) fn mark_all_for_cleaning(&mut self) {
+        self.cleaner.uncleanable.clear();
         let keys: Vec<PartitionKey> = self.partitions.iter().map(|partition| partition.key).collect();
         keys.into_iter().for_each(|key| self.mark_for_cleaning(key));
     }
@@ -226,7 +230,7 @@ impl Node {
             CleanNext::Done(clean_to) => return self.on_clean(key, clean_to),
             CleanNext::Failed(error) => {
                 if let Some(partition) = self.partitions.by_key(key) {
-                    tracing::error!(partition = %partition.name, %error, "the log is not compacted any more");
+                    tracing::error!(partition = %partition.name, %error, "the log is not compacted again before its configs change");
                 }
                 self.cleaner.uncleanable.insert(key);
                 return self.end_cleaning(key);

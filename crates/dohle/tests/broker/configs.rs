@@ -117,6 +117,26 @@ fn relaxed_topics_are_compacted_and_their_deleted_segments_removed() {
 }
 
 #[test]
+fn a_log_that_could_not_be_compacted_is_tried_again_when_configs_change() {
+    let mut lab = Lab::new(Scope::Topic);
+    let topic = lab.topic(&COMPACTED[1..]);
+    lab.produce_dirt(&topic);
+    let path = lab.path(&topic, 0, &format!("{:020}.log", 0));
+    let good = fs::read(&path).unwrap();
+    let mut damaged = good.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    fs::write(&path, damaged).unwrap();
+    lab.name = "cleanup.policy";
+    lab.set(&topic, "compact");
+    // The filthiest goes first, and the older of two that are alike.
+    lab.assert_not_compacted(&topic);
+    fs::write(&path, good).unwrap();
+    lab.name = "min.compaction.lag.ms";
+    lab.set(&topic, "0");
+    lab.wait_for_compaction(&topic);
+}
+
+#[test]
 fn the_limits_of_connections_can_be_changed() {
     let mut lab = Lab::new(Scope::Broker);
     let address = lab.broker.address.clone();
