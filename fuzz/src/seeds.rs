@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dohle_broker::handlers::{APIS, api};
+use dohle_broker::quorum::Quorum;
+use dohle_broker::snapshot_file::{Snapshot, WriteSnapshot};
 use dohle_configs::{BrokerConfig, TopicConfig};
 use dohle_protocol::messages::{self as m, RequestHeader};
 use dohle_protocol::{Message as _, Request};
 use dohle_records::{BatchBuilder, BatchOptions, Compression, Compressor};
+use dohle_storage::disk::LogDir;
 use dohle_storage::{Codecs, Log, Origin};
 use dohle_types::{LeaderEpoch, Now, Offset, ProducerEpoch, ProducerId, Sequence, Str, Timestamp, TopicId};
 
@@ -70,6 +73,9 @@ pub fn all() -> Vec<(&'static str, String, Vec<u8>)> {
             name.to_owned(),
             join(&[how].into_iter().chain(files).collect::<Vec<_>>()),
         ));
+    }
+    for (name, file) in disk_files() {
+        all.push(("fuzz_disk_files", name, file));
     }
     for (index, (path, bytes)) in (0..).zip(&prepared_disk().files) {
         let name = path.replace('/', "_");
@@ -441,8 +447,116 @@ pub fn log_file(suffix: u8, base: u8) -> String {
     }
 }
 
+/// A kind of file that is read whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiskFile {
+    /// `recovery-point-offset-checkpoint` and its like.
+    Offsets,
+    /// `leader-epoch-checkpoint`.
+    Epochs,
+    /// `partition.metadata`.
+    PartitionMetadata,
+    /// `meta.properties`.
+    MetaProperties,
+    /// `.snapshot`: the producers.
+    ProducerSnapshot,
+    /// `.trash`: a deleted topic.
+    TrashManifest,
+    /// `.checkpoint`: a snapshot of the metadata.
+    MetadataSnapshot,
+    /// `.txnindex`: the aborted transactions of a segment.
+    TransactionIndex,
+}
+
+impl DiskFile {
+    /// All of them, by the byte that inputs begin with.
+    pub const ALL: [Self; 8] = [
+        Self::Offsets,
+        Self::Epochs,
+        Self::PartitionMetadata,
+        Self::MetaProperties,
+        Self::ProducerSnapshot,
+        Self::TrashManifest,
+        Self::MetadataSnapshot,
+        Self::TransactionIndex,
+    ];
+
+    /// What files of the prepared disk are of this kind, by the end of their names.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Offsets => "-offset-checkpoint",
+            Self::Epochs => "leader-epoch-checkpoint",
+            Self::PartitionMetadata => "partition.metadata",
+            Self::MetaProperties => "meta.properties",
+            Self::ProducerSnapshot => ".snapshot",
+            Self::TrashManifest => ".trash",
+            Self::MetadataSnapshot => ".checkpoint",
+            Self::TransactionIndex => ".txnindex",
+        }
+    }
+}
+
+/// Where the metadata snapshot is that is tested.
+pub const SNAPSHOT: &str = "__cluster_metadata-0/00000000000000000009-0000000002.checkpoint";
+
+/// The seeds of `fuzz_disk_files`.
+fn disk_files() -> Vec<(String, Vec<u8>)> {
+    let mut disk = prepared_disk();
+    let manifest = m::TrashManifest {
+        name: TOPIC.into(),
+        topic_id: topic_id().0,
+        deleted_at_ms: 1_800_000_000_000,
+        partitions: vec![Default::default()],
+        ..Default::default()
+    };
+    // The target sees to the CRC.
+    let manifest = [&[0; 6], &manifest.to_bytes(0).unwrap()[..]].concat();
+    disk.files.insert("a.trash".into(), manifest);
+    let aborted =
+        [(1, 2, 3, 4), (0, 8, 11, 12)].map(|(producer, first, last, stable): (i64, i64, i64, i64)| {
+            [&[0; 2][..], &[producer, first, last, stable].map(i64::to_be_bytes).concat()].concat()
+        });
+    disk.files.insert("a.txnindex".into(), aborted.concat());
+    let mut world = World::boot(disk.clone());
+    let strange = b"version=1\nnode.id=1\ncluster.id=\\ a\\\\b\\n\\u0041".to_vec();
+    disk.files.insert("strange/meta.properties".into(), strange);
+    let snapshot = Snapshot {
+        image: world.node.image().clone(),
+        quorum: Quorum::default(),
+        last_appended: Timestamp(1_800_000_000_000),
+    };
+    let now = Now { instant: Duration::from_secs(1), wall: Timestamp(1_800_000_000_000) };
+    disk.run(&mut WriteSnapshot::new(snapshot, LogDir::FIRST, now));
+    world.close();
+    let mut seeds = Vec::new();
+    for (kind, of_kind) in (0..).zip(DiskFile::ALL) {
+        let files = disk.files.iter().filter(|(path, _)| path.ends_with(of_kind.suffix()));
+        let mut files =
+            files.map(|(path, content)| (path.replace('/', "_"), [&[kind], &content[..]].concat()));
+        let before = seeds.len();
+        seeds.extend(&mut files);
+        assert!(seeds.len() > before, "there is no file of the kind {of_kind:?}");
+    }
+    seeds
+}
+
 /// The files of a log of several segments, as pieces have them.
 fn log_files() -> Vec<([u8; 3], Vec<u8>)> {
+    let mut disk = log_disk();
+    let names = (0..=u8::MAX).flat_map(|suffix| (0..=16).map(move |base| [suffix, base, 0]));
+    let mut files = Vec::new();
+    for head in names.take_while(|[suffix, ..]| usize::from(*suffix) < SUFFIXES.len() + OTHERS.len()) {
+        if let Some(content) = disk.files.remove(log_file(head[0], head[1]).as_str()) {
+            files.push((head, content));
+        }
+    }
+    assert!(disk.files.is_empty(), "a file that the target cannot name: {:?}", disk.files.keys());
+    files
+}
+
+/// A log of several segments that was closed.
+#[must_use]
+pub fn log_disk() -> Disk {
     let mut log = Log::create(LOG_DIR.into(), topic_id(), Arc::new(small_segments()));
     let (mut disk, mut ops) = (Disk::default(), Vec::new());
     let now = Now { instant: Duration::from_secs(1), wall: Timestamp(1_800_000_000_000) };
@@ -461,13 +575,5 @@ fn log_files() -> Vec<([u8; 3], Vec<u8>)> {
     assert_eq!(log.end_offset(), Offset(16));
     log.close(&mut ops);
     ops.into_iter().for_each(|op| disk.apply(op));
-    let names = (0..=u8::MAX).flat_map(|suffix| (0..=16).map(move |base| [suffix, base, 0]));
-    let mut files = Vec::new();
-    for head in names.take_while(|[suffix, ..]| usize::from(*suffix) < SUFFIXES.len() + OTHERS.len()) {
-        if let Some(content) = disk.files.remove(log_file(head[0], head[1]).as_str()) {
-            files.push((head, content));
-        }
-    }
-    assert!(disk.files.is_empty(), "a file that the target cannot name: {:?}", disk.files.keys());
-    files
+    disk
 }

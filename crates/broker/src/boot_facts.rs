@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use dohle_configs::Properties;
+use dohle_configs::{Properties, escape_value};
 use dohle_storage::checkpoint;
 use dohle_storage::disk::{Answer, FilePath, Job, LogDir, Op, Progress, Step};
 use dohle_types::{Offset, TopicId, TopicPartition};
@@ -65,7 +65,8 @@ pub struct MetaProperties {
 }
 
 impl MetaProperties {
-    fn parse(text: &str) -> Result<Self, String> {
+    /// The identity that the text of a `meta.properties` gives; or why it cannot be used.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let properties = Properties::parse(text).map_err(|error| format!("meta.properties: {error}"))?;
         let optional = |name: &str| {
             properties.entries.iter().rfind(|entry| entry.name == name).map(|entry| entry.value.as_str())
@@ -94,9 +95,11 @@ impl MetaProperties {
         (log_dir.path(META_PROPERTIES), Bytes::from(self.format()))
     }
 
-    fn format(&self) -> String {
+    /// The text of the file.
+    #[must_use]
+    pub fn format(&self) -> String {
         let Self { cluster_id, node_id, directory_id } = self;
-        let directory_id = TopicId(*directory_id);
+        let (cluster_id, directory_id) = (escape_value(cluster_id), TopicId(*directory_id));
         format!("cluster.id={cluster_id}\ndirectory.id={directory_id}\nnode.id={node_id}\nversion=1\n")
     }
 }
@@ -239,7 +242,10 @@ mod tests {
             node_id: 7,
             directory_id: Uuid::from_u128(77),
         };
-        assert_eq!(MetaProperties::parse(&meta.format()), Ok(meta));
+        assert_eq!(MetaProperties::parse(&meta.format()), Ok(meta.clone()));
+        // Kafka takes any text for the id of a cluster.
+        let strange = MetaProperties { cluster_id: " a\\b =:#\n\r\t\u{c}é😀\\".into(), ..meta };
+        assert_eq!(MetaProperties::parse(&strange.format()), Ok(strange));
         let refused = |text| MetaProperties::parse(text).unwrap_err();
         assert!(refused("version=0\nbroker.id=1\ncluster.id=x\n").contains("version 0"));
         assert!(refused("version=1\nnode.id=1\n").contains("lacks cluster.id"));

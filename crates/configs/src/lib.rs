@@ -46,7 +46,7 @@ pub use describe::{
 pub use docs::docs_page;
 pub use group_config::GroupConfig;
 pub use listeners::{Listener, SecurityProtocol};
-pub use properties::{Properties, PropertiesError, Property};
+pub use properties::{Properties, PropertiesError, Property, escape_value};
 pub use row::Key;
 pub use source::ConfigSource;
 pub use topic_config::{CleanupPolicy, Compression, Durability, MessageTimestampType, TopicConfig};

@@ -2,6 +2,8 @@
 //!
 //! Differs from Kafka: it reads the bytes as ISO 8859-1, Dohle as UTF-8.
 
+use std::fmt::Write as _;
+
 /// The settings of a properties file, in the order of the file.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Properties {
@@ -54,6 +56,24 @@ impl Properties {
         }
         Ok(Self { entries })
     }
+}
+
+/// A value as it stands in a file, so that whoever parses that gets it back. Java reads bytes as ISO 8859-1, which is why
+/// what is not ASCII is escaped.
+#[must_use]
+pub fn escape_value(value: &str) -> String {
+    let mut escaped = String::with_capacity(value.len());
+    for c in value.chars() {
+        match c {
+            '\\' => escaped.push_str("\\\\"),
+            ' ' if escaped.is_empty() => escaped.push_str("\\ "),
+            ' '..='~' => escaped.push(c),
+            _ => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| {
+                let _ = write!(escaped, "\\u{unit:04x}");
+            }),
+        }
+    }
+    escaped
 }
 
 /// Lines as Java has them: ended by `\n`, `\r` or `\r\n`.

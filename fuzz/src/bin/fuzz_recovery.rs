@@ -51,6 +51,9 @@ fuzz_target!(|data: &[u8]| {
     if let Some(mut job) = log.find_max_timestamp(log.end_offset()) {
         let _ = disk.run(&mut job);
     }
+    if let Some(mut job) = log.find_aborted(log.start_offset(), log.end_offset()) {
+        disk.run(&mut job);
+    }
     let mut ops = Vec::new();
     append(&mut log, &mut ops, checked);
     let high_watermark = log.end_offset();
