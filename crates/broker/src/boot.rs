@@ -20,6 +20,7 @@ use crate::boot_facts::{BootFacts, KnownLog, MetaProperties, ReadBootFacts};
 use crate::host::{DiskJob, Effect};
 use crate::jobs::WriteCheckpoints;
 use crate::metadata_log::{METADATA_TOPIC, METADATA_TOPIC_ID};
+use crate::moves::FUTURE_SUFFIX;
 use crate::node::{JobPurpose, Node, Phase};
 use crate::partition::{PartitionKey, Tenant};
 use crate::set_aside::{self, DELETED_SUFFIX};
@@ -317,11 +318,12 @@ impl Node {
                 self.add_partition(topic.name.clone(), topic.id, index, partition.leader_epoch);
             }
         }
-        self.set_aside_strays();
+        let copies = self.set_aside_strays();
         self.phase = Phase::Serving;
         self.write_awaited_checkpoints();
         self.tell_log_dirs();
         self.maintenance.start(self.now, &self.config);
+        self.resume_moves(copies);
         self.start_scrub();
         self.metadata.snapshots.start(self.now, &self.config);
         self.begin_recovery();
@@ -387,15 +389,18 @@ impl Node {
         }
     }
 
-    /// Directories of partitions that the metadata log does not know: what a deletion left is removed, the
-    /// rest is renamed, as Kafka does, for it may be somebody's data.
-    fn set_aside_strays(&mut self) {
-        let Phase::Booting(boot) = &mut self.phase else { return };
+    /// Directories of partitions that the metadata log does not know: what a deletion or a move left is removed, the
+    /// rest is renamed, as Kafka does, for it may be somebody's data. The copies that are left of moves.
+    fn set_aside_strays(&mut self) -> Vec<(LogDir, String)> {
+        let mut copies = Vec::new();
+        let Phase::Booting(boot) = &mut self.phase else { return copies };
         for (log_dir, facts) in std::mem::take(&mut boot.facts) {
             for directory in facts.directories {
                 let path = log_dir.path(&directory);
-                if directory.ends_with(DELETED_SUFFIX) {
-                    self.effects.push(Effect::Disk(Op::Remove { path }));
+                let is_copy = directory.ends_with(FUTURE_SUFFIX);
+                if is_copy || directory.ends_with(DELETED_SUFFIX) {
+                    self.remove_in_background(Some(path));
+                    copies.extend(is_copy.then_some((log_dir, directory)));
                 } else if is_partition_directory(&directory) {
                     let name = self.log_dirs.name(log_dir);
                     tracing::warn!(
@@ -407,6 +412,7 @@ impl Node {
                 }
             }
         }
+        copies
     }
 
     /// Renames a directory that is no partition's, to a name that nothing else has.

@@ -104,7 +104,7 @@ impl MetaProperties {
     }
 }
 
-const META_PROPERTIES: &str = "meta.properties";
+pub(crate) const META_PROPERTIES: &str = "meta.properties";
 const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 
 /// The file that says that the last stop was clean; read and removed at start.

@@ -18,6 +18,8 @@ use crate::partition::{Partition, PartitionKey, State};
 pub struct Checkpoints {
     /// Whether they are being written.
     writing: bool,
+    /// Whether they are to be written once more after that, for there is news.
+    again: bool,
     /// The recovery points that the checkpoint on disk has.
     recovery_points: BTreeMap<TopicPartition, Offset>,
     /// Those of the checkpoint that is being written.
@@ -88,6 +90,16 @@ impl Node {
         }
     }
 
+    /// Writes the checkpoints of a log dir now, or once more when those are there that are being written.
+    pub(crate) fn write_news(&mut self, log_dir: LogDir) {
+        let Some(state) = self.log_dirs.state_mut(log_dir) else { return };
+        if state.checkpoints.writing {
+            state.checkpoints.again = true;
+        } else {
+            self.write_checkpoints(log_dir, JobPurpose::Checkpoint(log_dir), None);
+        }
+    }
+
     /// Writes the checkpoints of a log dir, and after them one more file.
     pub(crate) fn write_checkpoints(
         &mut self,
@@ -103,21 +115,28 @@ impl Node {
             Some(log) => log.start_offset_to_checkpoint(),
             None => closed(partition).start_offset,
         };
-        let starts: BTreeMap<TopicPartition, Offset> =
-            here().filter_map(|partition| Some((partition.name.clone(), start(partition)?))).collect();
+        let arriving = self.log_dirs.state(log_dir).and_then(|state| state.moves.arriving());
+        let arriving_start = arriving.and_then(|it| Some((it.name.clone(), it.known.start_offset?)));
+        let starts: BTreeMap<TopicPartition, Offset> = here()
+            .filter_map(|partition| Some((partition.name.clone(), start(partition)?)))
+            .chain(arriving_start)
+            .collect();
         let high_watermark = |partition: &Partition| match partition.log() {
             Some(_) => partition.high_watermark(),
             None => closed(partition).recovery_point.unwrap_or_default(),
         };
         let high_watermarks: Vec<_> = here()
             .map(|partition| (&partition.name, high_watermark(partition)))
+            .chain(arriving.and_then(|it| Some((&it.name, it.known.recovery_point?))))
             .filter(|&(_, offset)| offset > Offset::ZERO)
             .collect();
         let clean_to = |partition: &Partition| {
             self.log_dirs.state(log_dir).and_then(|state| state.checkpoints.clean_to(&partition.name))
         };
-        let cleaner_offsets: Vec<_> =
-            here().filter_map(|partition| Some((&partition.name, clean_to(partition)?))).collect();
+        let cleaner_offsets: Vec<_> = here()
+            .filter_map(|partition| Some((&partition.name, clean_to(partition)?)))
+            .chain(arriving.and_then(|it| Some((&it.name, it.clean_to?))))
+            .collect();
         let file = |name: &str, text: String| (log_dir.path(name), Bytes::from(text));
         let mut files = vec![
             file(
@@ -161,6 +180,7 @@ impl Node {
             .iter()
             .filter(|partition| partition.log_dir == log_dir)
             .filter_map(|partition| Some((partition.name.clone(), point(partition)?)))
+            .chain(state.moves.arriving().and_then(|it| Some((it.name.clone(), it.known.recovery_point?))))
             .filter(|&(_, offset)| offset > Offset::ZERO)
             .collect()
     }
@@ -172,8 +192,16 @@ impl Node {
         written.writing = false;
         written.starts = std::mem::take(&mut written.starts_being_written);
         written.recovery_points = std::mem::take(&mut written.recovery_points_being_written);
-        for key in std::mem::take(&mut written.waiting_to_open) {
+        let (again, waiting) =
+            (std::mem::take(&mut written.again), std::mem::take(&mut written.waiting_to_open));
+        for key in waiting {
             self.create_log(key);
+        }
+        if matches!(self.phase, Phase::Serving) {
+            self.on_checkpoint_for_move(log_dir);
+            if again {
+                self.write_news(log_dir);
+            }
         }
     }
 
@@ -182,6 +210,7 @@ impl Node {
         if let Some(state) = self.log_dirs.state_mut(log_dir) {
             state.checkpoints.writing = false;
         }
+        self.on_no_checkpoint_for_move(log_dir);
     }
 
     /// Whether a new partition must wait for a checkpoint: the one on disk has a recovery point of an earlier

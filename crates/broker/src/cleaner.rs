@@ -72,6 +72,12 @@ impl Cleaner {
         }
     }
 
+    /// Whether a log is being cleaned.
+    #[must_use]
+    pub fn is_cleaning(&self, key: PartitionKey) -> bool {
+        self.work.as_ref().is_some_and(|work| work.key == key)
+    }
+
     /// When it has something to do, unless it waits for a piece of work.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
@@ -167,7 +173,8 @@ impl Node {
     }
 
     fn cleanable(&self, key: PartitionKey) -> Option<(Cleanable, bool)> {
-        let partition = self.partitions.by_key(key)?;
+        // One that moves is marked again when it is there.
+        let partition = self.partitions.by_key(key).filter(|_| !self.is_moving(key))?;
         let checkpoints = &self.log_dirs.state(partition.log_dir)?.checkpoints;
         let clean_to = checkpoints.clean_to(&partition.name);
         Some(partition.log()?.cleanable(self.now, partition.high_watermark(), clean_to))
@@ -261,10 +268,8 @@ impl Node {
         tracing::debug!(partition = %name, %clean_to, "compacted");
         if let Some(state) = self.log_dirs.state_mut(log_dir) {
             state.checkpoints.set_clean_to(name, clean_to);
-            if !state.checkpoints.is_being_written() {
-                self.write_checkpoints(log_dir, JobPurpose::Checkpoint(log_dir), None);
-            }
         }
+        self.write_news(log_dir);
         self.end_cleaning(key);
         if clean_to < bound {
             // There were more keys than the memory has room for.
@@ -282,14 +287,14 @@ impl Node {
     /// The log is gone, or offline. What the job wrote meanwhile, perhaps in a directory that it made anew, goes too;
     /// in that of an offline partition it goes when the log is opened.
     fn give_up_cleaning(&mut self) {
-        if let Some(Work { key, dir, .. }) = self.cleaner.work.take() {
-            let is_in_use = self.partitions.by_key(key).is_some()
+        if let Some(Work { key, dir, .. }) = &self.cleaner.work {
+            let is_in_use = self.partitions.by_key(*key).is_some()
                 || self
                     .partitions
                     .iter()
-                    .any(|partition| *partition.log_dir.path(&partition.name.to_string()) == *dir);
+                    .any(|partition| partition.log_dir.path(&partition.name.to_string()) == *dir);
             if !is_in_use {
-                self.effects.push(Effect::Disk(Op::Remove { path: dir }));
+                self.effects.push(Effect::Disk(Op::Remove { path: dir.clone() }));
             }
         }
         self.end_work();
@@ -310,10 +315,13 @@ impl Node {
 
     /// Goes on with the next log, at once.
     fn end_work(&mut self) {
-        self.cleaner.work = None;
+        let ended = self.cleaner.work.take();
         self.memory.give_back(Share::Cleaner, self.memory.used(Share::Cleaner));
         if !self.cleaner.marked.is_empty() {
             self.cleaner.look_at = Some(self.now.instant);
+        }
+        if let Some(work) = ended {
+            self.go_on_with_move_of(work.key);
         }
     }
 

@@ -17,7 +17,7 @@ use crate::handlers::k00_produce;
 use crate::host::Effect;
 use crate::log_dirs::LogDirs;
 use crate::node::{Node, Phase};
-use crate::partition::{PartitionKey, Tenant};
+use crate::partition::{Partition, PartitionKey, Tenant};
 
 /// How long users' records are refused at least once a write has found no room, whatever the system says of it: a
 /// quota is not seen there.
@@ -166,16 +166,21 @@ impl Node {
             start_offset: Some(log.start_offset()),
             cleaned: log.has_gaps(),
         };
-        let (name, log_dir) = (partition.name.clone(), partition.log_dir);
-        let (topic_id, epoch, tenant) = (partition.topic_id, partition.leader_epoch, partition.tenant);
-        let key = self.partitions.add(name, log_dir, topic_id, epoch, partition.durability, tenant).key;
+        let key = self.renumber(&partition, known);
+        self.open_log(key);
+    }
+
+    /// Goes on with a partition that was removed under another number; its log is closed.
+    pub(crate) fn renumber(&mut self, removed: &Partition, known: KnownLog) -> PartitionKey {
+        let Partition { name, log_dir, topic_id, leader_epoch, durability, tenant, .. } = removed;
+        let (tenant, durability) = (*tenant, *durability);
+        let added = self.partitions.add(name.clone(), *log_dir, *topic_id, *leader_epoch, durability, tenant);
+        added.close(Some(known));
+        let key = added.key;
         if let Tenant::Groups(index) = tenant {
             self.remove_group_host(index);
             self.add_group_host(index, key);
         }
-        if let Some(partition) = self.partitions.by_key_mut(key) {
-            partition.close(Some(known));
-        }
-        self.open_log(key);
+        key
     }
 }

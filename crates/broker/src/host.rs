@@ -220,6 +220,8 @@ disk_jobs! {
         -> Result<Option<dohle_storage::TimestampOffset>, dohle_storage::ReadError>,
     /// Finds the aborted transactions of a range of offsets.
     FindAborted(dohle_storage::FindAborted) -> Vec<dohle_storage::AbortedTxn>,
+    /// Copies a log to another log dir.
+    Copy(dohle_storage::CopyLog) -> dohle_storage::Copied,
     /// Checks a piece of a segment.
     Scrub(dohle_storage::ScrubPiece) -> dohle_storage::Scrubbed,
     /// Compacts a log, a piece at a time.

@@ -38,6 +38,7 @@ pub mod log_dirs;
 pub mod maintenance;
 pub mod memory;
 pub mod metadata_log;
+pub mod moves;
 pub mod node;
 mod opening;
 pub mod partition;

@@ -11,6 +11,7 @@ use crate::checkpoints::Checkpoints;
 use crate::disk_space::Room;
 use crate::handlers::k00_produce;
 use crate::host::Effect;
+use crate::moves::Moves;
 use crate::node::{Node, Phase};
 use crate::partition::{Partition, PartitionKey, Tenant};
 use crate::scrub::Scrub;
@@ -31,10 +32,14 @@ pub struct LogDirState {
     pub directory_id: Uuid,
     /// Whether partitions may be in it; `metadata.log.dir` may be a directory of its own.
     pub holds_partitions: bool,
+    /// Whether it takes no new partitions (KIP-1066).
+    pub is_cordoned: bool,
     /// Why it cannot be used any more, until the node is started again.
     pub offline: Option<String>,
     /// The room on its disk.
     pub room: Room,
+    /// The partitions that move to it.
+    pub moves: Moves,
     /// How far its scrub has come.
     pub scrub: Scrub,
     /// What its checkpoint files say.
@@ -50,8 +55,10 @@ impl LogDirs {
             name: Str::from(name),
             directory_id: Uuid::nil(),
             holds_partitions: place < for_partitions,
+            is_cordoned: false,
             offline: None,
             room: Room::default(),
+            moves: Moves::default(),
             scrub: Scrub::default(),
             checkpoints: Checkpoints::default(),
         });
@@ -102,10 +109,11 @@ impl LogDirs {
         self.state(log_dir).map_or("", |state| &state.name)
     }
 
-    /// When the scrub of one of them goes on.
+    /// When the scrub of one of them, or a move to it, goes on.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.dirs.iter().filter(|dir| dir.offline.is_none()).filter_map(|dir| dir.scrub.next_timeout()).min()
+        let online = self.dirs.iter().filter(|dir| dir.offline.is_none());
+        online.flat_map(|dir| [dir.scrub.next_timeout(), dir.moves.next_timeout()]).flatten().min()
     }
 
     /// The one of this `directory.id`, if partitions may be in it and it has not failed.
@@ -119,9 +127,27 @@ impl LogDirs {
     pub fn directory_ids(&self) -> Vec<Uuid> {
         self.usable().map(|(_, state)| state.directory_id).collect()
     }
+
+    /// The ids of those that are cordoned, failed ones included.
+    fn cordoned_ids(&self) -> Vec<Uuid> {
+        let cordoned = self.for_partitions().filter(|(_, state)| state.is_cordoned);
+        cordoned.map(|(_, state)| state.directory_id).collect()
+    }
 }
 
 impl Node {
+    /// Heeds `cordoned.log.dirs`, as far as the metadata log has words for it.
+    pub(crate) fn set_cordons(&mut self) {
+        let supported = self.image().supports_cordons();
+        let cordoned = if supported { self.config.cordoned_log_dirs() } else { Vec::new() };
+        for state in &mut self.log_dirs.dirs {
+            state.is_cordoned = state.holds_partitions && cordoned.iter().any(|dir| **dir == *state.name);
+        }
+        if matches!(self.phase, Phase::Serving) {
+            self.tell_log_dirs();
+        }
+    }
+
     /// Something in a log dir failed: it goes offline, with all its partitions. The node goes on with the others, as
     /// in Kafka, unless it was the one with the metadata log, or the last one.
     pub(crate) fn on_disk_failed(&mut self, error: &DiskError) {
@@ -146,6 +172,7 @@ impl Node {
         for key in here {
             self.take_offline(key, format!("the log dir {name} failed: {error}"));
         }
+        self.give_up_moves(log_dir);
         if matches!(self.phase, Phase::Serving) {
             self.tell_log_dirs();
         }
@@ -170,7 +197,7 @@ impl Node {
     }
 
     /// The log dir that a partition without files goes to: the one that the metadata log names, else that with the
-    /// fewest partitions.
+    /// fewest partitions; a cordoned one only where all are.
     pub(crate) fn log_dir_for(&self, name: &TopicPartition) -> LogDir {
         let image = self.image().partition(&name.topic, name.partition);
         let named = image.and_then(|partition| partition.directory_of(self.config.node_id()));
@@ -179,8 +206,9 @@ impl Node {
         }
         let count =
             |log_dir: LogDir| self.partitions.iter().filter(|partition| partition.log_dir == log_dir).count();
-        let candidates = self.log_dirs.usable().map(|(log_dir, _)| log_dir);
-        candidates.min_by_key(|&log_dir| count(log_dir)).unwrap_or(LogDir::FIRST)
+        let candidates = self.log_dirs.usable();
+        let best = candidates.min_by_key(|&(log_dir, state)| (state.is_cordoned, count(log_dir)));
+        best.map_or(LogDir::FIRST, |(log_dir, _)| log_dir)
     }
 
     /// Tells the metadata log which log dirs are left, and where partitions are that it looks for elsewhere, or for
@@ -194,7 +222,8 @@ impl Node {
             Some((partition.topic_id, partition.name.partition, directory_id))
         });
         let (controller, node_id) = (self.metadata.controller(), self.config.node_id());
-        let mut records = controller.change_log_dirs(node_id, self.log_dirs.directory_ids());
+        let mut records =
+            controller.change_log_dirs(node_id, self.log_dirs.directory_ids(), self.log_dirs.cordoned_ids());
         records.extend(controller.assign_log_dirs(node_id, actual));
         if !records.is_empty() {
             self.append_metadata(records);

@@ -73,6 +73,7 @@ impl Node {
             self.write_all_checkpoints();
         }
         self.scrub();
+        self.go_on_with_moves();
         if self.maintenance.offsets.is_due(self.now) {
             self.expire_offsets();
         }
@@ -131,6 +132,7 @@ impl Node {
             |log_dir| self.log_dirs.state(log_dir).is_some_and(|state| state.checkpoints.is_being_written());
         if self.partitions.iter().any(|partition| partition.is_syncing())
             || self.log_dirs.online().any(is_writing)
+            || self.log_dirs.for_partitions().any(|(_, state)| state.moves.is_renaming())
             || self.maintenance.last_checkpoints.is_some()
         {
             return;

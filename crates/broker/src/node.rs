@@ -29,6 +29,7 @@ use crate::log_dirs::LogDirs;
 use crate::maintenance::Maintenance;
 use crate::memory::{Budget, Share, ShareUse};
 use crate::metadata_log::MetadataLog;
+use crate::moves::MoveId;
 use crate::opening::{Openings, Turn};
 use crate::partition::{Partition, PartitionKey, Progress, Tenant, Waiter};
 use crate::partitions::Partitions;
@@ -124,6 +125,8 @@ pub enum JobPurpose {
     FetchAborted(ParkedId, crate::fetch_session::FetchKey),
     /// Go on with a look-up of offsets, for the partition at this place of the response.
     ListOffsets(ParkedId, (usize, usize)),
+    /// Go on with the move of a partition to a log dir.
+    Move(LogDir, MoveId),
     /// Go on with the scrub of a log dir.
     Scrub(LogDir),
     /// Go on compacting a log.
@@ -454,11 +457,11 @@ impl Node {
         self.effects.push(Effect::Start { token, job });
     }
 
-    /// Whether compaction has replaced segments under a job that reads them.
+    /// Whether compaction has replaced segments under a job that reads them, or the log is gone or elsewhere.
     fn is_outdated(&self, job: &StartedJob) -> bool {
         job.reads.is_some_and(|(key, generation)| {
             let log = self.partitions.by_key(key).and_then(Partition::log);
-            log.is_some_and(|log| log.generation() != generation)
+            log.is_none_or(|log| log.generation() != generation)
         })
     }
 
@@ -504,6 +507,7 @@ impl Node {
             (JobPurpose::ListOffsets(id, place), JobOutput::FindTimestamp(found)) => {
                 handlers::k02_list_offsets::on_found(self, id, place, *found);
             }
+            (JobPurpose::Move(target, id), JobOutput::Copy(copied)) => self.on_copied(target, id, *copied),
             (JobPurpose::Scrub(log_dir), JobOutput::Scrub(scrubbed)) => self.on_scrubbed(log_dir, *scrubbed),
             (JobPurpose::Checkpoint(log_dir), JobOutput::Checkpoint(_)) => {
                 self.on_checkpoint_written(log_dir);
@@ -540,6 +544,7 @@ impl Node {
             JobPurpose::Delete(deletion) => handlers::k20_delete_topics::on_no_room(self, *deletion),
             JobPurpose::Purge => {}
             JobPurpose::OpenPartition(key) if error.is_full => self.on_no_room_to_open(key, error),
+            JobPurpose::Move(target, id) => self.on_move_failed(target, id, &error.to_string()),
             JobPurpose::OpenPartition(_) | JobPurpose::LoadLedger(..) | JobPurpose::Scrub(_) => {}
             JobPurpose::Checkpoint(log_dir) => {
                 self.on_checkpoint_failed(log_dir);

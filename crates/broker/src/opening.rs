@@ -168,7 +168,7 @@ impl Node {
     }
 
     /// A log is being opened; whoever waits for it already goes on waiting.
-    fn note_opening(&mut self, key: PartitionKey, known: Option<KnownLog>) {
+    pub(crate) fn note_opening(&mut self, key: PartitionKey, known: Option<KnownLog>) {
         self.openings.logs.entry(key).or_default().known = known;
     }
 
@@ -191,19 +191,22 @@ impl Node {
             }
             return self.create_log(key);
         }
+        let mut waited = Vec::new();
         let refused = match opened {
             Ok(log) if log.topic_id() == partition.topic_id => {
                 tell_damage_of(&log, &partition.name);
                 // A ledger is replayed whole or not at all.
                 let is_usable = log.damage().is_empty() || partition.tenant == Tenant::None;
                 let refused = (!is_usable).then(|| "its records are damaged; restore the file".to_owned());
-                partition.open(log);
+                waited = partition.open(log);
                 refused
             }
             Ok(log) => Some(format!("its directory belongs to topic id {}", log.topic_id())),
             Err(error) => Some(error.to_string()),
         };
-        let tenant = partition.tenant;
+        let (tenant, fetches) = (partition.tenant, std::mem::take(&mut partition.fetches));
+        self.acknowledge(waited);
+        self.wake(fetches);
         self.mark_for_cleaning(key);
         match (refused, tenant) {
             (Some(reason), _) => self.refuse_log(key, reason),
@@ -238,6 +241,7 @@ impl Node {
         for connection in waiting {
             self.resume_requests(connection);
         }
+        self.go_on_with_move_of(key);
     }
 
     /// The opening of a log found no room and is tried again later; others go on meanwhile.

@@ -137,11 +137,23 @@ impl Partition {
         Some(known)
     }
 
-    /// Begins to serve `log`. On a single node everything that a log holds when it is opened is committed.
-    pub fn open(&mut self, log: Log) {
+    /// Begins to serve `log`. On a single node everything that a log holds when it is opened is committed: the appends
+    /// to acknowledge, where some were taken over.
+    pub fn open(&mut self, log: Log) -> Vec<Waiter> {
         self.high_watermark = log.end_offset();
         self.written = log.end_offset();
         self.state = State::Online(Box::new(log));
+        let mut acknowledged = Vec::new();
+        release(&mut self.until_written, self.written, &mut acknowledged);
+        release(&mut self.until_committed, self.high_watermark, &mut acknowledged);
+        acknowledged
+    }
+
+    /// Takes over who waits for another incarnation of this partition, whose log it will open as it is.
+    pub fn take_over_waiters(&mut self, other: &mut Self) {
+        self.fetches.append(&mut other.fetches);
+        self.until_written.append(&mut other.until_written);
+        self.until_committed.append(&mut other.until_committed);
     }
 
     /// Ends serving, for the reason given. A sync that is under way is none of its any more.

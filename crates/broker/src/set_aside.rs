@@ -13,7 +13,7 @@ const STRAY_SUFFIX: &str = "-stray";
 const TRASH_MARK: &str = ".trash-";
 
 /// The longest name that file systems take.
-const NAME_MAX: usize = 255;
+pub(crate) const NAME_MAX: usize = 255;
 
 /// Where a deleted partition's directory goes until it is removed.
 pub(crate) fn deleted(directory: &str, unique: Uuid) -> FilePath {

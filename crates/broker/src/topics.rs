@@ -121,5 +121,7 @@ impl Node {
         }
         self.mark_all_for_cleaning();
         self.note_all_flush_times();
+        self.set_cordons();
+        self.hurry_moves();
     }
 }

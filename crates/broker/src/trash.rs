@@ -279,9 +279,32 @@ impl Node {
         }
     }
 
-    /// Whether a new partition must wait until the directory of a deleted one of its name is out of the way.
+    /// The log of a partition is in another log dir now that was deleted on the way: its directory can go.
+    pub(crate) fn on_deleted_log_moved(&mut self, key: PartitionKey, log_dir: LogDir) {
+        let moved = |path: &FilePath| log_dir.path(LogDir::split(path).1);
+        let Some(closing) = self.trash.closing.get_mut(&key) else { return };
+        for op in &mut closing.then {
+            match op {
+                Op::Rename { from, to } => {
+                    let trashed = self.trash.topics.values_mut().flat_map(|topic| &mut topic.directories);
+                    trashed.filter(|path| *path == to).for_each(|path| *path = moved(path));
+                    (*from, *to) = (moved(from), moved(to));
+                }
+                Op::Remove { path }
+                | Op::Write { path, .. }
+                | Op::Truncate { path, .. }
+                | Op::Allocate { path, .. } => *path = moved(path),
+            }
+        }
+        self.on_deleted_log_opened(key);
+    }
+
+    /// Whether a new partition must wait until the directory of a deleted one of its name is out of the way, wherever
+    /// that is: it may be changing its place.
     pub(crate) fn waits_for_closing(&mut self, key: PartitionKey, directory: &FilePath) -> bool {
-        let closing = self.trash.closing.values_mut().find(|closing| closing.from == *directory);
+        let name = LogDir::split(directory).1;
+        let mut all = self.trash.closing.values_mut();
+        let closing = all.find(|closing| LogDir::split(&closing.from).1 == name);
         closing.map(|closing| closing.waiting.push(key)).is_some()
     }
 

@@ -5,16 +5,18 @@ use std::collections::BTreeMap;
 use dohle_types::BrokerId;
 
 use crate::broker::{
-    BROKER_ID, CONNECTION_FAILED_AUTHENTICATION_DELAY_MS, CONNECTIONS_MAX_IDLE_MS, DOHLE_MEMORY_MAX,
-    GROUP_MAX_SESSION_TIMEOUT_MS, GROUP_MIN_SESSION_TIMEOUT_MS, LOG_CLEANER_MAX_COMPACTION_LAG_MS,
-    LOG_CLEANER_MIN_COMPACTION_LAG_MS, LOG_DIR, LOG_DIRS, LOG_FLUSH_INTERVAL_MS,
-    LOG_FLUSH_SCHEDULER_INTERVAL_MS, LOG_RETENTION_HOURS, LOG_RETENTION_MINUTES, LOG_RETENTION_MS,
-    LOG_ROLL_HOURS, LOG_ROLL_JITTER_HOURS, LOG_ROLL_JITTER_MS, LOG_ROLL_MS, MAX_CONNECTIONS_PER_IP,
-    MAX_CONNECTIONS_PER_IP_OVERRIDES, METADATA_LOG_DIR, NODE_ID, QUEUED_MAX_REQUEST_BYTES,
-    REPLICA_FETCH_WAIT_MAX_MS, REPLICA_LAG_TIME_MAX_MS, REPLICA_SOCKET_TIMEOUT_MS, SOCKET_REQUEST_MAX_BYTES,
+    BROKER_ID, CONNECTION_FAILED_AUTHENTICATION_DELAY_MS, CONNECTIONS_MAX_IDLE_MS, CORDONED_LOG_DIRS,
+    DOHLE_MEMORY_MAX, GROUP_MAX_SESSION_TIMEOUT_MS, GROUP_MIN_SESSION_TIMEOUT_MS,
+    LOG_CLEANER_MAX_COMPACTION_LAG_MS, LOG_CLEANER_MIN_COMPACTION_LAG_MS, LOG_DIR, LOG_DIRS,
+    LOG_FLUSH_INTERVAL_MS, LOG_FLUSH_SCHEDULER_INTERVAL_MS, LOG_RETENTION_HOURS, LOG_RETENTION_MINUTES,
+    LOG_RETENTION_MS, LOG_ROLL_HOURS, LOG_ROLL_JITTER_HOURS, LOG_ROLL_JITTER_MS, LOG_ROLL_MS,
+    MAX_CONNECTIONS_PER_IP, MAX_CONNECTIONS_PER_IP_OVERRIDES, METADATA_LOG_DIR, NODE_ID,
+    QUEUED_MAX_REQUEST_BYTES, REPLICA_FETCH_WAIT_MAX_MS, REPLICA_LAG_TIME_MAX_MS, REPLICA_SOCKET_TIMEOUT_MS,
+    SOCKET_REQUEST_MAX_BYTES,
 };
 use crate::broker_config::{BrokerConfig, StartError};
 
+const ALL_LOG_DIRS: &str = "*";
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 /// With less, requests of an ordinary size would be refused.
@@ -51,6 +53,13 @@ impl BrokerConfig {
     pub fn metadata_log_dir(&self) -> usize {
         let dir = self.value(METADATA_LOG_DIR);
         dir.and_then(|dir| self.directories().iter().position(|one| *one == dir)).unwrap_or_default()
+    }
+
+    /// The log directories that get no new partitions (KIP-1066): `cordoned.log.dirs`, of which `*` means all.
+    #[must_use]
+    pub fn cordoned_log_dirs(&self) -> Vec<String> {
+        let cordoned = self.value(CORDONED_LOG_DIRS);
+        if cordoned == [ALL_LOG_DIRS] { self.log_dirs() } else { cordoned }
     }
 
     /// How long records are kept, in milliseconds; -1 means for ever.
@@ -97,6 +106,23 @@ fn parse_overrides(text: &str) -> Result<BTreeMap<String, u32>, &str> {
     pairs.map(|pair| parse(pair).ok_or(pair)).collect()
 }
 
+fn check_cordons(config: &BrokerConfig, require: &mut impl FnMut(bool, String)) {
+    let (cordoned, log_dirs) = (config.value(CORDONED_LOG_DIRS), config.log_dirs());
+    let names_all = cordoned.iter().any(|dir| dir == ALL_LOG_DIRS);
+    require(
+        !names_all || cordoned.len() == 1,
+        format!("When `cordoned.log.dirs` is set to {ALL_LOG_DIRS}, it must not contain other values"),
+    );
+    let missing: Vec<String> = cordoned.into_iter().filter(|dir| !log_dirs.contains(dir)).collect();
+    require(
+        names_all || missing.is_empty(),
+        format!(
+            "All entries in `cordoned.log.dirs` must be present in `log.dirs` or `log.dir`. Missing entries: {}",
+            missing.join(", ")
+        ),
+    );
+}
+
 /// Checks that the values of a properties file go together, as Kafka's `KafkaConfig` does at start.
 pub(crate) fn check(config: &BrokerConfig, errors: &mut Vec<StartError>) {
     let mut require = |holds: bool, message: String| {
@@ -110,6 +136,7 @@ pub(crate) fn check(config: &BrokerConfig, errors: &mut Vec<StartError>) {
         "`node.id` and `broker.id` must be equal; leave out `broker.id`".to_owned(),
     );
     require(!config.log_dirs().is_empty(), "`log.dirs` must name at least one directory".to_owned());
+    check_cordons(config, &mut require);
     let queued_bytes = config.value(QUEUED_MAX_REQUEST_BYTES);
     require(
         queued_bytes <= 0 || queued_bytes >= i64::from(config.value(SOCKET_REQUEST_MAX_BYTES)),

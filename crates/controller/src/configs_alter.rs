@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use dohle_configs::{AlterOp, BrokerConfig, ConfigError, Target, apply_alter_op, validate_configs};
+use dohle_configs::{AlterOp, BrokerConfig, ConfigError, Target, apply_alter_op, broker, validate_configs};
 use dohle_ledger::Outcome;
 use dohle_protocol::messages::alter_configs_response::AlterConfigsResourceResponse as ReplaceResponse;
 use dohle_protocol::messages::incremental_alter_configs_request::AlterableConfig;
@@ -57,6 +57,11 @@ pub enum AlterConfigsError {
     /// The config cannot be set so.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The metadata log has no words for what would follow from the config.
+    #[error(
+        "The cordoned.log.dirs configuration value cannot be set because it requires metadata.version >= 4.3-IV0"
+    )]
+    CordonsUnsupported,
     /// The request would make too many records.
     #[error("A request may change {RECORDS_PER_REQUEST_MAX} configs; use several requests")]
     RequestTooLarge,
@@ -76,7 +81,7 @@ impl AlterConfigsError {
             Self::TopicName(_) => ErrorCode::InvalidTopicException,
             Self::UnknownTopic(_) => ErrorCode::UnknownTopicOrPartition,
             Self::UnknownBroker(_) => ErrorCode::BrokerIdNotRegistered,
-            Self::ValueTooLong(_) => ErrorCode::InvalidConfig,
+            Self::ValueTooLong(_) | Self::CordonsUnsupported => ErrorCode::InvalidConfig,
             Self::Config(error) => error.error_code(),
             Self::RequestTooLarge => ErrorCode::PolicyViolation,
         }
@@ -213,6 +218,9 @@ impl Controller {
         let current = self.overrides(resource);
         let mut altered = current.clone();
         for (name, value) in &changes {
+            if **name == *broker::CORDONED_LOG_DIRS.name() && !self.image.supports_cordons() {
+                return Err(AlterConfigsError::CordonsUnsupported);
+            }
             match value {
                 Some(value) if value.len() > STRING_LEN_MAX => {
                     return Err(AlterConfigsError::ValueTooLong(name.clone()));

@@ -16,7 +16,7 @@ use crate::image::MetadataImage;
 use crate::ledger::{Controller, error_message};
 use crate::record::MetadataRecord;
 
-const METADATA_VERSION: &str = "metadata.version";
+pub(crate) const METADATA_VERSION: &str = "metadata.version";
 
 /// The levels of `metadata.version` that brought new records or fields of them, as Kafka's `MetadataVersion` has them:
 /// a way back over one of these could lose what was written since.

@@ -1,4 +1,4 @@
-//! Which of a broker's log dirs a replica is in (KIP-858).
+//! Which of a broker's log dirs a replica is in (KIP-858), and which take no new ones (KIP-1066).
 //!
 //! Differs from Kafka: the controller chooses the log dir of a new replica itself, the one with the fewest partitions.
 //! There it leaves the choice, which is the same, to a broker with several, and is told by AssignReplicasToDirs.
@@ -9,10 +9,13 @@ use dohle_protocol::messages::{BrokerRegistrationChangeRecord, PartitionChangeRe
 use dohle_types::{BrokerId, PartitionIndex, TopicId};
 use uuid::Uuid;
 
+use crate::features_update::METADATA_VERSION;
 use crate::image::{BrokerImage, MetadataImage, PartitionImage};
 use crate::ledger::Controller;
 use crate::record::MetadataRecord;
 
+/// The level of `metadata.version` (4.3-IV0) that brought them.
+const CORDONS_LEVEL: i16 = 30;
 /// Nil, "the broker chooses"; Kafka keeps the ids up to 99 for such meanings.
 const UNASSIGNED: Uuid = Uuid::nil();
 
@@ -34,14 +37,16 @@ impl LogDirLoad {
         Self(load)
     }
 
-    /// The log dir of a broker for one more replica.
+    /// The log dir of a broker for one more replica. A cordoned one is chosen only where all are, and the client has
+    /// named the broker.
     pub(crate) fn choose(&mut self, broker: &BrokerImage) -> Uuid {
         if let [only] = &*broker.log_dirs {
             return *only;
         }
         let load = &mut self.0;
-        let emptiest =
-            broker.log_dirs.iter().copied().min_by_key(|dir| load.get(dir).copied().unwrap_or_default());
+        let takes_any = !broker.takes_partitions();
+        let candidates = broker.log_dirs.iter().copied().filter(|&dir| takes_any || !broker.is_cordoned(dir));
+        let emptiest = candidates.min_by_key(|dir| load.get(dir).copied().unwrap_or_default());
         if let Some(dir) = emptiest {
             *load.entry(dir).or_default() += 1;
         }
@@ -58,21 +63,52 @@ impl PartitionImage {
     }
 }
 
-impl Controller {
-    /// The records that say that a broker has only these log dirs left: new replicas go to no other.
+impl MetadataImage {
+    /// Whether the metadata log may tell of cordoned log dirs.
     #[must_use]
-    pub fn change_log_dirs(&self, broker: BrokerId, log_dirs: Vec<Uuid>) -> Vec<MetadataRecord> {
-        let registered = self.image.broker(broker).filter(|registered| registered.log_dirs != log_dirs);
-        let change = registered.map(|registered| {
-            BrokerRegistrationChangeRecord {
-                broker_id: broker.0,
-                broker_epoch: registered.epoch,
-                log_dirs,
-                ..Default::default()
-            }
-            .into()
-        });
-        change.into_iter().collect()
+    pub fn supports_cordons(&self) -> bool {
+        self.features.get(METADATA_VERSION).is_some_and(|&level| level >= CORDONS_LEVEL)
+    }
+}
+
+impl BrokerImage {
+    /// Whether a log dir takes no new partitions.
+    #[must_use]
+    pub fn is_cordoned(&self, log_dir: Uuid) -> bool {
+        self.cordoned_log_dirs.as_ref().is_some_and(|cordoned| cordoned.contains(&log_dir))
+    }
+
+    /// Whether it has a log dir that takes new partitions; one that tells of no log dirs does.
+    #[must_use]
+    pub fn takes_partitions(&self) -> bool {
+        self.log_dirs.is_empty() || self.log_dirs.iter().any(|&log_dir| !self.is_cordoned(log_dir))
+    }
+}
+
+impl Controller {
+    /// The records that say that a broker has only these log dirs left, and that some of its log dirs are cordoned:
+    /// new replicas go to no other.
+    #[must_use]
+    pub fn change_log_dirs(
+        &self,
+        broker: BrokerId,
+        log_dirs: Vec<Uuid>,
+        cordoned: Vec<Uuid>,
+    ) -> Vec<MetadataRecord> {
+        let Some(registered) = self.image.broker(broker) else { return Vec::new() };
+        let has_changed = registered.log_dirs != log_dirs;
+        let has_cordons_changed = registered.cordoned_log_dirs.as_deref().unwrap_or_default() != cordoned;
+        if !has_changed && !has_cordons_changed {
+            return Vec::new();
+        }
+        let change = BrokerRegistrationChangeRecord {
+            broker_id: broker.0,
+            broker_epoch: registered.epoch,
+            log_dirs: if has_changed { log_dirs } else { Vec::new() },
+            cordoned_log_dirs: has_cordons_changed.then_some(cordoned),
+            ..Default::default()
+        };
+        vec![change.into()]
     }
 
     /// The records that say where a broker's replicas are, as far as the log says otherwise.

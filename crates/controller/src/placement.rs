@@ -24,7 +24,8 @@ pub enum PlacementError {
     },
     /// No broker could lead.
     #[error(
-        "Unable to replicate the partition {0} time(s): all brokers are fenced or shutting down; try again"
+        "Unable to replicate the partition {0} time(s): All brokers are currently fenced, or have all their log \
+         directories cordoned."
     )]
     NoActiveBroker(i16),
     /// Replicas cannot be fewer than one.
@@ -36,7 +37,8 @@ pub enum PlacementError {
 ///
 /// As with Kafka's `StripedReplicaPlacer` the replicas of a partition stand in as many racks as possible, the leaders
 /// go around the brokers, where they begin is random, and brokers that are not active lead nothing and follow only
-/// where the others do not suffice. Differs from Kafka: the order of the brokers is not shuffled after each round.
+/// where the others do not suffice. A broker whose log dirs are all cordoned gets nothing (KIP-1066).
+/// Differs from Kafka: the order of the brokers is not shuffled after each round.
 pub(crate) fn place(
     image: &MetadataImage,
     rng: &mut Rng,
@@ -47,8 +49,11 @@ pub(crate) fn place(
     if replicas == 0 {
         return Err(PlacementError::NotPositive);
     }
-    let (mut active, inactive): (Vec<&BrokerImage>, Vec<&BrokerImage>) =
-        image.brokers().map(|broker| &**broker).partition(|broker| broker.is_active());
+    let (mut active, inactive): (Vec<&BrokerImage>, Vec<&BrokerImage>) = image
+        .brokers()
+        .map(|broker| &**broker)
+        .filter(|broker| broker.takes_partitions())
+        .partition(|broker| broker.is_active());
     if active.is_empty() {
         return Err(PlacementError::NoActiveBroker(replication_factor));
     }

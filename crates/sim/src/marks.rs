@@ -41,6 +41,8 @@ marks! {
     WriteWithoutRoom,
     /// Records were refused for want of room.
     RefusedForRoom,
+    /// A log was copied to another log dir.
+    LogCopied,
     /// A log went on in another segment.
     SegmentRolled,
     /// A snapshot of the metadata was written.

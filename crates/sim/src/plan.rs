@@ -105,6 +105,8 @@ pub enum Fault {
     FillDisk(usize, Duration),
     /// It has room again.
     EmptyDisk,
+    /// An operator moves partitions to a log dir; drawn are which of them, and to which.
+    Move(u64),
     /// A client is killed, by its place among those that can be.
     KillClient(u64),
     /// All connections stall for this long.
@@ -233,6 +235,9 @@ fn faults(rng: &mut Rng, durable: bool, heal_at: Duration) -> Vec<(Duration, Fau
     if rng.chance(1, 5) {
         let room = below(rng, 60_000);
         faults.push(Fault::FillDisk(room, Duration::from_millis(rng.below(8000))));
+    }
+    for _ in 0..rng.below(6) {
+        faults.push(Fault::Move(rng.next_u64()));
     }
     for _ in 0..rng.below(3) {
         faults.push(Fault::KillClient(rng.next_u64()));

@@ -9,7 +9,9 @@ use dohle_broker::host::{ConnectionId, DiskJob, Effect, Input, JobOutput, JobTok
 use dohle_broker::memory::Share;
 use dohle_broker::partition::PartitionKey;
 use dohle_broker::snapshot_file::Loaded;
-use dohle_protocol::FrameDecoder;
+use dohle_protocol::messages::AlterReplicaLogDirsRequest;
+use dohle_protocol::messages::alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic};
+use dohle_protocol::{FrameDecoder, encode_request};
 use dohle_storage::disk::{Answer, DiskError, FilePath, Job, LogDir, Op, Progress, Step};
 use dohle_storage::memory_disk::{SyncUnderWay, replacement, temporary};
 use dohle_storage::{CleanNext, SyncWork};
@@ -134,6 +136,33 @@ impl World {
         link.node_buffer.extend_from_slice(bytes);
         self.shared.marks.sometimes(Mark::LateRequest, is_late);
         self.take_frames(id);
+    }
+
+    /// An operator, who does not wait for the answer, moves partitions to a log dir.
+    pub(crate) fn move_partitions(&mut self, drawn: u64) {
+        let Some(process) = self.process.as_ref().filter(|process| process.is_ready) else { return };
+        let log_dirs = self.plan.config().log_dirs();
+        let path = log_dirs[usize::try_from(drawn % 7).unwrap_or(0) % log_dirs.len()].as_str().into();
+        let topics = process.node.image().topics().map(|topic| AlterReplicaLogDirTopic {
+            name: topic.name.clone(),
+            partitions: topic
+                .partitions
+                .keys()
+                .map(|index| index.0)
+                .filter(|index| drawn >> index & 8 == 0)
+                .collect(),
+        });
+        let request =
+            AlterReplicaLogDirsRequest { dirs: vec![AlterReplicaLogDir { path, topics: topics.collect() }] };
+        let Ok(frame) = encode_request(0, Some("operator"), &request, 2) else { return };
+        let frame = frame.into_bytes().slice(size_of::<i32>()..);
+        let connection = ConnectionId(u64::MAX - drawn % 1_000_000);
+        let (client_host, local) = ("10.0.1.1".to_owned(), ("broker.sim".to_owned(), 9092));
+        self.handle(Input::Opened { connection, client_host, local });
+        self.invariants.on_received(self.now, connection, &frame);
+        self.handle(Input::Received { connection, frame });
+        self.handle(Input::Closed { connection });
+        self.finish_round();
     }
 
     /// Hands the whole frames of a connection to the node, as long as it wants them.
@@ -389,6 +418,8 @@ impl World {
                 self.shared.marks.sometimes(Mark::SnapshotWritten, is_snapshot);
                 let is_start = matches!(&output, JobOutput::LoadSnapshot(loaded) if is_from_snapshot(loaded));
                 self.shared.marks.sometimes(Mark::SnapshotLoaded, is_start);
+                let is_copied = matches!(&output, JobOutput::Copy(copied) if copied.is_complete);
+                self.shared.marks.sometimes(Mark::LogCopied, is_copied);
                 let is_cold_read = matches!(&output, JobOutput::ColdRead(read) if read.is_ok());
                 self.shared.marks.sometimes(Mark::ColdRead, is_cold_read);
                 let is_compacted = matches!(&output, JobOutput::Clean(piece) if matches!(piece.next, CleanNext::Replace(..)));

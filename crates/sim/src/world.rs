@@ -278,6 +278,7 @@ impl World {
                 self.schedule(self.now + duration, Event::Fault(Fault::EmptyDisk));
             }
             Fault::EmptyDisk => self.disk.capacity = None,
+            Fault::Move(drawn) => self.move_partitions(drawn),
             Fault::Stall(duration) => self.network.stall(self.now + duration),
             Fault::KillClient(drawn) => self.kill_client(drawn),
         }

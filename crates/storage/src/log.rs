@@ -174,6 +174,12 @@ impl Log {
         &self.dir
     }
 
+    /// Whether its directory is there, which the first append makes.
+    #[must_use]
+    pub const fn has_files(&self) -> bool {
+        self.files.exist
+    }
+
     /// The id of its topic.
     #[must_use]
     pub const fn topic_id(&self) -> TopicId {

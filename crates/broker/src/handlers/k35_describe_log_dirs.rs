@@ -1,7 +1,8 @@
 //! DescribeLogDirs (key 35, versions 1-5): what the partitions take up on disk.
 //!
 //! - 2: flexible. 3: a top-level error. 4: the size of the volume (KIP-827).
-//! - 5: cordoned directories (KIP-1066): none.
+//! - A partition that moves to another log dir is told there too, as its future replica; its lag is an estimate.
+//! - 5: whether a log dir is cordoned (KIP-1066).
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -10,6 +11,7 @@ use dohle_protocol::messages::describe_log_dirs_response::{
     DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
 };
 use dohle_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse};
+use dohle_storage::Log;
 use dohle_storage::disk::LogDir;
 use dohle_types::{ErrorCode, Str, TopicId};
 
@@ -62,6 +64,19 @@ pub(super) fn handle(node: &mut Node, call: Call, request: DescribeLogDirsReques
             is_future_key: false,
         });
     }
+    for (target, state) in node.log_dirs.usable() {
+        let Some((key, copied)) = state.moves.future() else { continue };
+        let Some(partition) = node.partitions.by_key(key) else { continue };
+        let (topic, index) = (&partition.name.topic, partition.name.partition.0);
+        let Some(log) = partition.log().filter(|_| is_wanted(topic, index)) else { continue };
+        let in_log_dir = topics.entry(target).or_default();
+        in_log_dir.entry(topic.clone()).or_default().push(DescribeLogDirsPartition {
+            partition_index: index,
+            partition_size: i64::try_from(copied).unwrap_or(i64::MAX),
+            offset_lag: lag(log, copied),
+            is_future_key: true,
+        });
+    }
     let bytes = |bytes: Option<u64>| bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
     let describe = |(log_dir, state): (LogDir, &LogDirState)| {
         let topics = topics.remove(&log_dir).unwrap_or_default().into_iter();
@@ -70,12 +85,20 @@ pub(super) fn handle(node: &mut Node, call: Call, request: DescribeLogDirsReques
         DescribeLogDirsResult {
             error_code: error.code(),
             log_dir: state.name.clone(),
+            is_cordoned: state.is_cordoned,
             total_bytes: bytes(state.room.told.map(|(total, _)| total)),
             usable_bytes: bytes(state.room.told.map(|(_, usable)| usable)),
             topics: topics.collect(),
-            ..DescribeLogDirsResult::default()
         }
     };
     let results = node.log_dirs.for_partitions().map(describe).collect();
     node.reply(&call, &DescribeLogDirsResponse { results, ..DescribeLogDirsResponse::default() });
+}
+
+/// About how many records a copy lacks, by the bytes that it lacks.
+fn lag(log: &Log, copied: u64) -> i64 {
+    let size = u128::from(log.size_in_bytes().max(1));
+    let missing = u128::from(log.size_in_bytes().saturating_sub(copied));
+    let records = u128::try_from(log.end_offset().0 - log.start_offset().0).unwrap_or_default();
+    i64::try_from(records * missing / size).unwrap_or(i64::MAX)
 }

@@ -84,6 +84,7 @@ apis! {
     k23_offset_for_leader_epoch: OffsetForLeaderEpochRequest with unopened,
     k32_describe_configs: DescribeConfigsRequest,
     k33_alter_configs: AlterConfigsRequest,
+    k34_alter_replica_log_dirs: AlterReplicaLogDirsRequest,
     k35_describe_log_dirs: DescribeLogDirsRequest with unopened,
     k37_create_partitions: CreatePartitionsRequest,
     k42_delete_groups: DeleteGroupsRequest,

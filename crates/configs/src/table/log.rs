@@ -3,7 +3,7 @@
 use crate::row::Effect::{InForce, WithoutEffect};
 use crate::row::Update::{ClusterWide, PerBroker, ReadOnly};
 use crate::row::configs;
-use crate::table::reasons::{CHECKPOINTS, CLUSTER, CORDONS, ONE_CLEANER};
+use crate::table::reasons::{CHECKPOINTS, CLUSTER, ONE_CLEANER};
 use crate::valid::Valid::{Any, AtLeast, Fraction, NotZero, OneOf, Subset};
 use crate::value::{Boolean, Double, Int, List, Long};
 
@@ -14,8 +14,8 @@ configs! {
     LOG_DIR "log.dir": List = "dohle-data", Any, ReadOnly, InForce,
         "The directory that holds the data, where `log.dirs` is not set.";
 
-    CORDONED_LOG_DIRS "cordoned.log.dirs": List = "", Any, PerBroker, WithoutEffect(CORDONS),
-        "Log directories that get no new partitions.";
+    CORDONED_LOG_DIRS "cordoned.log.dirs": List = "", Any, PerBroker, InForce,
+        "Log directories that get no new partitions, `*` for all of them; those that are there stay.";
 
     LOG_DIR_FAILURE_TIMEOUT_MS "log.dir.failure.timeout.ms": Long = 30000,
         AtLeast(1), ReadOnly, WithoutEffect(CLUSTER),

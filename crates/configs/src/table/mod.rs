@@ -28,7 +28,6 @@ pub(crate) mod reasons {
     pub(crate) const CHECKPOINTS: &str =
         "all checkpoints are written together, every log.flush.offset.checkpoint.interval.ms";
     pub(crate) const CLUSTER: &str = "clusters of several nodes come with a later version";
-    pub(crate) const CORDONS: &str = "new partitions go to whichever has the fewest, so far";
     pub(crate) const IN_FLIGHT: &str =
         "requests in flight are counted by connection, and bounded over all of them by their bytes";
     pub(crate) const JVM: &str = "it tunes a part of Apache Kafka that Dohle does not have";

@@ -1,6 +1,6 @@
 //! Names that are not in the table of broker configs and still not unknown.
 
-use crate::row::Effect::WithoutEffect;
+use crate::row::Effect::{InForce, WithoutEffect};
 use crate::row::Update::ClusterWide;
 use crate::row::configs;
 use crate::table::reasons::CLUSTER;
@@ -18,7 +18,7 @@ configs! {
         "How many bytes per second the throttled replicas that follow may fetch.";
 
     REPLICA_ALTER_LOG_DIRS_RATE "replica.alter.log.dirs.io.max.bytes.per.second": Long = 9223372036854775807,
-        AtLeast(0), ClusterWide, WithoutEffect(CLUSTER),
+        AtLeast(0), ClusterWide, InForce,
         "How many bytes per second may move between log directories.";
 }
 

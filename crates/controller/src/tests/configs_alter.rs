@@ -1,4 +1,4 @@
-use dohle_protocol::messages::{AlterConfigsRequest, IncrementalAlterConfigsRequest};
+use dohle_protocol::messages::{AlterConfigsRequest, FeatureLevelRecord, IncrementalAlterConfigsRequest};
 use dohle_protocol::messages::{alter_configs_request, incremental_alter_configs_request};
 use dohle_types::Str;
 use expect_test::{Expect, expect};
@@ -260,4 +260,29 @@ fn a_value_fits_a_record() {
         2 't': INVALID_CONFIG: The value of follower.replication.throttled.replicas is longer than 32767 bytes
     "#]]
     .assert_eq(&alter(&mut cluster, false, &[&format!("topic/t {name}+={}", replicas(3000))]));
+}
+
+#[test]
+fn log_dirs_are_cordoned_where_the_metadata_log_has_words_for_it() {
+    let mut cluster = Cluster::with("log.dirs=a,b", 1);
+    expect![[r"
+        4 '1': NONE
+        4 '1': INVALID_CONFIG: All entries in `cordoned.log.dirs` must be present in `log.dirs` or `log.dir`. Missing entries: c, d
+        4 '1': INVALID_CONFIG: When `cordoned.log.dirs` is set to *, it must not contain other values
+        4 '1': NONE
+        4 '': INVALID_CONFIG: Cannot update these configs at default cluster level, broker id must be specified: [cordoned.log.dirs]
+    "]]
+    .assert_eq(
+        &["broker/1 cordoned.log.dirs=b", "broker/1 cordoned.log.dirs=c,a,d", "broker/1 cordoned.log.dirs=*,a"]
+            .into_iter()
+            .chain(["broker/1 cordoned.log.dirs=*", "broker/ cordoned.log.dirs=a"])
+            .map(|change| alter(&mut cluster, false, &[change]))
+            .collect::<String>(),
+    );
+    let records = vec![FeatureLevelRecord { name: "metadata.version".into(), feature_level: 29 }.into()];
+    cluster.run(dohle_ledger::Outcome { records, reply: () });
+    expect![[r"
+        4 '1': INVALID_CONFIG: The cordoned.log.dirs configuration value cannot be set because it requires metadata.version >= 4.3-IV0
+    "]]
+    .assert_eq(&alter(&mut cluster, false, &["broker/1 cordoned.log.dirs-"]));
 }

@@ -1,6 +1,7 @@
 //! Where the replicas of a broker with several log dirs go.
 
 use dohle_types::{BrokerId, PartitionIndex};
+use expect_test::expect;
 use uuid::Uuid;
 
 use super::Cluster;
@@ -34,4 +35,33 @@ fn what_a_broker_tells_of_its_replicas_is_written_where_it_is_news() {
     assert_eq!(records.len(), 1);
     cluster.run(Outcome { records, reply: () });
     assert_eq!(places(&cluster, "t"), [1001, 1002]);
+}
+
+#[test]
+fn new_replicas_go_to_no_cordoned_log_dir() {
+    let mut cluster = Cluster::new();
+    cluster.register_with(1, &[1001, 1002, 1003]);
+    let cordon = |cluster: &mut Cluster, cordoned: &[u128]| {
+        let [all, cordoned] = [&[1001, 1002, 1003], cordoned]
+            .map(|ids| ids.iter().map(|&id| Uuid::from_u128(id)).collect::<Vec<_>>());
+        let records = cluster.controller.change_log_dirs(BrokerId(1), all, cordoned);
+        let count = records.len();
+        cluster.run(Outcome { records, reply: () });
+        count
+    };
+    assert_eq!(cordon(&mut cluster, &[]), 0);
+    assert_eq!(cordon(&mut cluster, &[1002]), 1);
+    assert_eq!(cordon(&mut cluster, &[1002]), 0);
+    cluster.create(&["some partitions=4"]);
+    assert_eq!(places(&cluster, "some"), [1001, 1003, 1001, 1003]);
+    cordon(&mut cluster, &[1001, 1002, 1003]);
+    expect![[r"
+        none: INVALID_REPLICATION_FACTOR: Unable to replicate the partition 1 time(s): All brokers are currently fenced, or have all their log directories cordoned.
+        named: created, 1 partitions, 1 replicas
+    "]]
+    .assert_eq(&cluster.create(&["none partitions=1", "named 0:1"]));
+    assert_eq!(places(&cluster, "named"), [1002]);
+    cordon(&mut cluster, &[]);
+    cluster.create(&["more partitions=3"]);
+    assert_eq!(places(&cluster, "more"), [1002, 1001, 1002]);
 }

@@ -245,7 +245,7 @@ fn topics_that_brokers_need_are_created_once() {
 fn nothing_is_created_without_a_broker() {
     let mut cluster = Cluster::with("", 0);
     expect![[r#"
-        t: INVALID_REPLICATION_FACTOR: Unable to replicate the partition 1 time(s): all brokers are fenced or shutting down; try again
+        t: INVALID_REPLICATION_FACTOR: Unable to replicate the partition 1 time(s): All brokers are currently fenced, or have all their log directories cordoned.
         u: INVALID_REPLICA_ASSIGNMENT: The manual partition assignment includes broker 1, but no such broker is registered.
     "#]].assert_eq(&cluster.create(&["t", "u 0:1"]));
 }

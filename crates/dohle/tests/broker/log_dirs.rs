@@ -9,13 +9,13 @@ use crate::client::Client;
 use crate::process::{Broker, Directory, dohle, run};
 
 /// The overrides that name log dirs below a directory.
-fn log_dirs(root: &Path, names: &[&str]) -> String {
+pub(crate) fn log_dirs(root: &Path, names: &[&str]) -> String {
     let paths: Vec<String> = names.iter().map(|name| root.join(name).display().to_string()).collect();
     format!("log.dirs={}", paths.join(","))
 }
 
 /// The partitions' directories in a log dir.
-fn partitions(log_dir: &Path) -> Vec<String> {
+pub(crate) fn partitions(log_dir: &Path) -> Vec<String> {
     let names = std::fs::read_dir(log_dir).unwrap().map(|entry| entry.unwrap());
     let names = names.filter(|entry| entry.file_type().unwrap().is_dir());
     let mut names: Vec<String> = names.map(|entry| entry.file_name().into_string().unwrap()).collect();

@@ -20,5 +20,6 @@ mod durable;
 mod hostile;
 mod log_dirs;
 mod memory;
+mod moves;
 mod process;
 mod trash;

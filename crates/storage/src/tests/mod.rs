@@ -1,6 +1,7 @@
 //! Tests of the log as a whole, on a disk in memory.
 
 mod compaction;
+mod copy;
 mod crash;
 mod damage;
 mod disk;
