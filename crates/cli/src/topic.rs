@@ -99,7 +99,7 @@ pub enum TopicCommand {
         #[arg(value_name = "TOPIC")]
         name: Str,
         /// The id of the one that is meant, as `dohle topic trash` shows it
-        #[arg(long)]
+        #[arg(long, allow_hyphen_values = true)]
         id: Option<TopicId>,
         /// The name it gets, where its own is in use again
         #[arg(long = "as", value_name = "NEW")]
