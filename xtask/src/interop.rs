@@ -7,6 +7,7 @@ mod client;
 mod directory;
 pub(crate) mod install;
 pub(crate) mod java;
+mod journal;
 mod live_reset;
 pub(crate) mod oracle;
 mod pipe;
@@ -26,7 +27,9 @@ use process::Result;
 use report::Report;
 
 /// What `--only` names besides the clients.
-const OTHERS: [&str; 2] = ["tools", "kafka-directory"];
+const OTHERS: [&str; 3] = ["tools", "kafka-directory", "group-journal"];
+/// Those that have a broker of their own.
+const ALONE: [&str; 2] = ["kafka-directory", "group-journal"];
 const USAGE: &str = "usage: cargo xtask interop [--target dohle|kafka] [--bin PATH] [--only NAME]...";
 /// What both brokers are told, so that the tests need not wait, and automatically created topics have as many partitions as the others.
 const OVERRIDES: &[&str] = &[
@@ -62,11 +65,17 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     if has_java && options.includes("kafka-directory") && matches!(target, Target::Dohle(_)) {
         directory::run(&report, &target);
     }
-    if options.only == ["kafka-directory"] {
+    let java = clients.iter().copied().find(|client| client.tag == "java");
+    if let Some(java) = java.filter(|_| options.includes("group-journal"))
+        && matches!(target, Target::Dohle(_))
+    {
+        journal::run(&report, &target, java);
+    }
+    if !options.only.is_empty() && options.only.iter().all(|name| ALONE.contains(name)) {
         return report.close();
     }
     let mut broker = Broker::start(&target, &install::work("broker"), OVERRIDES)?;
-    let java = clients.iter().copied().find(|client| client.tag == "java" && options.includes("tools"));
+    let java = java.filter(|_| options.includes("tools"));
     clients.retain(|client| options.includes(client.name));
     scenario::run(&report, &mut broker, &clients, epoch);
     live_reset::run(&report, &broker, &target, &clients);

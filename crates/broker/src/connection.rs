@@ -188,7 +188,7 @@ mod tests {
         let mut sent = Vec::new();
         complete(&mut connection, 2, &mut sent);
         complete(&mut connection, 1, &mut sent);
-        assert_eq!(sent, []);
+        assert!(sent.is_empty());
         // The first wants no answer, and the two that waited for it follow.
         connection.complete(0, None, |frame| sent.push(frame.len()));
         assert_eq!(sent, [2, 3]);
@@ -217,7 +217,7 @@ mod tests {
         assert_eq!(connection.begin(HELD_BYTES_MAX), (1, Flow::Pause));
         // The answer of the second waits for the first.
         assert_eq!(complete(&mut connection, 1, &mut sent), Flow::Resume);
-        assert_eq!(sent, []);
+        assert!(sent.is_empty());
         assert_eq!((connection.unanswered().collect::<Vec<_>>(), connection.unsent_bytes()), (vec![10], 2));
         assert_eq!(connection.begin(HELD_BYTES_MAX), (2, Flow::Pause));
         assert_eq!(complete(&mut connection, 0, &mut sent), Flow::Unchanged);

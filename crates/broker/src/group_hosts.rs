@@ -288,7 +288,7 @@ impl Node {
             tracing::info!(
                 group = %rebalance.group_id,
                 generation = rebalance.generation,
-                cause = ?rebalance.cause,
+                cause = %rebalance.cause,
                 "rebalance"
             );
         }
@@ -307,6 +307,9 @@ impl Node {
                 }
             }
         }
+        let host = self.groups.hosts.get_mut(&index)?;
+        let entries = host.ledger.take_journal(self.now);
+        self.journal_groups(&entries);
         for (token, reply) in effects.replies {
             if let Some(call) = self.groups.calls.remove(&token) {
                 match &reply {

@@ -28,6 +28,7 @@ mod disk_space;
 pub mod fetch_session;
 mod flush;
 pub mod group_hosts;
+pub mod group_journal;
 mod groups_cluster;
 pub mod handlers;
 pub mod host;

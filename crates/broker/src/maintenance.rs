@@ -106,6 +106,7 @@ impl Node {
             self.effects.push(Effect::Stopped { error: None });
             return;
         }
+        self.write_group_journal();
         self.phase = Phase::Stopping;
         let mut ops = Vec::new();
         for partition in self.partitions.iter_mut() {

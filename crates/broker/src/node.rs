@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dohle_configs::{BrokerConfig, broker};
 use dohle_controller::MetadataImage;
+use dohle_groups::journal::stats::JournalStats;
 use dohle_protocol::messages::ApiVersionsResponse;
 use dohle_protocol::{ApiKey, EncodeError, Frame, Message, Reader, decode_request_header, encode_response};
 use dohle_storage::disk::{DiskError, LogDir};
@@ -23,6 +24,7 @@ use crate::connection::{Call, Connection, Flow};
 use crate::fetch_session::FetchSessions;
 use crate::flush::FlushTimes;
 use crate::group_hosts::GroupHosts;
+use crate::group_journal::GroupJournal;
 use crate::handlers;
 use crate::host::{ConnectionId, DiskJob, Effect, Input, JobOutput, JobToken};
 use crate::log_dirs::LogDirs;
@@ -62,6 +64,7 @@ pub struct Node {
     pub(crate) sessions: FetchSessions,
     pub(crate) metadata: MetadataLog,
     pub(crate) groups: GroupHosts,
+    pub(crate) group_journal: GroupJournal,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) trash: Trash,
     pub(crate) maintenance: Maintenance,
@@ -168,6 +171,7 @@ impl Node {
             sessions: FetchSessions::new(usize::try_from(session_slots).unwrap_or_default(), session_bytes),
             metadata: MetadataLog::default(),
             groups: GroupHosts::new(&config),
+            group_journal: GroupJournal::default(),
             producer_ids: ProducerIds::default(),
             trash: Trash::default(),
             maintenance: Maintenance::default(),
@@ -238,6 +242,7 @@ impl Node {
             Phase::Serving => [
                 self.purgatory.next_deadline(),
                 self.groups.next_timeout(),
+                self.group_journal.next_timeout(),
                 self.maintenance.next_timeout(),
                 self.log_dirs.next_timeout(),
                 self.metadata.snapshots.next_timeout(self.metadata.image().end_offset()),
@@ -295,6 +300,12 @@ impl Node {
         (size(self.config.value(broker::MAX_CONNECTIONS)), from_there.unwrap_or_else(from_anywhere))
     }
 
+    /// Counters and histograms of what happened to groups, by cause, since the node was started.
+    #[must_use]
+    pub const fn group_journal_stats(&self) -> &JournalStats {
+        self.group_journal.stats()
+    }
+
     /// What is due at this time.
     fn on_time(&mut self) {
         if !matches!(self.phase, Phase::Serving) {
@@ -304,6 +315,7 @@ impl Node {
             self.on_expired(id);
         }
         self.on_group_timeouts();
+        self.write_group_journal_when_due();
         self.maintain();
         self.clean_when_due();
         self.flush_when_due();

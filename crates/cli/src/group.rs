@@ -15,6 +15,7 @@ use dohle_protocol::messages::{
 use dohle_types::{BrokerId, ErrorCode, Offset, PartitionIndex, Str, Timestamp, TopicPartition};
 use serde_json::{Value, json};
 
+use crate::group_journal::{self, JournalArgs};
 use crate::group_reset::ResetArgs;
 use crate::output::Table;
 use crate::session::Session;
@@ -41,6 +42,8 @@ pub enum GroupCommand {
     },
     /// Set the offsets from which a group goes on
     ResetOffsets(ResetArgs),
+    /// Show what happened to groups: each rebalance with its cause, the member behind it, and how long it took
+    Journal(JournalArgs),
     /// Delete groups without members, with their offsets
     Delete {
         /// The groups' names
@@ -53,6 +56,9 @@ pub enum GroupCommand {
 pub(crate) type Offsets = BTreeMap<TopicPartition, Offset>;
 
 pub(crate) fn run(connection: &Connection, command: GroupCommand) -> Result<(), CliError> {
+    if let GroupCommand::Journal(args) = command {
+        return group_journal::run(connection, &args);
+    }
     let session = &mut Session::new(connection)?;
     match command {
         GroupCommand::List { json } => list(session, json),
@@ -60,6 +66,8 @@ pub(crate) fn run(connection: &Connection, command: GroupCommand) -> Result<(), 
             groups.into_iter().try_for_each(|group| describe(session, &group, json))
         }
         GroupCommand::ResetOffsets(args) => crate::group_reset::run(session, &args),
+        // It reads a topic, and asks no coordinator.
+        GroupCommand::Journal(_) => Ok(()),
         GroupCommand::Delete { groups } => groups.into_iter().try_for_each(|group| delete(session, &group)),
     }
 }

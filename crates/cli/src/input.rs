@@ -1,6 +1,7 @@
 //! Arguments that several commands understand alike.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use dohle_types::{Offset, PartitionIndex, Str, Timestamp};
 
@@ -76,6 +77,14 @@ fn parse_time(text: &str) -> Option<Timestamp> {
     Some(Timestamp(zoned.timestamp().as_millisecond()))
 }
 
+/// How long ago: `90s`, `15m`, `2h`, `7d`.
+pub(crate) fn parse_ago(text: &str) -> Option<Duration> {
+    let units = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
+    let (number, seconds) =
+        units.iter().find_map(|&(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)))?;
+    number.parse::<u64>().ok()?.checked_mul(seconds).map(Duration::from_secs)
+}
+
 /// `TOPIC` or `TOPIC:PARTITION`.
 pub(crate) fn parse_topic_partition(text: &str) -> (Str, Option<PartitionIndex>) {
     match text.rsplit_once(':').map(|(topic, partition)| (topic, partition.parse())) {
@@ -111,6 +120,16 @@ mod tests {
         }
         for text in ["", "soon", "@x", "99999999999999999999", "+", "P", "PT-1H", "P1M"] {
             assert!(Place::parse(text, now).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_ago_are_understood() {
+        for (text, seconds) in [("0s", 0), ("90s", 90), ("15m", 900), ("2h", 7_200), ("7d", 604_800)] {
+            assert_eq!(parse_ago(text), Some(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "s", "2", "-2h", "2 h", "1.5h", "99999999999999999999s", "999999999999999999d"] {
+            assert_eq!(parse_ago(text), None, "{text}");
         }
     }
 

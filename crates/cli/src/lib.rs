@@ -21,6 +21,7 @@ pub mod driver;
 mod error;
 mod format;
 mod group;
+mod group_journal;
 mod group_reset;
 mod input;
 mod log_dump;

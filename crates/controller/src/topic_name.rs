@@ -13,11 +13,16 @@ pub const CONSUMER_OFFSETS_TOPIC: &str = "__consumer_offsets";
 pub const TRANSACTION_STATE_TOPIC: &str = "__transaction_state";
 /// The topic of the share groups' states.
 pub const SHARE_GROUP_STATE_TOPIC: &str = "__share_group_state";
+/// The topic of the journal of groups, which is ours.
+pub const GROUP_JOURNAL_TOPIC: &str = "__dohle_group_journal";
 
 /// Whether Metadata marks the topic as internal.
 #[must_use]
 pub fn is_internal_topic(name: &str) -> bool {
-    matches!(name, CONSUMER_OFFSETS_TOPIC | TRANSACTION_STATE_TOPIC | SHARE_GROUP_STATE_TOPIC)
+    matches!(
+        name,
+        CONSUMER_OFFSETS_TOPIC | TRANSACTION_STATE_TOPIC | SHARE_GROUP_STATE_TOPIC | GROUP_JOURNAL_TOPIC
+    )
 }
 
 /// Why a text cannot name a topic.

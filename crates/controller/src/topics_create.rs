@@ -24,8 +24,14 @@ use crate::placement::{PlacementError, new_partition, place};
 use crate::record::MetadataRecord;
 use crate::resource::ConfigResource;
 use crate::topic_name::{
-    CLUSTER_METADATA_TOPIC, CONSUMER_OFFSETS_TOPIC, TopicNameError, metric_name, validate_topic_name,
+    CLUSTER_METADATA_TOPIC, CONSUMER_OFFSETS_TOPIC, GROUP_JOURNAL_TOPIC, TopicNameError, metric_name,
+    validate_topic_name,
 };
+
+/// How long the journal of groups goes back,
+const GROUP_JOURNAL_RETENTION_MS: i64 = 30 * 24 * 60 * 60 * 1_000;
+/// if it is not larger than this.
+const GROUP_JOURNAL_BYTES: i64 = 128 << 20;
 
 /// Why a topic is not created.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -217,18 +223,30 @@ impl Controller {
             replication_factor: -1,
             ..Default::default()
         };
-        if name != CONSUMER_OFFSETS_TOPIC {
-            return topic;
-        }
-        // Compaction keeps the last commit of each group and partition, and it must see them uncompressed or as the
-        // coordinator has compressed them.
-        let configs = [
-            ("cleanup.policy", "compact".to_owned()),
-            ("compression.type", "producer".to_owned()),
-            ("segment.bytes", config.value(keys::OFFSETS_TOPIC_SEGMENT_BYTES).to_string()),
-        ];
+        let configs = match name {
+            // Compaction keeps the last commit of each group and partition, and it must see them uncompressed or as
+            // the coordinator has compressed them.
+            CONSUMER_OFFSETS_TOPIC => vec![
+                ("cleanup.policy", "compact".to_owned()),
+                ("compression.type", "producer".to_owned()),
+                ("segment.bytes", config.value(keys::OFFSETS_TOPIC_SEGMENT_BYTES).to_string()),
+            ],
+            // Some weeks, or some hundred thousand entries; nobody waits until they are durable.
+            GROUP_JOURNAL_TOPIC => vec![
+                ("cleanup.policy", "delete".to_owned()),
+                ("retention.ms", GROUP_JOURNAL_RETENTION_MS.to_string()),
+                ("retention.bytes", GROUP_JOURNAL_BYTES.to_string()),
+                ("segment.bytes", (GROUP_JOURNAL_BYTES / 8).to_string()),
+                ("dohle.durability", "relaxed".to_owned()),
+            ],
+            _ => return topic,
+        };
+        let num_partitions = match name {
+            CONSUMER_OFFSETS_TOPIC => config.value(keys::OFFSETS_TOPIC_NUM_PARTITIONS),
+            _ => 1,
+        };
         CreatableTopic {
-            num_partitions: config.value(keys::OFFSETS_TOPIC_NUM_PARTITIONS),
+            num_partitions,
             replication_factor: self.capped(config.value(keys::OFFSETS_TOPIC_REPLICATION_FACTOR)),
             configs: configs
                 .into_iter()

@@ -5,6 +5,8 @@ use dohle_protocol::messages::{JoinGroupResponse, SyncGroupResponse};
 use dohle_types::{Now, Str};
 
 use crate::GroupsConfig;
+use crate::journal::Journal;
+use crate::journal::cause::Cause;
 
 /// The host's name for a request that may be answered later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,39 +49,7 @@ pub struct Rebalance {
     /// The generation that ended; in a group of the consumer protocol, the group epoch.
     pub generation: i32,
     /// Why.
-    pub cause: RebalanceCause,
-}
-
-/// Why a group rebalances.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RebalanceCause {
-    /// A member joined.
-    Joined(Str),
-    /// A member joined again with other subscriptions.
-    SubscriptionChanged(Str),
-    /// The leader joined again, which it does when partitions were added or it wants a new assignment.
-    LeaderRejoined(Str),
-    /// A static member was replaced by another process of the same `group.instance.id`.
-    StaticMemberReplaced(Str),
-    /// These members left.
-    Left(Vec<Str>),
-    /// A member was not heard of for its session timeout.
-    SessionExpired(Str),
-    /// These members took part in the rebalance but did not ask for their assignment in time.
-    SyncExpired(Vec<Str>),
-    /// The leader's assignment does not fit in a record.
-    AssignmentTooLarge,
-    /// A member of a consumer group did not do its part within its rebalance timeout, such as giving up
-    /// partitions: `max.poll.interval.ms` is over, and it does not poll.
-    RebalanceExpired(Str),
-    /// A topic that the group subscribes to was created, deleted, or given more partitions.
-    TopicsChanged,
-    /// The last member of the consumer protocol is gone, and the others go on by themselves as a classic group.
-    Downgraded,
-    /// An operator set other offsets for the members to go on from.
-    OffsetsReset,
-    /// The group has more members than `group.max.size` allows since the broker started.
-    GroupTooLarge,
+    pub cause: Cause,
 }
 
 /// Whether a long piece of work is done.
@@ -96,5 +66,6 @@ pub enum Progress {
 pub(crate) struct Context<'a> {
     pub(crate) now: Now,
     pub(crate) config: &'a GroupsConfig,
+    pub(crate) journal: &'a mut Journal,
     pub(crate) effects: &'a mut Effects,
 }

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use crate::effects::Context;
 use crate::group::{Group, Member, MemberError, ParkedJoin, Phase, join_error, millis};
-use crate::{Caller, Effects, GROUP_SIZE_CAP, GroupLedger, RebalanceCause, Token, Turn, consumer};
+use crate::journal::cause::{Cause, CauseKind, Who};
+use crate::{Caller, Effects, GROUP_SIZE_CAP, GroupLedger, Token, Turn, consumer};
 
 /// How long a member waits that has not been told its id: it has no session to keep, so this ends the wait of
 /// those that are gone.
@@ -154,6 +155,15 @@ impl Join<'_> {
         ParkedJoin { token: self.token, api_version: self.caller.api_version }
     }
 
+    fn who(&self, member_id: &str) -> Who {
+        let Caller { client_id, client_host, .. } = self.caller;
+        Who::new(member_id, self.request.group_instance_id.as_ref(), client_id, client_host)
+    }
+
+    fn cause(&self, kind: CauseKind, member_id: &str) -> Cause {
+        Cause::of(kind, self.who(member_id)).because(self.request.reason.as_ref())
+    }
+
     fn new_member_id(&self, rng: &mut Rng) -> Str {
         let prefix = self.request.group_instance_id.as_ref().unwrap_or(&self.caller.client_id);
         let end = prefix.floor_char_boundary(MEMBER_ID_PREFIX_BYTES_MAX);
@@ -164,7 +174,11 @@ impl Join<'_> {
 impl Group {
     fn join(&mut self, join: &Join<'_>, rng: &mut Rng, context: &mut Context<'_>) -> Result<(), JoinError> {
         if !self.accepts(&join.request.member_id, context.config.group_size_max()) {
-            self.remove_member(&join.request.member_id, context.effects);
+            let member_id = &join.request.member_id;
+            if self.member(member_id).is_some() {
+                let who = self.lose_member(member_id, context);
+                context.journal.add(&self.group_id, Cause::of(CauseKind::GroupTooLarge, who));
+            }
             self.complete_join_if_all_joined(context);
             return Err(JoinError::GroupFull);
         }
@@ -229,8 +243,9 @@ impl Group {
         }
         let mut member = Member::new(join.caller, join.request, join.parked());
         member.deadline = Some(context.now.after(NEW_MEMBER_JOIN_TIMEOUT));
-        self.add_member(member_id.clone(), member);
-        self.rebalance(RebalanceCause::Joined(member_id), context);
+        let cause = join.cause(CauseKind::Joined, &member_id);
+        self.add_member(member_id, member);
+        self.rebalance(cause, context);
     }
 
     fn join_known(&mut self, join: &Join<'_>, context: &mut Context<'_>) -> Result<(), JoinError> {
@@ -242,21 +257,28 @@ impl Group {
             return Ok(());
         }
         let member = self.validate_member(member_id, request.group_instance_id.as_ref())?;
+        let who = join.who(member_id);
+        let cause = self.cause_of_rejoining(who, member, request);
+        let is_change = matches!(cause.kind, CauseKind::AssignorChanged | CauseKind::SubscriptionChanged);
         let cause = match self.phase {
             Phase::Empty => return Err(MemberError::Unknown.into()),
-            Phase::Stable if self.is_leader(member_id) => RebalanceCause::LeaderRejoined(member_id.clone()),
+            Phase::Stable if self.is_leader(member_id) => Some(cause),
             Phase::CompletingRebalance | Phase::Stable if member.matches(request) => {
                 // It may not have got the answer to its last JoinGroup: the generation is what it was.
                 context.effects.reply_join(join.parked(), self.join_response(member_id));
                 return Ok(());
             }
-            // While preparing, the cause is not used: the rebalance has one already.
-            Phase::PreparingRebalance { .. } | Phase::CompletingRebalance | Phase::Stable => {
-                RebalanceCause::SubscriptionChanged(member_id.clone())
-            }
+            Phase::CompletingRebalance | Phase::Stable => Some(cause),
+            // It was asked to.
+            Phase::PreparingRebalance { .. } => Some(cause).filter(|_| is_change),
         };
+        self.tell_owners(context);
         self.update_member(member_id, request, join.parked(), context.effects);
-        self.rebalance(cause, context);
+        match cause {
+            Some(cause) => self.rebalance(cause, context),
+            None => self.complete_join_if_all_joined(context),
+        }
+        self.tell_given_up(member_id, context);
         Ok(())
     }
 
@@ -274,13 +296,14 @@ impl Group {
         self.replace_static_member(instance_id, old, new, context.effects);
         self.update_member(new, join.request, join.parked(), context.effects);
         self.restart_session(new, context.now);
-        let cause = RebalanceCause::StaticMemberReplaced(new.clone());
+        let cause = join.cause(CauseKind::StaticMemberReplaced, new);
         match self.phase {
             Phase::Stable if self.protocol == self.select_protocol() => {
                 let Some(record) = self.storable_record(context) else {
                     return self.prepare_rebalance(cause, context);
                 };
                 context.effects.records.push(record);
+                context.journal.note(context.now, &self.group_id, self.generation, cause);
                 if let Some(parked) = self.take_join(new) {
                     let response = self.replacement_response(new, former_leader, parked.api_version);
                     context.effects.reply_join(parked, response);
@@ -289,8 +312,12 @@ impl Group {
             Phase::Stable | Phase::CompletingRebalance | Phase::Empty => {
                 self.prepare_rebalance(cause, context)
             }
-            Phase::PreparingRebalance { .. } => self.complete_join_if_all_joined(context),
+            Phase::PreparingRebalance { .. } => {
+                context.journal.add(&self.group_id, cause);
+                self.complete_join_if_all_joined(context);
+            }
         }
+        self.tell_given_up(new, context);
     }
 
     /// A leader that takes its own place must not assign anew, for the others would not hear of it. It is told

@@ -16,7 +16,8 @@
 //! 3. holds [`Effects::replies`], and the response that the call returned, until the log is committed up to
 //!    its end (`dohle_ledger::CommitQueue`), also where the call wrote nothing: they may speak of records
 //!    that are still on their way,
-//! 4. sets its timer to [`GroupLedger::next_timeout`].
+//! 4. sets its timer to [`GroupLedger::next_timeout`],
+//! 5. stores what [`GroupLedger::take_journal`] tells, as well as it can.
 //!
 //! If the append fails, the ledger has promised what is not in the log: the host drops it, after
 //! [`GroupLedger::resign`].
@@ -49,6 +50,7 @@ mod group;
 mod hash;
 mod heartbeat;
 mod join;
+pub mod journal;
 mod leave;
 mod offsets_commit;
 mod offsets_delete;
@@ -72,7 +74,7 @@ use dohle_types::{ErrorCode, Now, Str};
 
 pub use cluster::{Cluster, ConsumerGroupSettings, Topic, Turn};
 pub use config::{GROUP_SIZE_CAP, GroupsConfig};
-pub use effects::{Effects, Progress, Rebalance, RebalanceCause, Record, Reply, Token};
+pub use effects::{Effects, Progress, Rebalance, Record, Reply, Token};
 pub use hash::partition_for;
 pub use offsets_reset::ResetError;
 pub use replay::{ReplayError, Replayed, record_type_name};
@@ -81,6 +83,8 @@ pub use state::State;
 use consumer::sessions::Sessions;
 use effects::Context;
 use group::Group;
+use journal::Journal;
+use journal::entry::Entry;
 use timers::Timers;
 
 /// What the host knows of who sent a request.
@@ -104,6 +108,7 @@ pub struct GroupLedger {
     /// The soft sides of consumer groups.
     sessions: BTreeMap<Str, Sessions>,
     timers: Timers,
+    journal: Journal,
     /// Bytes that all members of classic groups take up, about.
     members_bytes: usize,
 }
@@ -118,6 +123,7 @@ impl GroupLedger {
             groups: BTreeMap::new(),
             sessions: BTreeMap::new(),
             timers: Timers::default(),
+            journal: Journal::default(),
             members_bytes: 0,
         }
     }
@@ -151,7 +157,14 @@ impl GroupLedger {
         self.groups.clear();
         self.sessions.clear();
         self.timers = Timers::default();
+        self.journal = Journal::default();
         self.members_bytes = 0;
+    }
+
+    /// What happened to the groups since the last time: to be asked for when the records of a call are replayed, so that
+    /// nothing is told that is not in the log.
+    pub fn take_journal(&mut self, now: Now) -> Vec<Entry> {
+        self.journal.take(now, &self.state)
     }
 
     /// Lets `act` change a group that has a soft side, and brings the timers and invariant 2 up to date.
@@ -164,7 +177,8 @@ impl GroupLedger {
     ) -> Option<T> {
         let group = self.groups.get_mut(group_id)?;
         self.members_bytes -= group.bytes();
-        let result = act(group, &mut Context { now, config: &self.config, effects });
+        let result =
+            act(group, &mut Context { now, config: &self.config, journal: &mut self.journal, effects });
         self.members_bytes += group.bytes();
         if let Some(next) = group.next_deadline() {
             self.timers.arm(&group.group_id, next);

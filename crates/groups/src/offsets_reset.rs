@@ -13,7 +13,8 @@ use dohle_protocol::messages::OffsetCommitRequest;
 use dohle_types::{ErrorCode, Str};
 
 use crate::group::Phase;
-use crate::{GroupLedger, RebalanceCause, Record, Turn};
+use crate::journal::cause::{Cause, CauseKind};
+use crate::{GroupLedger, Record, Turn};
 
 /// Why offsets are not reset; none of them is then.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,13 +89,13 @@ impl GroupLedger {
         let members: Option<Vec<Str>> = of_consumers.map(|group| group.members().keys().cloned().collect());
         turn.effects.records.extend(records);
         if let Some(members) = members {
-            self.fence(group_id, &members, vec![RebalanceCause::OffsetsReset], turn);
+            self.fence(group_id, &members, vec![Cause::of_nobody(CauseKind::OffsetsReset)], turn);
             return Ok(members.len());
         }
         let members = self.with_group(turn.now, group_id, turn.effects, |group, context| {
             let members = group.members().len();
             if members > 0 {
-                group.end_generation(RebalanceCause::OffsetsReset, context);
+                group.end_generation(Cause::of_nobody(CauseKind::OffsetsReset), context);
             }
             members
         });

@@ -2,7 +2,7 @@
 //!
 //! `Empty -> PreparingRebalance` when the first member joins; `PreparingRebalance -> CompletingRebalance` when
 //! all have joined or the time is up (`-> Empty` if nobody has); `CompletingRebalance -> Stable` with the
-//! leader's assignment; `Stable | CompletingRebalance -> PreparingRebalance` for each [`RebalanceCause`].
+//! leader's assignment; `Stable | CompletingRebalance -> PreparingRebalance` for each [`Cause`].
 
 use bytes::Bytes;
 use dohle_protocol::messages::join_group_response::JoinGroupResponseMember;
@@ -11,13 +11,18 @@ use dohle_types::{ErrorCode, Str};
 
 use crate::effects::Context;
 use crate::group::{Group, InitialDelay, Phase, sync_error};
-use crate::{Rebalance, RebalanceCause, Record, records};
+use crate::journal::cause::{Cause, CauseKind, Who};
+use crate::journal::entry::Protocol;
+use crate::{Record, records};
 
 impl Group {
     /// A member came, went or changed: rebalances, or goes on with the rebalance that is under way.
-    pub(crate) fn rebalance(&mut self, cause: RebalanceCause, context: &mut Context<'_>) {
+    pub(crate) fn rebalance(&mut self, cause: Cause, context: &mut Context<'_>) {
         match self.phase {
-            Phase::PreparingRebalance { .. } => self.complete_join_if_all_joined(context),
+            Phase::PreparingRebalance { .. } => {
+                context.journal.add(&self.group_id, cause);
+                self.complete_join_if_all_joined(context);
+            }
             Phase::Empty | Phase::CompletingRebalance | Phase::Stable => {
                 self.prepare_rebalance(cause, context)
             }
@@ -25,17 +30,22 @@ impl Group {
     }
 
     /// Asks all members to join again, by the answers to their SyncGroups and heartbeats.
-    pub(crate) fn prepare_rebalance(&mut self, cause: RebalanceCause, context: &mut Context<'_>) {
+    pub(crate) fn prepare_rebalance(&mut self, cause: Cause, context: &mut Context<'_>) {
+        self.tell_owners(context);
         if self.phase == Phase::CompletingRebalance {
             self.fail_syncs(ErrorCode::RebalanceInProgress, context);
         }
         self.pending_sync.clear();
         self.sync_deadline = None;
-        context.effects.rebalances.push(Rebalance {
-            group_id: self.group_id.clone(),
-            generation: self.generation,
+        let (from, members) = (self.generation, self.members().len());
+        context.journal.begin(
+            context.now,
+            &self.group_id,
+            Protocol::Classic,
+            (from, members),
             cause,
-        });
+            context.effects,
+        );
         let timeout = self.rebalance_timeout();
         if self.phase == Phase::Empty {
             let round = context.config.initial_rebalance_delay;
@@ -51,7 +61,7 @@ impl Group {
 
     /// Ends the generation of a stable group by itself: its members are not asked to join again as what they are, but
     /// told that they are none any more. It stands in the log, so that a restart does not bring the generation back.
-    pub(crate) fn end_generation(&mut self, cause: RebalanceCause, context: &mut Context<'_>) {
+    pub(crate) fn end_generation(&mut self, cause: Cause, context: &mut Context<'_>) {
         self.prepare_rebalance(cause, context);
         self.generation = next_generation(self.generation);
         context.effects.records.extend(self.storable_record(context));
@@ -99,8 +109,10 @@ impl Group {
             .filter(|(_, member)| !member.is_joined() && member.instance_id.is_none())
             .map(|(member_id, _)| member_id.clone())
             .collect();
-        for member_id in &absent {
-            self.remove_member(member_id, context.effects);
+        let absent: Vec<Who> = absent.iter().map(|member_id| self.lose_member(member_id, context)).collect();
+        if !absent.is_empty() {
+            let cause = Cause::of_all(CauseKind::PollIntervalExceeded, absent);
+            context.journal.add(&self.group_id, cause);
         }
         if self.members().is_empty() {
             return self.become_empty(context);
@@ -135,6 +147,8 @@ impl Group {
         self.protocol = self.select_protocol();
         self.subscribed_topics = self.read_subscribed_topics();
         self.enter(Phase::CompletingRebalance, context);
+        let members = self.members().len();
+        context.journal.end_first_phase(context.now, &self.group_id, self.generation, members);
         let member_ids: Vec<Str> = self.members().keys().cloned().collect();
         for member_id in &member_ids {
             if let Some(join) = self.take_join(member_id) {
@@ -155,6 +169,7 @@ impl Group {
         self.leader = None;
         self.subscribed_topics = self.read_subscribed_topics();
         self.enter(Phase::Empty, context);
+        context.journal.become_empty(context.now, &self.group_id, self.generation);
         let record = records::group_metadata(&self.group_id, &self.to_metadata());
         context.effects.records.push(record.expect("nothing is large in a group without members"));
     }
@@ -171,10 +186,12 @@ impl Group {
         }
         let Some(record) = self.storable_record(context) else {
             self.fail_syncs(ErrorCode::UnknownServerError, context);
-            return self.prepare_rebalance(RebalanceCause::AssignmentTooLarge, context);
+            return self.prepare_rebalance(Cause::of_nobody(CauseKind::AssignmentTooLarge), context);
         };
         context.effects.records.push(record);
         self.enter(Phase::Stable, context);
+        let (group, subscribed) = ((&self.group_id, self.members().len()), self.subscribed_topics.as_ref());
+        context.journal.complete(context.now, group, subscribed, self.owned());
         let (protocol_type, protocol_name) = (self.protocol_type.clone(), self.protocol.clone());
         for member in self.members_mut() {
             if let Some(token) = member.take_sync() {

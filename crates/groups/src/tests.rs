@@ -3,5 +3,6 @@
 mod consumer_random;
 mod consumer_script;
 pub(crate) mod host;
+mod journal;
 mod random;
 mod script;

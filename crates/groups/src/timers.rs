@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use dohle_types::time::Instant;
 use dohle_types::{Now, Str};
 
+use crate::GroupLedger;
 use crate::cluster::Turn;
 use crate::effects::Context;
 use crate::group::{Group, Phase};
-use crate::{GroupLedger, RebalanceCause};
+use crate::journal::cause::{Cause, CauseKind, Who};
 
 /// When to look at which group.
 #[derive(Debug, Default)]
@@ -138,12 +139,13 @@ impl Group {
             }
             _ => return,
         }
-        self.remove_member(member_id, context.effects);
+        let cause = Cause::of(CauseKind::SessionExpired, self.lose_member(member_id, context));
         match self.phase {
-            Phase::PreparingRebalance { .. } => self.complete_join_without(context),
-            Phase::Empty | Phase::CompletingRebalance | Phase::Stable => {
-                self.rebalance(RebalanceCause::SessionExpired(member_id.clone()), context);
+            Phase::PreparingRebalance { .. } => {
+                context.journal.add(&self.group_id, cause);
+                self.complete_join_without(context);
             }
+            Phase::Empty | Phase::CompletingRebalance | Phase::Stable => self.rebalance(cause, context),
         }
     }
 
@@ -154,10 +156,8 @@ impl Group {
         if absent.is_empty() {
             return;
         }
-        for member_id in &absent {
-            self.remove_member(member_id, context.effects);
-        }
-        self.prepare_rebalance(RebalanceCause::SyncExpired(absent), context);
+        let absent: Vec<Who> = absent.iter().map(|member_id| self.lose_member(member_id, context)).collect();
+        self.prepare_rebalance(Cause::of_all(CauseKind::SyncExpired, absent), context);
     }
 
     /// Takes up the members that the log told of.
@@ -165,8 +165,10 @@ impl Group {
         for member in self.members_mut() {
             member.deadline = Some(context.now.after(member.session_timeout()));
         }
+        let restarted = Cause::of_nobody(CauseKind::CoordinatorRestarted);
+        context.journal.note(context.now, &self.group_id, self.generation, restarted);
         if self.members().len() > context.config.group_size_max() {
-            self.prepare_rebalance(RebalanceCause::GroupTooLarge, context);
+            self.prepare_rebalance(Cause::of_nobody(CauseKind::GroupTooLarge), context);
         }
     }
 

@@ -154,7 +154,10 @@ impl World {
             self.add(Role::Creator(creator));
         }
         if self.plan.churn {
-            let trash = self.plan.config().value(dohle_configs::broker::DOHLE_TOPIC_TRASH_MS) >= 86_400_000;
+            let trash_ms = self.plan.config().value(dohle_configs::broker::DOHLE_TOPIC_TRASH_MS);
+            // Where a disk runs short, the trash goes first.
+            let has_room = !self.plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::FillDisk(..)));
+            let trash = trash_ms >= 86_400_000 && has_room;
             let promises = Promises { durable: self.plan.durable, trash };
             let churner = Churner::new(&mut self.shared, promises);
             self.add(Role::Churner(churner));

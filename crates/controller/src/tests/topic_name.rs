@@ -23,5 +23,6 @@ fn names_are_checked_as_kafka_does() {
 #[test]
 fn internal_topics_are_known_by_name() {
     assert!(is_internal_topic("__consumer_offsets"));
+    assert!(is_internal_topic("__dohle_group_journal"));
     assert!(!is_internal_topic("__other"));
 }

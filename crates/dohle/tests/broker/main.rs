@@ -17,6 +17,7 @@ mod configs;
 mod consumer_groups;
 mod damage;
 mod durable;
+mod group_journal;
 mod hostile;
 mod log_dirs;
 mod memory;

@@ -24,8 +24,9 @@ use crate::group::{
 };
 use crate::heartbeat::HeartbeatError;
 use crate::join::JoinError;
+use crate::leave::Departures;
 use crate::sync::SyncError;
-use crate::{Caller, GroupLedger, Rebalance, RebalanceCause, Token};
+use crate::{Caller, GroupLedger, Token};
 
 impl GroupLedger {
     /// Whether a group is a consumer group with members.
@@ -89,16 +90,16 @@ impl GroupLedger {
                 ..member.clone()
             },
             before: &member,
+            upgrades: false,
+            reason: request.reason.as_ref(),
             reported: Some(&reported),
         };
         let fresh = Sessions::default();
         let updated = update
             .run(&self.config, self.sessions.get(group_id).unwrap_or(&fresh), turn)
             .map_err(|_| MemberError::Unknown)?;
-        if let Some(cause) = updated.cause {
-            let (group_id, generation) = (group_id.clone(), group.epoch);
-            turn.effects.rebalances.push(Rebalance { group_id, generation, cause });
-        }
+        let Turn { now, cluster, effects, .. } = turn;
+        self.journal.on_updated(*now, (group_id, group), (&member_id, &member), &updated, *cluster, effects);
         let begin = turn.effects.records.len();
         turn.effects.records.extend(updated.records);
         let sessions = self.sessions.entry(group_id.clone()).or_default();
@@ -195,6 +196,7 @@ impl GroupLedger {
     pub(crate) fn leave_consumer_group(
         &mut self,
         turn: &mut Turn<'_>,
+        caller: &Caller,
         group_id: &Str,
         identities: &[MemberIdentity],
     ) -> Vec<ErrorCode> {
@@ -202,8 +204,12 @@ impl GroupLedger {
             return vec![ErrorCode::UnknownMemberId; identities.len()];
         };
         let mut gone = BTreeSet::new();
+        let mut left = Departures::default();
         let errors = identities.iter().map(|identity| match leaving_member(group, identity) {
             Ok(member_id) => {
+                if let Some(member) = group.member(&member_id) {
+                    left.add(caller, identity, member.who(&member_id));
+                }
                 gone.insert(member_id);
                 ErrorCode::None
             }
@@ -211,7 +217,7 @@ impl GroupLedger {
         });
         let errors = errors.collect();
         let gone: Vec<Str> = gone.into_iter().collect();
-        self.fence(group_id, &gone, vec![RebalanceCause::Left(gone.clone())], turn);
+        self.fence(group_id, &gone, left.into_causes().collect(), turn);
         errors
     }
 }

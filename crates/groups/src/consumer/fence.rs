@@ -8,8 +8,10 @@ use super::member::{AWAY, MemberError};
 use super::records;
 use super::state::{ConsumerMember, OwnedPartitions};
 use super::subscription::NextGroup;
+use crate::GroupLedger;
 use crate::cluster::Turn;
-use crate::{GroupLedger, Rebalance, RebalanceCause};
+use crate::journal::cause::{Cause, CauseKind};
+use crate::journal::entry::Protocol;
 
 impl GroupLedger {
     /// A member says that it leaves; a static one may say that it will be back.
@@ -35,8 +37,11 @@ impl GroupLedger {
             // Its session goes on: it has that long to come back.
             let away = away(member);
             turn.effects.records.push(records::current_assignment(group_id, member_id, &away));
+            let cause = Cause::of(CauseKind::StaticMemberAway, member.who(member_id));
+            self.journal.note(turn.now, group_id, group.epoch, cause);
+            self.journal.touch(group_id);
         } else {
-            let left = RebalanceCause::Left(vec![member_id.clone()]);
+            let left = Cause::of(CauseKind::Left, member.who(member_id));
             self.fence(group_id, std::slice::from_ref(member_id), vec![left], turn);
         }
         Ok(ConsumerGroupHeartbeatResponse {
@@ -48,13 +53,7 @@ impl GroupLedger {
 
     /// Removes members, which makes a new group epoch; their partitions are free at once, and go to the others as
     /// these are heard of.
-    pub(crate) fn fence(
-        &mut self,
-        group_id: &Str,
-        gone: &[Str],
-        causes: Vec<RebalanceCause>,
-        turn: &mut Turn<'_>,
-    ) {
+    pub(crate) fn fence(&mut self, group_id: &Str, gone: &[Str], causes: Vec<Cause>, turn: &mut Turn<'_>) {
         let Some(group) = self.state.consumer_group(group_id).filter(|_| !gone.is_empty()) else { return };
         let next = NextGroup::without(group, gone);
         let begin = turn.effects.records.len();
@@ -67,11 +66,18 @@ impl GroupLedger {
         }
         let epoch = group.epoch.saturating_add(1);
         written.push(records::group_metadata(group_id, epoch, next.metadata_hash(turn.cluster)));
-        turn.effects.rebalances.extend(causes.into_iter().map(|cause| Rebalance {
-            group_id: group_id.clone(),
-            generation: group.epoch,
-            cause,
-        }));
+        let members = group.members().len() - gone.len();
+        let mut causes = causes.into_iter();
+        if let Some(cause) = causes.next() {
+            let from = (group.epoch, members);
+            self.journal.begin(turn.now, group_id, Protocol::Consumer, from, cause, turn.effects);
+        }
+        causes.for_each(|cause| self.journal.add(group_id, cause));
+        for member_id in gone {
+            if let Some(member) = group.member(member_id) {
+                self.journal.on_gone(turn.now, group_id, (member_id, member), turn.cluster);
+            }
+        }
         if let Some(sessions) = self.sessions.get_mut(group_id) {
             for member_id in gone {
                 sessions.forget(member_id);

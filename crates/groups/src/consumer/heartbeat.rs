@@ -22,7 +22,7 @@ use super::state::{ConsumerGroup, ConsumerMember, OwnedPartitions};
 use super::update::{Update, UpdateError};
 use crate::cluster::{Cluster, Turn};
 use crate::group::{Phase, millis};
-use crate::{Caller, GroupLedger, Rebalance, Record};
+use crate::{Caller, GroupLedger, Record};
 
 /// Why a heartbeat is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -181,17 +181,17 @@ impl GroupLedger {
             replaces: replaces.as_slice(),
             after: said(&member, caller, request),
             before: &member,
+            upgrades: new.as_ref().is_some_and(|group| !group.members().is_empty()),
+            reason: None,
             reported: request.topic_partitions.as_deref(),
         };
         let fresh = Sessions::default();
         let sessions = self.sessions.get(group_id).unwrap_or(&fresh);
         let updated = update.run(&self.config, sessions, turn)?;
+        let Turn { now, cluster, effects, .. } = turn;
+        self.journal.on_updated(*now, (group_id, group), (&member_id, &member), &updated, *cluster, effects);
         records.extend(updated.records);
         turn.effects.records.append(&mut records);
-        if let Some(cause) = updated.cause {
-            let (group_id, generation) = (group_id.clone(), group.epoch);
-            turn.effects.rebalances.push(Rebalance { group_id, generation, cause });
-        }
 
         let classic = self.forget(group_id);
         let settings = turn.cluster.consumer_group_settings(group_id);

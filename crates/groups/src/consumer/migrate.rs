@@ -23,8 +23,9 @@ use super::subscription::NextGroup;
 use crate::cluster::{Cluster, Turn};
 use crate::effects::Context;
 use crate::group::{CONSUMER_PROTOCOL_TYPE, Group, Member};
+use crate::journal::cause::{Cause, CauseKind};
 use crate::state::{MemberMetadata, State};
-use crate::{GroupLedger, RebalanceCause, Record};
+use crate::{GroupLedger, Record};
 
 /// The versions of the consumers' own messages, which begin with their version.
 const EMBEDDED_VERSION_MAX: i16 = 3;
@@ -170,7 +171,7 @@ impl GroupLedger {
             for member in classic.members_mut() {
                 member.deadline = Some(context.now.after(member.session_timeout()));
             }
-            classic.prepare_rebalance(RebalanceCause::Downgraded, context);
+            classic.prepare_rebalance(Cause::of_nobody(CauseKind::Downgraded), context);
         });
     }
 }
@@ -265,13 +266,13 @@ fn downgraded(group_id: &Str, group: &ConsumerGroup, generation: i32, turn: &Tur
 }
 
 /// What a consumer says when it joins, with its version.
-pub(super) fn read_subscription(bytes: &Bytes) -> Option<(i16, ConsumerProtocolSubscription)> {
+pub(crate) fn read_subscription(bytes: &Bytes) -> Option<(i16, ConsumerProtocolSubscription)> {
     let (version, body) = read_version(bytes)?;
     let subscription = ConsumerProtocolSubscription::decode(&mut Reader::new(&body), version).ok()?;
     Some((version, subscription))
 }
 
-fn read_assignment(bytes: &Bytes) -> Option<ConsumerProtocolAssignment> {
+pub(crate) fn read_assignment(bytes: &Bytes) -> Option<ConsumerProtocolAssignment> {
     let (version, body) = read_version(bytes)?;
     ConsumerProtocolAssignment::decode(&mut Reader::new(&body), version).ok()
 }

@@ -37,4 +37,5 @@ pub(crate) mod update;
 
 pub use assignor::Assignor;
 pub use migrate::MigrationPolicy;
+pub(crate) use migrate::{read_assignment, read_subscription};
 pub(crate) use offsets::OffsetsError;

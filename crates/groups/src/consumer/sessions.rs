@@ -8,9 +8,10 @@ use dohle_types::{Now, Str};
 
 use super::state::{ConsumerGroup, ConsumerMember, MemberState};
 use super::subscription::REGEX_REFRESH_INTERVAL_MIN;
+use crate::GroupLedger;
 use crate::cluster::{Cluster, Turn};
 use crate::group::millis;
-use crate::{GroupLedger, RebalanceCause};
+use crate::journal::cause::{Cause, CauseKind};
 
 /// The deadlines of a consumer group's members.
 #[derive(Debug, Default)]
@@ -140,6 +141,9 @@ impl GroupLedger {
     /// Gives the members that the log told of one session timeout to be heard of.
     pub(crate) fn on_consumer_groups_loaded(&mut self, turn: &Turn<'_>) {
         for (group_id, group) in self.state.consumer_groups() {
+            if !group.members().is_empty() {
+                self.journal.on_loaded(turn.now, group_id, group);
+            }
             let mut sessions = Sessions::default();
             let settings = turn.cluster.consumer_group_settings(group_id);
             for (member_id, member) in group.members() {
@@ -165,12 +169,13 @@ impl GroupLedger {
         let expired = sessions.expired(turn.now.instant);
         let mut overdue = sessions.overdue(group, turn.now.instant);
         overdue.retain(|member_id| !expired.contains(member_id));
-        let causes: Vec<RebalanceCause> = expired
-            .iter()
-            .cloned()
-            .map(RebalanceCause::SessionExpired)
-            .chain(overdue.iter().cloned().map(RebalanceCause::RebalanceExpired))
-            .collect();
+        let cause = |kind: CauseKind, member_ids: &[Str]| {
+            let members = member_ids.iter().filter_map(|id| Some(group.member(id)?.who(id)));
+            (!member_ids.is_empty()).then(|| Cause::of_all(kind, members))
+        };
+        let causes =
+            [cause(CauseKind::SessionExpired, &expired), cause(CauseKind::PollIntervalExceeded, &overdue)];
+        let causes: Vec<Cause> = causes.into_iter().flatten().collect();
         // All at once: the group is changed once until the records are replayed.
         let gone: Vec<Str> = expired.into_iter().chain(overdue).collect();
         self.fence(group_id, &gone, causes, turn);

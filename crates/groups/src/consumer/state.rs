@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use dohle_types::{Str, Timestamp, TopicId};
 
+use super::member::AWAY;
+
 /// Partitions by topic.
 pub type Assignment = BTreeMap<TopicId, BTreeSet<i32>>;
 
@@ -236,6 +238,18 @@ impl ConsumerGroup {
         } else {
             "Reconciling"
         }
+    }
+
+    /// Whether all members have their target, but for static ones that are away and will be back.
+    pub(crate) fn is_reconciled(&self) -> bool {
+        let is_there =
+            |member: &ConsumerMember| member.epoch == AWAY || member.is_reconciled_to(self.assignment_epoch);
+        self.epoch == self.assignment_epoch && self.members.values().all(is_there)
+    }
+
+    /// How many partitions its members own.
+    pub(crate) fn owned_count(&self) -> usize {
+        self.owners.values().map(BTreeMap::len).sum()
     }
 
     /// Bytes that its members take up, about.

@@ -11,7 +11,8 @@ use super::state::{Assignment, ConsumerGroup, ConsumerMember};
 use super::subscription::{NextGroup, RegexError, resolve};
 use super::{records, target};
 use crate::cluster::Turn;
-use crate::{GroupsConfig, RebalanceCause, Record};
+use crate::journal::cause::{Cause, CauseKind};
+use crate::{GroupsConfig, Record};
 
 /// A member that joins or changes.
 pub(crate) struct Update<'a> {
@@ -22,6 +23,10 @@ pub(crate) struct Update<'a> {
     pub(crate) replaces: &'a [Str],
     pub(crate) before: &'a ConsumerMember,
     pub(crate) after: ConsumerMember,
+    /// Whether it makes a consumer group of a classic one.
+    pub(crate) upgrades: bool,
+    /// Why it joins, if it says so.
+    pub(crate) reason: Option<&'a Str>,
     /// What it says that it owns.
     pub(crate) reported: Option<&'a [TopicPartitions]>,
 }
@@ -32,7 +37,13 @@ pub(crate) struct Updated {
     pub(crate) member: ConsumerMember,
     pub(crate) records: Vec<Record>,
     /// Why the group epoch grew, if it did.
-    pub(crate) cause: Option<RebalanceCause>,
+    pub(crate) cause: Option<Cause>,
+    /// What else is to be told of the membership, if it did not.
+    pub(crate) note: Option<Cause>,
+    /// The group epoch, if there is a new target for it.
+    pub(crate) assigned_epoch: Option<i32>,
+    /// Whether the member took the place of another one.
+    pub(crate) replaces: bool,
     pub(crate) reads: Reads,
 }
 
@@ -95,6 +106,7 @@ impl Update<'_> {
 
         let interval_ms = turn.cluster.consumer_group_settings(group_id).assignment_interval_ms;
         let mut target_epoch = group.assignment_epoch;
+        let mut assigned_epoch = None;
         let mut target = Cow::Owned(Assignment::new());
         if group.assignment_epoch < epoch && target::is_due(group.assigned_at, interval_ms, turn.now) {
             let members = next.members().map(|(_, member)| member);
@@ -102,6 +114,7 @@ impl Update<'_> {
             let new = target::compute(group_id, &next, assignor, epoch, turn.now, turn.cluster);
             records.extend(new.records);
             target_epoch = epoch;
+            assigned_epoch = Some(epoch);
             target = Cow::Owned(new.of_member);
         } else if let Some(former) = next.former_target(member_id) {
             target = Cow::Borrowed(former);
@@ -123,7 +136,15 @@ impl Update<'_> {
                 records.push(records::current_assignment(group_id, member_id, &member));
             }
         }
-        Ok(Updated { member, records, cause, reads })
+        Ok(Updated {
+            member,
+            records,
+            cause,
+            note: self.note(),
+            assigned_epoch,
+            replaces: !self.replaces.is_empty(),
+            reads,
+        })
     }
 
     /// The member as it is now, in the place of its former self if that went by another id.
@@ -192,16 +213,34 @@ impl Update<'_> {
         Ok(changed)
     }
 
-    fn cause(&self, subscription_changed: bool) -> RebalanceCause {
-        let member_id = self.member_id.clone();
-        if !self.replaces.is_empty() {
-            RebalanceCause::StaticMemberReplaced(member_id)
-        } else if self.group.member(&member_id).is_none() {
-            RebalanceCause::Joined(member_id)
+    fn cause(&self, subscription_changed: bool) -> Cause {
+        let who = self.after.who(self.member_id);
+        let is_new = self.group.member(self.member_id).is_none();
+        let kind = if !self.replaces.is_empty() {
+            CauseKind::StaticMemberReplaced
+        } else if is_new && self.upgrades {
+            CauseKind::Upgraded
+        } else if is_new {
+            CauseKind::Joined
         } else if subscription_changed {
-            RebalanceCause::SubscriptionChanged(member_id)
+            CauseKind::SubscriptionChanged
         } else {
-            RebalanceCause::TopicsChanged
-        }
+            return Cause::of_nobody(CauseKind::MetadataChanged);
+        };
+        Cause::of(kind, who).because(self.reason)
+    }
+
+    /// What is told of the member where the group epoch stays.
+    fn note(&self) -> Option<Cause> {
+        let kind = if !self.replaces.is_empty() {
+            CauseKind::StaticMemberReplaced
+        } else if self.group.member(self.member_id).is_none() {
+            CauseKind::Joined
+        } else if self.after.assignor != self.before.assignor {
+            CauseKind::AssignorChanged
+        } else {
+            return None;
+        };
+        Some(Cause::of(kind, self.after.who(self.member_id)).because(self.reason))
     }
 }

@@ -23,6 +23,7 @@ use dohle_types::{ErrorCode, Str, TopicId};
 use proptest::prelude::*;
 
 use super::host::{Host, compacted_state};
+use super::journal::Chain;
 use crate::consumer::state::ConsumerGroup;
 use crate::{Caller, Cluster, Effects, GroupsConfig, Reply, Token};
 
@@ -144,6 +145,7 @@ struct World {
     next_offset: i64,
     accepted: BTreeMap<i32, i64>,
     compared: usize,
+    journal: Chain,
 }
 
 impl World {
@@ -172,6 +174,7 @@ impl World {
             next_offset: 0,
             accepted: BTreeMap::new(),
             compared: 0,
+            journal: Chain::new(),
         }
     }
 
@@ -206,6 +209,7 @@ impl World {
                 assert_eq!(&compacted_state(&self.host.config, &self.host.log), self.host.ledger.state());
                 self.accepted = self.committed_offsets();
                 self.tokens.clear();
+                self.journal.restart();
                 for client in &mut self.clients {
                     if matches!(client.classic, Some(Stage::Wait(_))) {
                         client.classic = Some(Stage::Join);
@@ -253,7 +257,8 @@ impl World {
             .into_iter()
             .filter_map(|(token, reply)| Some(Answer::Classic(tokens.remove(&token)?, token, reply)));
         let answers: Vec<Answer> = parked.chain(answer).collect();
-        self.host.take(effects, answers);
+        let entries = self.host.take(effects, answers);
+        self.journal.take(&entries);
     }
 
     fn token(&mut self, index: usize) -> Token {
@@ -576,6 +581,9 @@ impl World {
     fn check(&mut self) {
         assert_eq!(self.committed_offsets(), self.accepted, "offsets never go back");
         let Some(group) = self.group() else { return };
+        if group.is_reconciled() {
+            self.journal.check_rest(group.epoch);
+        }
         let mut owners: BTreeMap<(TopicId, i32), &Str> = BTreeMap::new();
         for (member_id, member) in group.members() {
             for (&topic_id, partitions) in member.assigned.iter().chain(&member.revoking) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use dohle_types::{Now, Rng, Str, Timestamp, TopicId};
 
+use crate::journal::entry::Entry;
 use crate::{Cluster, ConsumerGroupSettings, Effects, GroupLedger, GroupsConfig, Record, State, Topic, Turn};
 
 /// The moment that scripts begin.
@@ -117,13 +118,14 @@ impl<Reply> Host<Reply> {
         act(ledger, &mut Turn { now: *now, rng, cluster, effects })
     }
 
-    /// Appends and replays what a call wants to write, and holds what it answers.
-    pub(super) fn take(&mut self, effects: Effects, replies: impl IntoIterator<Item = Reply>) {
+    /// Appends and replays what a call wants to write, and holds what it answers. What the journal tells of it.
+    pub(super) fn take(&mut self, effects: Effects, replies: impl IntoIterator<Item = Reply>) -> Vec<Entry> {
         for record in effects.records {
             self.ledger.replay(&record.key, record.value.as_ref()).expect("our own record");
             self.log.push(record);
         }
         self.held.extend(replies.into_iter().map(|reply| (self.log.len(), reply)));
+        self.ledger.take_journal(self.now)
     }
 
     /// Commits everything, and releases the replies.

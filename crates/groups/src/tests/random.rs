@@ -19,6 +19,7 @@ use dohle_types::{ErrorCode, Str};
 use proptest::prelude::*;
 
 use super::host::{Host, compacted_state, replayed};
+use super::journal::Chain;
 use crate::group::{Group, Phase};
 use crate::{Caller, Effects, GroupsConfig, Reply, Token};
 
@@ -129,6 +130,7 @@ struct World {
     next_stamp: u64,
     /// Records of the log up to which the state was compared with it.
     compared: usize,
+    journal: Chain,
 }
 
 impl World {
@@ -154,6 +156,7 @@ impl World {
             stamps: BTreeMap::new(),
             next_stamp: 0,
             compared: 0,
+            journal: Chain::new(),
         }
     }
 
@@ -194,6 +197,7 @@ impl World {
     fn load(&mut self) {
         assert_eq!(&compacted_state(&self.host.config, &self.host.log), self.host.ledger.state());
         self.generations.clear();
+        self.journal.restart();
         let mut effects = Effects::default();
         self.host.call(&mut effects, |ledger, turn| ledger.on_loaded(turn));
         self.take(effects, None);
@@ -373,7 +377,8 @@ impl World {
             answers.push(Answer::Parked(*token, reply.clone()));
         }
         answers.extend(answer);
-        self.host.take(effects, answers);
+        let entries = self.host.take(effects, answers);
+        self.journal.take(&entries);
     }
 
     fn commit_log(&mut self) {
@@ -466,6 +471,7 @@ impl World {
             assert!(group.phase != Phase::Empty);
             if group.phase == Phase::Stable {
                 assert_eq!(group.generation, metadata.generation, "invariant 5");
+                self.journal.check_rest(group.generation);
                 assert_eq!(group.leader, metadata.leader, "invariant 5");
                 assert_eq!(group.protocol, metadata.protocol, "invariant 5");
                 let assignments = |(id, assignment): (&Str, &Bytes)| (id.clone(), assignment.clone());

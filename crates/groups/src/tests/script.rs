@@ -8,10 +8,12 @@
 //! - `A commits t-0@5 ...`, `tool commits t-0@5 ...` (no member), with `[generation=N] [metadata=TEXT] [topic-id=N]`
 //! - `A forgets its id`: its process was restarted
 //! - `operator removes NAME ...` by instance ids; `operator resets t-0@5 ...` under the members
+//! - members join and leave, and are removed, with `[reason=WORDS_LIKE_THIS]`
 //! - `fetch [t-0 ...] [member=A epoch=2]`, `list [states=..] [types=..]`, `describe [v=6]`, `delete group`, `delete offsets t-0 ...`
 //! - `clock +3s`, `expire offsets`, `topic t is deleted [topic-id=N]`
 //! - what concerns the consumer protocol, see `consumer_script.rs`
 //! - `broker restarts`: from the log; `broker resigns`
+//! - `show journal`: from now on what the journal tells, without the time; `show statistics` of what it has told
 //! - `config size=2 delay=0s ...`: before the first event
 //!
 //! A member id is shown as the name it begins with and the number of ids of that name so far: `A#1`.
@@ -46,9 +48,10 @@ use expect_test::{ExpectFile, expect_file};
 
 use super::host::{Host, START};
 use crate::consumer::MigrationPolicy;
-use crate::{
-    Caller, Cluster, Effects, GroupLedger, GroupsConfig, Progress, RebalanceCause, Record, Reply, Token,
-};
+use crate::journal::cause::Cause;
+use crate::journal::entry::Entry;
+use crate::journal::stats::{Histogram, JournalStats};
+use crate::{Caller, Cluster, Effects, GroupLedger, GroupsConfig, Progress, Record, Reply, Token};
 
 #[test]
 fn first_rebalance() {
@@ -147,6 +150,8 @@ pub(super) struct World {
     tokens: BTreeMap<Token, String>,
     next_token: u64,
     shown_ids: BTreeMap<Str, String>,
+    shows_journal: bool,
+    stats: JournalStats,
     out: String,
 }
 
@@ -195,6 +200,8 @@ impl World {
             tokens: BTreeMap::new(),
             next_token: 0,
             shown_ids: BTreeMap::new(),
+            shows_journal: false,
+            stats: JournalStats::default(),
             out: String::new(),
         }
     }
@@ -206,6 +213,8 @@ impl World {
         let mut answer = None;
         match line.words[..] {
             ["config"] => self.configure(&line),
+            ["show", "journal"] => self.shows_journal = true,
+            ["show", "statistics"] => answer = Some(("journal", self.show_stats())),
             ["clock", by] => return self.advance(duration(by.strip_prefix('+').unwrap())),
             ["broker", "restarts"] => {
                 self.host.crash();
@@ -229,7 +238,7 @@ impl World {
             }
             [name, "leaves"] => answer = Some((name, self.leave(name, &line, &mut effects))),
             ["operator", "removes", ..] => {
-                answer = Some(("operator", self.remove(&line.words[2..], &mut effects)));
+                answer = Some(("operator", self.remove(&line.words[2..], &line, &mut effects)));
             }
             ["operator", "resets", ..] => {
                 let request = self.commit_request("operator", &line);
@@ -335,7 +344,8 @@ impl World {
             replies.push((name, reply));
         }
         replies.extend(answer);
-        self.host.take(effects, replies);
+        let entries = self.host.take(effects, replies);
+        self.show_entries(&entries, prefix);
         for (name, answer) in self.host.commit() {
             writeln!(self.out, "    {prefix}{name} <- {answer}").unwrap();
         }
@@ -398,7 +408,7 @@ impl World {
                     metadata: subscription(&client.topics, line.setting("owns")),
                 })
                 .collect(),
-            reason: None,
+            reason: reason(line),
         };
         let (token, caller) = (self.token(name), caller(name, client.api_version));
         self.host.call(effects, |ledger, turn| ledger.join(turn, token, &caller, &request));
@@ -435,7 +445,7 @@ impl World {
             members: vec![MemberIdentity {
                 member_id: client.member_id,
                 group_instance_id: client.instance_id,
-                reason: None,
+                reason: reason(line),
             }],
         };
         let caller = caller(name, line.number("v").unwrap_or(5));
@@ -444,11 +454,12 @@ impl World {
         format!("{} {}", error_name(response.error_code), each.join(" ")).trim_end().to_owned()
     }
 
-    fn remove(&mut self, instances: &[&str], effects: &mut Effects) -> String {
+    fn remove(&mut self, instances: &[&str], line: &Line<'_>, effects: &mut Effects) -> String {
         let members = instances
             .iter()
             .map(|&instance| MemberIdentity {
                 group_instance_id: Some(Str::from(instance)),
+                reason: reason(line),
                 ..MemberIdentity::default()
             })
             .collect();
@@ -655,30 +666,41 @@ impl World {
         known.map_or_else(|| Str::from(shown), |(member_id, _)| member_id.clone())
     }
 
-    fn show_cause(&mut self, cause: &RebalanceCause) -> String {
-        match cause {
-            RebalanceCause::Joined(id) => format!("{} joined", self.show_id(id)),
-            RebalanceCause::SubscriptionChanged(id) => {
-                format!("{} changed its subscription", self.show_id(id))
+    /// What the journal tells, if the script asks for it, and that it can be read again.
+    fn show_entries(&mut self, entries: &[Entry], prefix: &str) {
+        for entry in entries {
+            let json = entry.to_json().to_string();
+            assert_eq!(&Entry::from_json(json.as_bytes()).unwrap(), entry, "{json}");
+            self.stats.note(entry);
+            if self.shows_journal {
+                writeln!(self.out, "    {prefix}{}: {}", entry.group_id, entry.event).unwrap();
             }
-            RebalanceCause::LeaderRejoined(id) => format!("leader {} joined again", self.show_id(id)),
-            RebalanceCause::StaticMemberReplaced(id) => format!("{} took its former place", self.show_id(id)),
-            RebalanceCause::Left(ids) => format!("{} left", self.show_ids(ids)),
-            RebalanceCause::SessionExpired(id) => format!("{} was not heard of", self.show_id(id)),
-            RebalanceCause::SyncExpired(ids) => format!("{} did not sync", self.show_ids(ids)),
-            RebalanceCause::RebalanceExpired(id) => {
-                format!("{} did not do its part in time", self.show_id(id))
-            }
-            RebalanceCause::Downgraded => "all members are classic".to_owned(),
-            RebalanceCause::TopicsChanged => "the topics changed".to_owned(),
-            RebalanceCause::AssignmentTooLarge => "the assignment is too large".to_owned(),
-            RebalanceCause::OffsetsReset => "its offsets were reset".to_owned(),
-            RebalanceCause::GroupTooLarge => "the group is too large".to_owned(),
         }
     }
 
-    fn show_ids(&mut self, ids: &[Str]) -> String {
-        ids.iter().map(|id| self.show_id(id)).collect::<Vec<_>>().join(" and ")
+    fn show_stats(&self) -> String {
+        let stats = self.stats.by_cause.iter().map(|(kind, stats)| {
+            let Histogram { buckets, sum_ms, max_ms } = &stats.duration;
+            format!(
+                "\n        {}: {} rebalances ({} interrupted), {} memberships, {} moved, {buckets:?} sum {sum_ms} max {max_ms}, \
+                 without owner max {}",
+                kind.name(),
+                stats.rebalances,
+                stats.superseded,
+                stats.memberships,
+                stats.moved,
+                stats.without_owner.max_ms
+            )
+        });
+        format!("{} storms{}", self.stats.storms, stats.collect::<String>())
+    }
+
+    fn show_cause(&mut self, cause: &Cause) -> String {
+        let ids: Vec<String> = cause.members.iter().map(|who| self.show_id(&who.member_id)).collect();
+        if ids.is_empty() {
+            return cause.kind.text().to_owned();
+        }
+        format!("{}: {}", cause.kind.text(), ids.join(" and "))
     }
 
     fn show_record(&mut self, record: &Record) -> String {
@@ -714,6 +736,11 @@ impl World {
 
 pub(super) fn caller(name: &str, api_version: i16) -> Caller {
     Caller { client_id: Str::from(name), client_host: Str::from("/127.0.0.1"), api_version }
+}
+
+/// Words that stand together in the script.
+fn reason(line: &Line<'_>) -> Option<Str> {
+    line.setting("reason").map(|words| Str::from(words.replace('_', " ")))
 }
 
 fn subscription(topics: &[Str], owns: Option<&str>) -> Bytes {

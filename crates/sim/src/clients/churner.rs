@@ -44,7 +44,7 @@ enum Step {
 pub struct Promises {
     /// What was acknowledged survives power loss.
     pub durable: bool,
-    /// What was deleted stays in the trash for longer than the simulation lasts.
+    /// What was deleted stays in the trash for longer than the simulation lasts, and no disk runs short.
     pub trash: bool,
 }
 
