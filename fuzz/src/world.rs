@@ -158,7 +158,7 @@ impl World {
             Effect::Pause { .. } | Effect::Resume { .. } => {}
             Effect::Disk(op) => self.disk.apply(op),
             Effect::Written { partition, end } => inputs.push_back(Input::Written { partition, end }),
-            Effect::Sync { partition, work } => {
+            Effect::Sync { partition, work, .. } => {
                 inputs.push_back(Input::Flushed { partition, point: work.point });
             }
             Effect::Start { token, mut job } => {

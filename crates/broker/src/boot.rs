@@ -5,15 +5,16 @@
 //! 2. Load the newest snapshot of the metadata, open the metadata log, and replay it from there.
 //! 3. Become leader of the quorum of one: a new epoch with its leader-change record, and the broker registered
 //!    anew. A fresh log gets the bootstrap records first.
-//! 4. Once that is committed: serve. The partitions' logs are opened when somebody asks for them, or, where they must
+//! 4. After a crash give logs back what only the commit journal has of them (`commit_journal.rs`).
+//! 5. Serve. The partitions' logs are opened when somebody asks for them, or, where they must
 //!    be recovered, in the background (`opening.rs`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use dohle_configs::broker;
-use dohle_storage::disk::{FilePath, LogDir, Op};
+use dohle_storage::disk::{DiskError, FilePath, LogDir, Op};
 use dohle_types::{LeaderEpoch, Offset, TopicId, TopicPartition};
 
 use crate::boot_facts::{BootFacts, KnownLog, MetaProperties, ReadBootFacts};
@@ -38,6 +39,8 @@ pub struct Boot {
     facts: BTreeMap<LogDir, BootFacts>,
     /// What is in the trash, once that is read.
     trash: Option<TrashFacts>,
+    /// Log dirs whose journals are being replayed.
+    replaying: BTreeSet<LogDir>,
     /// The metadata log's end once this node's registration is appended: it serves when that is committed.
     registered: Option<Offset>,
 }
@@ -84,6 +87,10 @@ impl Node {
                 state.checkpoints.set_recovery_points(recovery_points.unwrap_or_default());
                 let cleaner_offsets = known.map(|facts| facts.cleaner_offsets.clone());
                 state.checkpoints.set_cleaner_offsets(cleaner_offsets.unwrap_or_default());
+            }
+            for damage in known.iter().flat_map(|facts| &facts.journal.damage) {
+                let log_dir = self.log_dirs.name(log_dir);
+                tracing::error!(log_dir, damage, "records may be missing that were acknowledged");
             }
             if log_dir == self.log_dirs.of_metadata_log() {
                 self.metadata.set_identity(meta);
@@ -214,7 +221,7 @@ impl Node {
         let Some(partition) = self.partitions.by_key(key) else { return };
         let (name, topic_id) = (partition.name.clone(), partition.topic_id);
         let preferred = partition.log_dir;
-        let (log_dir, known) = match self.locate(&name, preferred) {
+        let (log_dir, known) = match self.locate(&name, topic_id, preferred) {
             Found::Nowhere if let Some(log_dir) = self.placement(topic_id, name.partition) => {
                 if let Some(partition) = self.partitions.by_key_mut(key) {
                     partition.log_dir = log_dir;
@@ -260,7 +267,7 @@ impl Node {
     /// Where the directory of a partition is, as far as that was found at start and is not taken yet. In several
     /// places there may be what a deleted topic left behind, or a move that a crash cut short: the metadata log tells
     /// which of them counts.
-    fn locate(&mut self, name: &TopicPartition, preferred: LogDir) -> Found {
+    fn locate(&mut self, name: &TopicPartition, topic_id: TopicId, preferred: LogDir) -> Found {
         let Phase::Booting(boot) = &mut self.phase else { return Found::Nowhere };
         let directory = name.to_string();
         let mut found: Vec<LogDir> = boot
@@ -275,10 +282,13 @@ impl Node {
         }
         match *found {
             [] => Found::Nowhere,
-            [log_dir] => match boot.facts.get_mut(&log_dir).and_then(|facts| facts.take(name, &directory)) {
-                Some(known) => Found::In(log_dir, known),
-                None => Found::Nowhere,
-            },
+            [log_dir] => {
+                let facts = boot.facts.get_mut(&log_dir);
+                match facts.and_then(|facts| facts.take(name, topic_id, &directory)) {
+                    Some(known) => Found::In(log_dir, known),
+                    None => Found::Nowhere,
+                }
+            }
             _ => {
                 boot.facts.values_mut().for_each(|facts| {
                     facts.directories.remove(&directory);
@@ -302,7 +312,7 @@ impl Node {
         }
     }
 
-    /// The metadata log was committed further: if that includes the registration, serve.
+    /// The metadata log was committed further: if that includes the registration, what clients wrote is next.
     pub(crate) fn on_metadata_committed_while_booting(&mut self, high_watermark: Offset) {
         let Phase::Booting(boot) = &mut self.phase else { return };
         if boot.registered.is_none_or(|end| end > high_watermark) {
@@ -310,6 +320,49 @@ impl Node {
         }
         let Some(trash) = boot.trash.take() else { return };
         self.sort_trash(trash);
+        self.replay_journals();
+    }
+
+    fn replay_journals(&mut self) {
+        let Phase::Booting(boot) = &mut self.phase else { return };
+        let mut facts = std::mem::take(&mut boot.facts);
+        let mut jobs = Vec::new();
+        for log_dir in self.log_dirs.online().collect::<Vec<_>>() {
+            jobs.extend(self.replay_journal(log_dir, &mut facts).map(|job| (log_dir, job)));
+        }
+        if let Phase::Booting(boot) = &mut self.phase {
+            boot.facts = facts;
+            boot.replaying = jobs.iter().map(|&(log_dir, _)| log_dir).collect();
+        }
+        for (log_dir, job) in jobs {
+            self.start_job(JobPurpose::ReplayJournal(log_dir), DiskJob::ReplayJournal(Box::new(job)));
+        }
+        self.serve_when_replayed();
+    }
+
+    /// The logs in a log dir have what its journal had.
+    pub(crate) fn on_journal_replayed(&mut self, log_dir: LogDir) {
+        if let Phase::Booting(boot) = &mut self.phase {
+            boot.replaying.remove(&log_dir);
+        }
+        self.serve_when_replayed();
+    }
+
+    /// A journal stays as it is: for want of room, or because its log dir has failed.
+    pub(crate) fn on_journal_not_replayed(&mut self, log_dir: LogDir, error: &DiskError) {
+        if error.is_full {
+            return self.fail_to_boot(format!("{error}; make room and start the node again"));
+        }
+        if let Phase::Booting(boot) = &mut self.phase {
+            boot.facts.remove(&log_dir);
+        }
+        self.on_journal_replayed(log_dir);
+    }
+
+    fn serve_when_replayed(&mut self) {
+        if !matches!(&self.phase, Phase::Booting(boot) if boot.replaying.is_empty()) {
+            return;
+        }
         // What brokers were told at run time is in the metadata log, and topics inherit it.
         self.on_configs_changed();
         let topics: Vec<_> = self.image().topics().cloned().collect();

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use dohle_configs::{Properties, escape_value};
 use dohle_storage::checkpoint;
 use dohle_storage::disk::{Answer, FilePath, Job, LogDir, Op, Progress, Step};
+use dohle_storage::journal::{JournalFound, LogId, ReadJournal};
 use dohle_types::{Offset, TopicId, TopicPartition};
 use uuid::Uuid;
 
@@ -25,6 +26,10 @@ pub struct BootFacts {
     pub cleaner_offsets: BTreeMap<TopicPartition, Offset>,
     /// The names of all directories.
     pub directories: BTreeSet<String>,
+    /// What the commit journal holds.
+    pub journal: JournalFound,
+    /// The ends of what the commit journal had of each log.
+    pub durable_to: BTreeMap<LogId, Offset>,
 }
 
 impl Default for BootFacts {
@@ -36,6 +41,8 @@ impl Default for BootFacts {
             log_start_offsets: BTreeMap::new(),
             cleaner_offsets: BTreeMap::new(),
             directories: BTreeSet::new(),
+            journal: JournalFound::default(),
+            durable_to: BTreeMap::new(),
         }
     }
 }
@@ -51,6 +58,8 @@ pub struct KnownLog {
     pub start_offset: Option<Offset>,
     /// Whether the cleaner offset checkpoint knows it.
     pub cleaned: bool,
+    /// The end of what the commit journal had of it after a crash.
+    pub durable_to: Option<Offset>,
 }
 
 /// The identity of a log dir: Kafka's `meta.properties`, version 1.
@@ -104,6 +113,11 @@ impl MetaProperties {
     }
 }
 
+/// The file that says whose a log dir is.
+pub(crate) fn meta_properties(log_dir: LogDir) -> FilePath {
+    log_dir.path(META_PROPERTIES)
+}
+
 pub(crate) const META_PROPERTIES: &str = "meta.properties";
 const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 
@@ -121,7 +135,7 @@ pub struct ReadBootFacts {
     stage: Stage,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 enum Stage {
     Meta,
     Clean,
@@ -131,6 +145,7 @@ enum Stage {
     LogStartOffsets,
     CleanerOffsets,
     Listing,
+    Journal(ReadJournal),
 }
 
 /// Files that are read whole here are small; a larger one is not ours.
@@ -146,6 +161,16 @@ impl ReadBootFacts {
     fn ask(&mut self, stage: Stage, step: Step) -> Progress<BootFacts> {
         self.stage = stage;
         Progress::Next(step)
+    }
+
+    fn on_journal(&mut self, progress: Progress<JournalFound>) -> Progress<BootFacts> {
+        match progress {
+            Progress::Next(step) => Progress::Next(step),
+            Progress::Done(journal) => {
+                self.facts.journal = journal;
+                Progress::Done(std::mem::take(&mut self.facts))
+            }
+        }
     }
 
     fn read(&mut self, stage: Stage, name: &str) -> Progress<BootFacts> {
@@ -166,7 +191,7 @@ impl Job for ReadBootFacts {
             Answer::Read(bytes) => bytes.as_ref(),
             Answer::Listed(_) | Answer::Done => None,
         };
-        match self.stage {
+        match &mut self.stage {
             Stage::Meta => {
                 let meta = bytes.map(|bytes| MetaProperties::parse(&String::from_utf8_lossy(bytes)));
                 self.facts.meta = meta.transpose();
@@ -197,11 +222,17 @@ impl Job for ReadBootFacts {
                 self.ask(Stage::Listing, Step::List { path: self.log_dir.root() })
             }
             Stage::Listing => {
-                if let Answer::Listed(entries) = answer {
-                    let directories = entries.into_iter().filter(|entry| entry.is_directory);
-                    self.facts.directories = directories.map(|entry| entry.name).collect();
-                }
-                Progress::Done(std::mem::take(&mut self.facts))
+                let entries = if let Answer::Listed(entries) = answer { entries } else { Vec::new() };
+                let mut journal = ReadJournal::new(self.log_dir, self.facts.clean, &entries);
+                let directories = entries.into_iter().filter(|entry| entry.is_directory);
+                self.facts.directories = directories.map(|entry| entry.name).collect();
+                let progress = journal.start();
+                self.stage = Stage::Journal(journal);
+                self.on_journal(progress)
+            }
+            Stage::Journal(journal) => {
+                let progress = journal.resume(answer);
+                self.on_journal(progress)
             }
         }
     }
@@ -221,12 +252,19 @@ fn parse_checkpoint(name: &str, bytes: Option<&Bytes>) -> BTreeMap<TopicPartitio
 
 impl BootFacts {
     /// What is known of a partition's directory, once; `None` where there is no such directory.
-    pub(crate) fn take(&mut self, name: &TopicPartition, directory: &str) -> Option<KnownLog> {
+    pub(crate) fn take(
+        &mut self,
+        name: &TopicPartition,
+        topic_id: TopicId,
+        directory: &str,
+    ) -> Option<KnownLog> {
+        let id = LogId { topic_id, partition: name.partition };
         self.directories.remove(directory).then(|| KnownLog {
             clean: self.clean,
             recovery_point: self.recovery_points.get(name).copied(),
             start_offset: self.log_start_offsets.get(name).copied(),
             cleaned: self.cleaner_offsets.contains_key(name),
+            durable_to: self.durable_to.get(&id).copied(),
         })
     }
 }

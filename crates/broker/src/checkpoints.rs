@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use dohle_storage::checkpoint;
 use dohle_storage::disk::{FilePath, LogDir};
+use dohle_storage::{checkpoint, journal};
 use dohle_types::{Offset, TopicPartition};
 
 use crate::host::DiskJob;
@@ -38,6 +38,12 @@ impl Checkpoints {
     /// Takes over what the checkpoint on disk has.
     pub fn set_recovery_points(&mut self, offsets: BTreeMap<TopicPartition, Offset>) {
         self.recovery_points = offsets;
+    }
+
+    /// The recovery point that the checkpoint durably has.
+    #[must_use]
+    pub fn durable_recovery_point(&self, name: &TopicPartition) -> Option<Offset> {
+        self.recovery_points.get(name).copied()
     }
 
     /// Takes over what the cleaner offset checkpoint on disk has.
@@ -100,12 +106,13 @@ impl Node {
         }
     }
 
-    /// Writes the checkpoints of a log dir, and after them one more file.
+    /// Writes the checkpoints of a log dir. With a marker of a clean stop, which comes last, the commit journal is gone:
+    /// nothing in it is needed, and whoever writes to the logs next may be Kafka.
     pub(crate) fn write_checkpoints(
         &mut self,
         log_dir: LogDir,
         purpose: JobPurpose,
-        also: Option<(FilePath, Bytes)>,
+        marker: Option<(FilePath, Bytes)>,
     ) {
         let here = || self.partitions.iter().filter(move |partition| partition.log_dir == log_dir);
         let recovery_points = self.recovery_points(log_dir);
@@ -138,7 +145,7 @@ impl Node {
             .chain(arriving.and_then(|it| Some((&it.name, it.clean_to?))))
             .collect();
         let file = |name: &str, text: String| (log_dir.path(name), Bytes::from(text));
-        let mut files = vec![
+        let files = vec![
             file(
                 checkpoint::RECOVERY_POINT_CHECKPOINT,
                 checkpoint::format_offsets(recovery_points.iter().map(|(name, &at)| (name, at))),
@@ -150,13 +157,16 @@ impl Node {
             file(checkpoint::HIGH_WATERMARK_CHECKPOINT, checkpoint::format_offsets(high_watermarks)),
             file(checkpoint::CLEANER_OFFSET_CHECKPOINT, checkpoint::format_offsets(cleaner_offsets)),
         ];
-        files.extend(also);
+        let mut job = WriteCheckpoints::new(files);
+        if let Some(marker) = marker {
+            job = job.then(journal::paths(log_dir).collect(), marker);
+        }
         if let Some(state) = self.log_dirs.state_mut(log_dir) {
             state.checkpoints.writing = true;
             state.checkpoints.recovery_points_being_written = recovery_points;
             state.checkpoints.starts_being_written = starts;
         }
-        self.start_job(purpose, DiskJob::Checkpoint(Box::new(WriteCheckpoints::new(files))));
+        self.start_job(purpose, DiskJob::Checkpoint(Box::new(job)));
     }
 
     /// A log is gone, or new: what is said of its name is of an earlier one.
@@ -173,7 +183,12 @@ impl Node {
         let point = |partition: &Partition| match partition.state() {
             State::Online(log) => Some(log.recovery_point()),
             State::Closed(known) => known.as_ref()?.recovery_point,
-            State::Opening => self.openings.known(partition.key)?.recovery_point,
+            // Where it is opened again more is read than need be. But a checkpoint takes nothing back: what the commit
+            // journal has of files that compaction replaced must not be written to them.
+            State::Opening => {
+                let known = self.openings.known(partition.key)?.recovery_point;
+                known.max(last.recovery_points.get(&partition.name).copied())
+            }
             State::Offline(_) => last.recovery_points.get(&partition.name).copied(),
         };
         self.partitions
@@ -198,6 +213,7 @@ impl Node {
             self.create_log(key);
         }
         if matches!(self.phase, Phase::Serving) {
+            self.on_checkpointed(log_dir);
             self.on_checkpoint_for_move(log_dir);
             if again {
                 self.write_news(log_dir);

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dohle_configs::broker;
-use dohle_storage::disk::{FilePath, Op};
+use dohle_storage::disk::{FilePath, LogDir, Op};
 use dohle_storage::{CleanLog, CleanNext, CleanPiece, Cleanable, CleanerLimits, HashSecret};
 use dohle_types::time::Instant;
 use dohle_types::{Offset, Rng};
@@ -40,6 +40,8 @@ pub struct Cleaner {
     timed: BTreeSet<(Instant, PartitionKey)>,
     /// The log that is being cleaned.
     work: Option<Work>,
+    /// Logs that are due, and wait for the recovery point checkpoint to say that they may be.
+    unchecked: BTreeSet<PartitionKey>,
     /// Logs that could not be cleaned, for they are damaged.
     uncleanable: BTreeSet<PartitionKey>,
     secret: HashSecret,
@@ -67,6 +69,7 @@ impl Cleaner {
             looked_at: None,
             timed: BTreeSet::new(),
             work: None,
+            unchecked: BTreeSet::new(),
             uncleanable: BTreeSet::new(),
             secret: HashSecret(rng.next_u64(), rng.next_u64()),
         }
@@ -194,6 +197,9 @@ impl Node {
             secret: self.cleaner.secret,
         };
         self.cleaner.marked.remove(&key);
+        if self.waits_to_be_checkpointed(key, cleanable) {
+            return;
+        }
         let now = self.now;
         let Some(log) = self.partitions.by_key_mut(key).and_then(|partition| partition.log_mut()) else {
             return;
@@ -204,6 +210,37 @@ impl Node {
         self.cleaner.work =
             Some(Work { key, dir, applied: 0, bound: cleanable.first_uncleanable, resting: None });
         self.start_job(JobPurpose::Clean(key), DiskJob::Clean(Box::new(job)));
+    }
+
+    /// Whether a log must wait: what the commit journal has of the segments that are to be replaced would be written to
+    /// the new ones after a crash, unless the checkpoint has a recovery point above them.
+    fn waits_to_be_checkpointed(&mut self, key: PartitionKey, cleanable: &Cleanable) -> bool {
+        let Some(partition) = self.partitions.by_key(key) else { return true };
+        let log_dir = partition.log_dir;
+        let Some(state) = self.log_dirs.state(log_dir) else { return true };
+        let checkpointed = state.checkpoints.durable_recovery_point(&partition.name);
+        if checkpointed >= Some(cleanable.first_uncleanable) {
+            return false;
+        }
+        self.cleaner.unchecked.insert(key);
+        if !state.checkpoints.is_being_written() {
+            self.write_checkpoints(log_dir, JobPurpose::Checkpoint(log_dir), None);
+        }
+        true
+    }
+
+    /// The checkpoint of a log dir is written: logs that waited for it are looked at again.
+    pub(crate) fn on_checkpointed(&mut self, log_dir: LogDir) {
+        let is_here = |key: &PartitionKey| {
+            self.partitions.by_key(*key).is_none_or(|partition| partition.log_dir == log_dir)
+        };
+        let (here, elsewhere) = std::mem::take(&mut self.cleaner.unchecked).into_iter().partition(is_here);
+        self.cleaner.unchecked = elsewhere;
+        let here: BTreeSet<PartitionKey> = here;
+        for key in here {
+            self.mark_for_cleaning(key);
+            self.cleaner.look_at = Some(self.now.instant);
+        }
     }
 
     /// A piece of the work is done.

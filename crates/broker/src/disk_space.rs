@@ -165,6 +165,7 @@ impl Node {
             recovery_point: Some(log.recovery_point().min(before_last)),
             start_offset: Some(log.start_offset()),
             cleaned: log.has_gaps(),
+            durable_to: None,
         };
         let key = self.renumber(&partition, known);
         self.open_log(key);

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use dohle_protocol::Frame;
 use dohle_storage::disk::{Answer, DiskError, Job, LogDir, Op, Progress};
-use dohle_storage::{SyncPoint, SyncWork};
+use dohle_storage::{LogId, SyncPoint, SyncWork};
 use dohle_types::Offset;
 
 use crate::boot_facts::{BootFacts, ReadBootFacts};
@@ -60,7 +60,15 @@ pub enum Input {
         /// The log's end when the effect was emitted.
         end: Offset,
     },
-    /// What [`Effect::Sync`] asked for is durable in the files.
+    /// What [`Effect::Sync`] asked for survives power loss, though the files may not have it yet.
+    Synced {
+        /// The partition it was for.
+        partition: PartitionKey,
+        /// As given in the effect.
+        point: SyncPoint,
+    },
+    /// What the partition's effects up to this [`Effect::Sync`] asked for is durable in the files themselves. This
+    /// answers the effect too, unless [`Input::Synced`] did.
     Flushed {
         /// The partition it was for.
         partition: PartitionKey,
@@ -137,11 +145,13 @@ pub enum Effect {
         /// Given back.
         end: Offset,
     },
-    /// Makes files durable and answers with [`Input::Flushed`]. Those that wait while a sync runs are one group, of
-    /// which the host makes one commit cycle.
+    /// Makes records durable, in the files or in the log dir's journal, and answers with [`Input::Synced`] or
+    /// [`Input::Flushed`]. Those that wait while a sync runs are one group, of which the host makes one commit cycle.
     Sync {
         /// Given back.
         partition: PartitionKey,
+        /// By what name the journal knows the log.
+        of: LogId,
         /// What to make durable.
         work: SyncWork,
     },
@@ -230,6 +240,8 @@ disk_jobs! {
     Checkpoint(WriteCheckpoints) -> CheckpointWritten,
     /// Changes files.
     Change(ChangeFiles) -> FilesChanged,
+    /// Gives logs back what only a commit journal has of them, at start.
+    ReplayJournal(dohle_storage::journal::ReplayJournal) -> dohle_storage::journal::Replayed,
     /// What the files of the trash say, at start.
     ReadTrash(ReadTrash) -> TrashFacts,
 }

@@ -7,6 +7,14 @@ use dohle_storage::disk::{Answer, FilePath, Job, Op, Progress, Step};
 #[derive(Debug)]
 pub struct WriteCheckpoints {
     files: std::vec::IntoIter<(FilePath, Bytes)>,
+    last: Option<Last>,
+}
+
+/// What a [`WriteCheckpoints`] does in the end.
+#[derive(Debug)]
+struct Last {
+    removed: std::vec::IntoIter<FilePath>,
+    file: (FilePath, Bytes),
 }
 
 /// All checkpoint files of a [`WriteCheckpoints`] are durable.
@@ -47,12 +55,25 @@ impl WriteCheckpoints {
     /// Will write these.
     #[must_use]
     pub fn new(files: Vec<(FilePath, Bytes)>) -> Self {
-        Self { files: files.into_iter() }
+        Self { files: files.into_iter(), last: None }
+    }
+
+    /// Will remove these files when all others are durable, and write one more when they are gone.
+    #[must_use]
+    pub fn then(mut self, removed: Vec<FilePath>, file: (FilePath, Bytes)) -> Self {
+        self.last = Some(Last { removed: removed.into_iter(), file });
+        self
     }
 
     fn next(&mut self) -> Progress<CheckpointWritten> {
-        match self.files.next() {
-            Some((path, data)) => Progress::Next(Step::Replace { path, data }),
+        if let Some((path, data)) = self.files.next() {
+            return Progress::Next(Step::Replace { path, data });
+        }
+        if let Some(path) = self.last.as_mut().and_then(|last| last.removed.next()) {
+            return Progress::Next(Step::Apply(Op::Remove { path }));
+        }
+        match self.last.take() {
+            Some(Last { file: (path, data), .. }) => Progress::Next(Step::Replace { path, data }),
             None => Progress::Done(CheckpointWritten),
         }
     }

@@ -22,6 +22,7 @@ pub mod boot_facts;
 mod checkpoints;
 pub mod cleaner;
 mod cluster;
+mod commit_journal;
 pub mod connection;
 mod damage;
 mod disk_space;

@@ -143,7 +143,9 @@ impl Node {
         self.maintenance.last_checkpoints = Some(self.log_dirs.online().collect());
         for log_dir in self.log_dirs.online().collect::<Vec<_>>() {
             // Where a log was not recovered yet, the next start has that to do.
-            let is_clean = !self.partitions.iter().any(|it| it.log_dir == log_dir && self.is_unclean(it));
+            let is_kept = self.log_dirs.state(log_dir).is_some_and(|state| state.keeps_journal);
+            let is_clean =
+                !is_kept && !self.partitions.iter().any(|it| it.log_dir == log_dir && self.is_unclean(it));
             let marker = is_clean.then(|| clean_shutdown_marker(log_dir, epoch));
             self.write_checkpoints(log_dir, JobPurpose::LastCheckpoint(log_dir), marker);
         }

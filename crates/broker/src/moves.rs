@@ -364,6 +364,7 @@ impl Node {
                 clean: true,
                 recovery_point: Some(log.end_offset()),
                 start_offset: Some(log.start_offset()),
+                durable_to: None,
                 cleaned: log.has_gaps(),
             },
         };

@@ -110,6 +110,8 @@ pub enum JobPurpose {
     FormatLogDirs,
     /// Go on booting, with what is in the trash.
     ReadTrash,
+    /// Go on booting, with logs that have what the journal of their log dir had.
+    ReplayJournal(LogDir),
     /// Delete topics whose manifests are written.
     Delete(Box<handlers::k20_delete_topics::Deletion>),
     /// Nothing: what was in the trash is gone.
@@ -205,7 +207,8 @@ impl Node {
             Input::Closed { connection } => self.on_closed(connection),
             Input::Sent { bytes } => self.memory.give_back(Share::Answers, bytes),
             Input::Written { partition, end } => self.on_written(partition, end),
-            Input::Flushed { partition, point } => self.on_flushed(partition, point),
+            Input::Synced { partition, point } => self.on_synced(partition, point, Partition::on_synced),
+            Input::Flushed { partition, point } => self.on_synced(partition, point, Partition::on_flushed),
             Input::JobDone { token, output } => {
                 if let Some(job) = self.jobs.remove(&token) {
                     if self.is_outdated(&job) {
@@ -497,6 +500,9 @@ impl Node {
             (JobPurpose::Clean(key), JobOutput::Clean(piece)) => self.on_cleaned(key, *piece),
             (JobPurpose::Boot(log_dir), JobOutput::Boot(facts)) => self.on_boot_facts(log_dir, *facts),
             (JobPurpose::ReadTrash, JobOutput::ReadTrash(facts)) => self.on_trash_read(*facts),
+            (JobPurpose::ReplayJournal(log_dir), JobOutput::ReplayJournal(_)) => {
+                self.on_journal_replayed(log_dir);
+            }
             (JobPurpose::Delete(deletion), JobOutput::Checkpoint(_)) => {
                 handlers::k20_delete_topics::on_manifests_written(self, *deletion);
             }
@@ -553,6 +559,7 @@ impl Node {
             JobPurpose::ListOffsets(id, place) => handlers::k02_list_offsets::on_failed(self, id, place),
             // What is in the trash stays there, and is known again after the next start.
             JobPurpose::ReadTrash => self.on_trash_read(TrashFacts::default()),
+            JobPurpose::ReplayJournal(log_dir) => self.on_journal_not_replayed(log_dir, error),
             JobPurpose::Delete(deletion) => handlers::k20_delete_topics::on_no_room(self, *deletion),
             JobPurpose::Purge => {}
             JobPurpose::OpenPartition(key) if error.is_full => self.on_no_room_to_open(key, error),
@@ -573,9 +580,14 @@ impl Node {
         self.note_flush_time(key);
     }
 
-    fn on_flushed(&mut self, key: PartitionKey, point: SyncPoint) {
+    fn on_synced(
+        &mut self,
+        key: PartitionKey,
+        point: SyncPoint,
+        note: fn(&mut Partition, SyncPoint, &mut Vec<Effect>) -> Progress,
+    ) {
         let Some(partition) = self.partitions.by_key_mut(key) else { return };
-        let progress = partition.on_flushed(point, &mut self.effects);
+        let progress = note(partition, point, &mut self.effects);
         self.after_progress(key, progress);
         self.note_flush_time(key);
         self.on_sync_while_stopping();
@@ -597,6 +609,8 @@ impl Node {
             let high_watermark = partition.high_watermark();
             if partition.log_mut().is_some_and(|log| log.take_sealed(high_watermark)) {
                 self.mark_for_cleaning(key);
+            } else if partition.log().is_some_and(|log| log.waits_for_flush(high_watermark)) {
+                partition.begin_flush(&mut self.effects);
             }
         }
         self.acknowledge(progress.acknowledged);

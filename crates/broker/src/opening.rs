@@ -143,6 +143,7 @@ impl Node {
             recovery_point: known.recovery_point,
             start_offset: known.start_offset,
             cleaned: known.cleaned,
+            durable_to: known.durable_to,
             now: self.now,
         };
         let job = DiskJob::Open(Box::new(OpenLog::new(opening)));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dohle_configs::Durability;
 use dohle_storage::disk::{LogDir, Op};
-use dohle_storage::{AppendError, Appended, Codecs, Log, Origin, SyncPoint, SyncWork};
+use dohle_storage::{AppendError, Appended, Codecs, Log, LogId, Origin, SyncPoint, SyncWork};
 use dohle_types::time::Instant;
 use dohle_types::{ErrorCode, LeaderEpoch, Now, Offset, TopicId, TopicPartition};
 
@@ -279,12 +279,27 @@ impl Partition {
         progress
     }
 
+    /// The sync under way is done: what it covers survives power loss now.
+    pub fn on_synced(&mut self, point: SyncPoint, effects: &mut Vec<Effect>) -> Progress {
+        if self.is_offline() {
+            return Progress::default();
+        }
+        if let Some(log) = self.log_mut() {
+            log.synced(point);
+        }
+        self.after_sync(point, effects)
+    }
+
     /// What all syncs up to this one cover is durable in the log's own files; that may end the sync under way.
     pub fn on_flushed(&mut self, point: SyncPoint, effects: &mut Vec<Effect>) -> Progress {
-        let mut progress = Progress::default();
-        if self.is_offline() || !self.log_mut().is_some_and(|log| log.flushed(point)) {
-            return progress;
+        if !self.is_offline() && self.log_mut().is_some_and(|log| log.flushed(point)) {
+            return self.after_sync(point, effects);
         }
+        Progress::default()
+    }
+
+    fn after_sync(&mut self, point: SyncPoint, effects: &mut Vec<Effect>) -> Progress {
+        let mut progress = Progress::default();
         self.sync_in_flight = false;
         self.commit(point.end, &mut progress);
         // What was appended while the sync ran is the next group.
@@ -324,10 +339,12 @@ impl Partition {
 
     /// Asks for a sync of what is in the files and not yet durable, where none is under way.
     pub fn begin_sync(&mut self, effects: &mut Vec<Effect>) {
-        match self.durability {
-            Durability::Durable => self.begin(Log::begin_sync, effects),
+        match (self.tenant, self.durability) {
+            // The journal is replayed by what the metadata log says.
+            (Tenant::Metadata, _) => self.begin_flush(effects),
+            (Tenant::None | Tenant::Groups(_), Durability::Durable) => self.begin(Log::begin_sync, effects),
             // Nobody waits for it, so that it is not worth being written twice.
-            Durability::Relaxed => self.begin_flush(effects),
+            (Tenant::None | Tenant::Groups(_), Durability::Relaxed) => self.begin_flush(effects),
         }
     }
 
@@ -337,14 +354,14 @@ impl Partition {
     }
 
     fn begin(&mut self, begin: fn(&mut Log) -> Option<SyncWork>, effects: &mut Vec<Effect>) {
-        let partition = self.key;
+        let (partition, topic_id, index) = (self.key, self.topic_id, self.name.partition);
         if self.sync_in_flight {
             return;
         }
         self.unflushed_since = None;
         if let Some(work) = self.log_mut().and_then(begin) {
             self.sync_in_flight = true;
-            effects.push(Effect::Sync { partition, work });
+            effects.push(Effect::Sync { partition, of: LogId { topic_id, partition: index }, work });
         }
     }
 

@@ -20,6 +20,7 @@ use dohle_protocol::messages::TrashManifest;
 use dohle_protocol::messages::trash_manifest::{
     TrashedConfig, TrashedGroup, TrashedOffset, TrashedPartition,
 };
+use dohle_storage::LogId;
 use dohle_storage::disk::{FilePath, LogDir, Op};
 use dohle_types::{ErrorCode, LeaderEpoch, Offset, PartitionIndex, Str, Timestamp, TopicId, TopicPartition};
 
@@ -83,6 +84,39 @@ impl Trash {
         self.topics().into_iter().find(is_meant)
     }
 
+    /// The directories in a log dir that are in the trash or on the way out of it, and up to where each has everything
+    /// in its files.
+    pub(crate) fn directories_in(&self, log_dir: LogDir) -> BTreeMap<LogId, (FilePath, Offset)> {
+        let trashed = self.topics.iter().flat_map(|(&topic_id, trashed)| {
+            trashed.directories.iter().filter_map(move |dir| {
+                let (_, index) = set_aside::parse_trashed(LogDir::split(dir).1)?;
+                let known = trashed.manifest.partitions.iter().find(|partition| partition.index == index.0);
+                let known = known.map_or(0, |known| known.recovery_point.max(known.log_start_offset));
+                Some((LogId { topic_id, partition: index }, (dir.clone(), Offset(known))))
+            })
+        });
+        let placed = self.placements.iter().map(|(&(topic_id, partition), placement)| {
+            let known = placement.known.recovery_point.max(placement.known.start_offset);
+            (LogId { topic_id, partition }, (placement.from.clone(), known.unwrap_or_default()))
+        });
+        trashed.chain(placed).filter(|(_, (dir, _))| LogDir::of(dir) == log_dir).collect()
+    }
+
+    /// The directory of a deleted topic's partition of which only a commit journal is left, as it goes into the trash.
+    pub(crate) fn take_in(&mut self, id: LogId, log_dir: LogDir) -> Option<(FilePath, Offset)> {
+        let Trashed { manifest, directories } = self.topics.get_mut(&id.topic_id)?;
+        let known = manifest.partitions.iter().find(|partition| partition.index == id.partition.0)?;
+        let of = |dir: &FilePath| set_aside::parse_trashed(LogDir::split(dir).1);
+        if directories.iter().any(|dir| of(dir) == Some((id.topic_id, id.partition))) {
+            // It is in another log dir: it was flushed before it was moved there.
+            return None;
+        }
+        let name = TopicPartition { topic: manifest.name.clone(), partition: id.partition };
+        let dir = set_aside::trashed(&log_dir.path(&name.to_string()), id.topic_id);
+        directories.push(dir.clone());
+        Some((dir, Offset(known.recovery_point.max(known.log_start_offset))))
+    }
+
     /// When a topic is deleted that is deleted now: later than any before, whatever the clock says.
     fn next_deletion(&self, now: Timestamp) -> Timestamp {
         let earlier = self.topics.values().map(|trashed| &trashed.manifest).chain(self.deleting.values());
@@ -126,6 +160,7 @@ impl Trash {
                 start_offset: known.map(|known| Offset(known.log_start_offset)),
                 // Nobody remembers whether it was compacted.
                 cleaned: true,
+                durable_to: None,
             };
             self.placements.insert((topic_id, index), Placement { from, known });
         }
@@ -239,6 +274,12 @@ impl Node {
             if let Some(placement) = self.trash.placements.remove(&(topic_id, index)) {
                 directories.push(placement.from);
                 continue;
+            }
+            if let (Some(_), Some(log)) = (&manifest, partition.log())
+                && !log.is_settled()
+                && let Some(state) = self.log_dirs.state_mut(partition.log_dir)
+            {
+                state.keeps_journal = true;
             }
             let to = match manifest {
                 Some(_) => set_aside::trashed(&from, topic_id),

@@ -1,8 +1,8 @@
 //! The real world for the node: sockets, disk, clocks and threads. The only home of system calls.
 //!
 //! It carries out the node's effects (`dohle_broker::host`) and knows nothing of Kafka beyond the frame.
-//! Threads: the event loop (everything that decides), the commit thread (fdatasync), a small job pool
-//! (opening logs, cold reads, checkpoints) and one that waits for signals.
+//! Threads: the event loop (everything that decides), the commit thread (group commit) and one for what follows
+//! behind its journal, a small job pool (opening logs, cold reads, checkpoints) and one that waits for signals.
 //!
 //! Invariants:
 //! 1. A written effect is reported only after all disk operations before it were carried out.

@@ -15,6 +15,8 @@ use dohle_configs::{BrokerConfig, StartErrors, broker};
 use dohle_io::disk::files::{Files, LogDirError, OPEN_FILES_MAX, read_small_file};
 use dohle_io::machine;
 use dohle_io::net::event_loop::{EventLoop, NetworkLimits};
+use dohle_storage::journal::JournalConfig;
+use dohle_types::Rng;
 
 /// What the command line says.
 #[derive(Debug, Clone, Default)]
@@ -95,7 +97,8 @@ pub fn run(options: &Options, on_ready: impl FnOnce(&Started)) -> Result<(), Ser
     let node = Node::new(config.clone(), machine::memory(), seed()?);
     limits.frame_bytes_max = node.memory().request_bytes_max(&config);
     tell_memory(&node, limits.frame_bytes_max, request_bytes_configured);
-    let event_loop = EventLoop::new(node, files, listeners, limits)?;
+    let (journal, rng) = (JournalConfig::of(&config), Rng::from_seed(seed()?));
+    let event_loop = EventLoop::new(node, files, listeners, limits, journal, rng)?;
     let started = Started { addresses, data };
     event_loop.run(|| on_ready(&started)).map_err(ServerError::Stopped)
 }

@@ -26,6 +26,7 @@
 #![expect(clippy::indexing_slicing, reason = "a simulation that contradicts itself should stop at once")]
 
 pub mod clients;
+mod commits;
 pub mod invariants;
 pub mod marks;
 pub mod network;

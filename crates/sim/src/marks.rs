@@ -55,6 +55,12 @@ marks! {
     LogCompacted,
     /// One group commit served several partitions.
     CommittedTogether,
+    /// A commit cycle wrote to the journal.
+    JournalWritten,
+    /// What a part of the journal held was flushed to its files.
+    JournalFlushed,
+    /// A log was given back what only the journal had.
+    TakenFromJournal,
     /// A fetch was answered from files.
     ColdRead,
     /// A fetch waited for memory.

@@ -196,6 +196,8 @@ fn settings(rng: &mut Rng, durable: bool, partitions: i32) -> Vec<String> {
         settings.push(format!("log.cleaner.dedupe.buffer.size={}", pick(rng, &[500, 100_000])));
         settings.push(format!("log.cleaner.delete.retention.ms={}", pick(rng, &[0, 1000])));
     }
+    settings.push(format!("dohle.journal.bytes={}", pick(rng, &[0, 80_000, 300_000, 2_000_000])));
+    settings.push(format!("dohle.journal.partitions.min={}", pick(rng, &[1, 1, 2, 4])));
     if rng.chance(1, 2) {
         settings.push(format!("log.index.size.max.bytes={}", pick(rng, &[12, 40, 400])));
     }

@@ -7,17 +7,18 @@ use bytes::{Bytes, BytesMut};
 use dohle_broker::Node;
 use dohle_broker::host::{ConnectionId, DiskJob, Effect, Input, JobOutput, JobToken};
 use dohle_broker::memory::Share;
-use dohle_broker::partition::PartitionKey;
 use dohle_broker::snapshot_file::Loaded;
 use dohle_protocol::messages::AlterReplicaLogDirsRequest;
 use dohle_protocol::messages::alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic};
 use dohle_protocol::{FrameDecoder, encode_request};
 use dohle_storage::disk::{Answer, DiskError, FilePath, Job, LogDir, Op, Progress, Step};
-use dohle_storage::memory_disk::{SyncUnderWay, replacement, temporary};
-use dohle_storage::{CleanNext, SyncWork};
+use dohle_storage::journal::{JournalConfig, SyncRequest};
+use dohle_storage::memory_disk::{replacement, temporary};
+use dohle_storage::{CleanNext, LogKey};
 use dohle_types::time::Instant;
 use dohle_types::{Now, Timestamp};
 
+use crate::commits::Commits;
 use crate::invariants::describe;
 use crate::marks::Mark;
 use crate::network::End as LinkEnd;
@@ -43,20 +44,11 @@ pub(crate) struct Process {
     effects: Vec<Effect>,
     /// By how much its wall clock is ahead, in milliseconds.
     skew: i64,
-    sync_under_way: Option<GroupCommit>,
-    syncs: Vec<SyncRequest>,
+    pub(crate) commits: Commits,
     jobs: VecDeque<(JobToken, DiskJob)>,
     running: BTreeMap<JobToken, (DiskJob, Progress<JobOutput>)>,
     tick_at: Option<Instant>,
     next_space_check: Instant,
-}
-
-/// Who asked, and what is synced for them.
-type GroupCommit = (Vec<SyncRequest>, Vec<(FilePath, SyncUnderWay)>);
-
-struct SyncRequest {
-    partition: PartitionKey,
-    work: SyncWork,
 }
 
 /// What leaves when all disk effects of a round are carried out.
@@ -66,7 +58,7 @@ enum Outgoing {
 }
 
 /// The process ended in the middle of something.
-struct Ended;
+pub(crate) struct Ended;
 
 impl World {
     /// The process starts, with whatever the disk holds.
@@ -75,7 +67,11 @@ impl World {
             return;
         }
         self.life += 1;
-        let mut node = Node::new(self.plan.config(), MACHINE_BYTES, self.rng.next_u64());
+        let config = self.plan.config();
+        let log_dirs =
+            (0..config.directories().len()).filter_map(|place| u16::try_from(place).ok()).map(LogDir);
+        let commits = Commits::new(log_dirs, JournalConfig::of(&config), &mut self.rng);
+        let mut node = Node::new(config, MACHINE_BYTES, self.rng.next_u64());
         if let Some(left) = self.plan.answer_bytes {
             let memory = node.memory_mut();
             memory.take(
@@ -90,8 +86,7 @@ impl World {
             is_ready: false,
             effects: Vec::new(),
             skew,
-            sync_under_way: None,
-            syncs: Vec::new(),
+            commits,
             jobs: VecDeque::new(),
             running: BTreeMap::new(),
             tick_at: None,
@@ -283,10 +278,10 @@ impl World {
                     }
                 }
                 Effect::Written { partition, end } => written.push(Input::Written { partition, end }),
-                Effect::Sync { partition, work } => {
+                Effect::Sync { partition, of: id, work } => {
                     self.invariants.on_sync(partition, &work);
                     if let Some(process) = &mut self.process {
-                        process.syncs.push(SyncRequest { partition, work });
+                        process.commits.ask(SyncRequest { key: LogKey(partition.0), id, work });
                     }
                 }
                 Effect::Start { token, job } => started.push((token, job)),
@@ -312,10 +307,16 @@ impl World {
     }
 
     /// Changes files, unless the process ends before, or in the middle of, that.
-    fn change_disk(&mut self, op: &Op) -> Result<Result<(), DiskError>, Ended> {
+    pub(crate) fn change_disk(&mut self, op: &Op) -> Result<Result<(), DiskError>, Ended> {
         if let Op::Write { path, .. } = op {
             let is_later_segment = path.ends_with(".log") && !path.ends_with("/00000000000000000000.log");
             self.shared.marks.sometimes(Mark::SegmentRolled, is_later_segment);
+        }
+        if let Op::Rename { from, .. } = op
+            && !LogDir::split(from).1.contains('/')
+            && let Some(process) = &mut self.process
+        {
+            process.commits.note_renamed(LogDir::of(from));
         }
         if let Op::Remove { path } = op {
             let is_metadata = path.starts_with("__cluster_metadata-0/") && path.ends_with(".log");
@@ -339,59 +340,6 @@ impl World {
             None => {}
         }
         Ok(self.disk.apply(op))
-    }
-
-    /// Begins the next group commit, where none is under way.
-    fn begin_sync(&mut self) {
-        let Some(process) = &mut self.process else { return };
-        if process.sync_under_way.is_some() || process.syncs.is_empty() {
-            return;
-        }
-        let group = std::mem::take(&mut process.syncs);
-        self.shared.marks.sometimes(Mark::CommittedTogether, group.len() > 1);
-        let paths: std::collections::BTreeSet<&FilePath> =
-            group.iter().flat_map(|request| request.work.paths()).collect();
-        let syncs = paths
-            .into_iter()
-            .filter(|path| !self.failed_log_dirs.contains(&LogDir::of(path)))
-            .filter_map(|path| Some((path.clone(), self.disk.begin_sync(path)?)))
-            .collect();
-        process.sync_under_way = Some((group, syncs));
-        let (at, life) = (self.now + self.sync_duration(), self.life);
-        self.schedule(at, Event::SyncDone(life));
-    }
-
-    /// The group commit is done.
-    pub(crate) fn on_sync_done(&mut self) {
-        let Some((group, syncs)) = self.process.as_mut().and_then(|process| process.sync_under_way.take())
-        else {
-            return;
-        };
-        if std::mem::take(&mut self.fail_next_sync) {
-            let path = group.last().map(|request| request.work.dir.clone()).unwrap_or_default();
-            self.failed_log_dirs.insert(LogDir::of(&path));
-            let reason = "input/output error".to_owned();
-            let error = DiskError { operation: "sync", path, reason, is_full: false };
-            self.shared.marks.sometimes(Mark::SyncFailed, true);
-            self.handle(Input::DiskFailed { error });
-        }
-        for (path, sync) in syncs {
-            if self.failed_log_dirs.contains(&LogDir::of(&path)) {
-                self.disk.fail_sync(sync, &mut self.rng);
-            } else {
-                self.disk.finish_sync(sync);
-            }
-        }
-        for SyncRequest { partition, work } in group {
-            if !self.failed_log_dirs.contains(&LogDir::of(&work.dir)) {
-                let is_alone = !self.failed_log_dirs.is_empty();
-                self.shared.marks.sometimes(Mark::LogDirFailedAlone, is_alone);
-                self.invariants.on_synced(partition, work.point.end);
-                self.handle(Input::Flushed { partition, point: work.point });
-            }
-        }
-        self.finish_round();
-        self.begin_sync();
     }
 
     fn start_jobs(&mut self) {
@@ -439,6 +387,17 @@ impl World {
                 {
                     let is_cut = self.disk.length(path).is_some_and(|before| (before as u64) > *length);
                     self.shared.marks.sometimes(Mark::TornEndCut, is_cut);
+                }
+                if matches!(job, DiskJob::ReplayJournal(_))
+                    && let Step::Apply(Op::Write { path, position, data }) = &step
+                {
+                    let there = self.disk.perform(&Step::Read {
+                        path: path.clone(),
+                        position: *position,
+                        length: data.len(),
+                    });
+                    let is_there = matches!(there, Ok(Answer::Read(Some(there))) if there == *data);
+                    self.shared.marks.sometimes(Mark::TakenFromJournal, !is_there);
                 }
                 match self.perform(&step) {
                     Err(Ended) => return,
@@ -554,7 +513,7 @@ impl World {
         self.schedule(self.now + down, Event::StartNode);
     }
 
-    fn sync_duration(&mut self) -> Duration {
+    pub(crate) fn sync_duration(&mut self) -> Duration {
         let usual = self.plan.disk.sync_max.mul_f64((1 + self.rng.below(1000)) as f64 / 1000.0);
         if self.stage.is_healed() || !self.rng.chance(self.plan.disk.slow_syncs, 100) {
             return usual;

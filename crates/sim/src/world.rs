@@ -42,6 +42,7 @@ pub(crate) enum Event {
     StartNode,
     Tick(u32),
     SyncDone(u32),
+    TaskDone(u32, LogDir),
     JobStep(u32, JobToken),
     Wake(usize),
     Fault(Fault),
@@ -257,7 +258,11 @@ impl World {
                 self.trace.note(now, "job", token.0, 0, || format!("{token:?}"));
                 self.on_job_step(token);
             }
-            Event::Tick(_) | Event::SyncDone(_) | Event::JobStep(..) => {}
+            Event::TaskDone(life, log_dir) if life == self.life => {
+                self.trace.note(now, "flushed", u64::from(log_dir.0), 0, || format!("{log_dir:?}"));
+                self.on_task_done(log_dir);
+            }
+            Event::Tick(_) | Event::SyncDone(_) | Event::TaskDone(..) | Event::JobStep(..) => {}
             Event::Wake(client) => {
                 let due = self.clients.get(client).and_then(|client| client.wake_at);
                 if due.is_some_and(|due| due <= now) {

@@ -187,6 +187,7 @@ fn open(disk: &mut MemoryDisk, clean: bool) -> Log {
         clean,
         recovery_point: None,
         start_offset: None,
+        durable_to: None,
         cleaned: false,
         now: now(),
     };

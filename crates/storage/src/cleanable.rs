@@ -110,6 +110,16 @@ impl Log {
         is_news
     }
 
+    /// Whether segments were closed that compaction may take once they are durable in the log's own files.
+    #[must_use]
+    pub fn waits_for_flush(&self, high_watermark: Offset) -> bool {
+        let base = self.active_segment().base;
+        self.sealed
+            && self.config.cleanup_policy.compact
+            && self.recovery_point() < base
+            && self.last_stable_offset(high_watermark) >= base
+    }
+
     /// The index of the segment that holds `offset`.
     fn index_of(&self, offset: Offset) -> usize {
         self.segments.partition_point(|segment| segment.base <= offset).saturating_sub(1)

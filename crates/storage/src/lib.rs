@@ -26,6 +26,7 @@
 pub mod checkpoint;
 pub mod disk;
 pub mod epochs;
+pub mod journal;
 pub mod memory_disk;
 pub mod producer_snapshot;
 pub mod producer_state;
@@ -63,6 +64,7 @@ pub use clean::{CleanError, CleanLog, CleanNext, CleanPiece, CleanedSegment, Cle
 pub use cleanable::Cleanable;
 pub use copy::{Copied, CopyLog, Swap};
 pub use damage::Damage;
+pub use journal::LogId;
 pub use log::{Log, LogRange, SegmentDescription, SyncPoint, SyncWork};
 pub use offset_map::HashSecret;
 pub use open::{OpenError, OpenLog, Opening};

@@ -82,7 +82,7 @@ pub(crate) struct Files {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct SyncPoint {
     /// Counted from 1 since the log was opened.
-    number: u64,
+    pub(crate) number: u64,
     /// The log's end when it was asked for.
     pub end: Offset,
 }
@@ -350,7 +350,8 @@ impl Log {
     }
 
     /// Whether all that there is, is durable in the log's own files.
-    pub(crate) fn is_settled(&self) -> bool {
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
         let files = &self.files;
         files.flushed.number == files.syncs_begun
             && files.dirty.is_empty()

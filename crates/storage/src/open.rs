@@ -45,6 +45,8 @@ pub struct Opening {
     pub start_offset: Option<Offset>,
     /// Whether the cleaner offset checkpoint knows it: it was compacted, whatever its configs say now.
     pub cleaned: bool,
+    /// The end of what the commit journal had of the log after a crash: it was durable, and everything before it.
+    pub durable_to: Option<Offset>,
     /// The time.
     pub now: Now,
 }

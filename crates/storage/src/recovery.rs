@@ -57,7 +57,8 @@ impl Opener {
             self.disk.apply(Op::Remove { path: file(&self.opening.dir, offset, SNAPSHOT_SUFFIX) }).await;
         }
         log.end = scan_from;
-        let is_cut = self.scan_segments(log, scanned, resumed, recovery_point).await;
+        let durable_to = self.opening.durable_to.filter(|&end| end > start).unwrap_or_default();
+        let is_cut = self.scan_segments(log, scanned, resumed, recovery_point.max(durable_to)).await;
         self.make_durable(log, &listing, scan_from, is_cut).await;
     }
 

@@ -38,6 +38,7 @@ fuzz_target!(|data: &[u8]| {
         recovery_point: offset(recovery_point),
         start_offset: offset(start_offset),
         cleaned: flags & 4 != 0,
+        durable_to: None,
         now: now(),
     };
     let Ok(mut log) = disk.run(&mut OpenLog::new(opening.clone())) else { return };

@@ -91,6 +91,14 @@ configs! {
          least 16 MiB; each has a share of it. 0 means a quarter of what the machine or the container has, at least 64 MiB and \
          at most 4 GiB.";
 
+    DOHLE_JOURNAL_BYTES "dohle.journal.bytes": Long = 67108864, AtLeast(0), ReadOnly, InForce,
+        "How much disk the commit journal of a log dir takes at the most; it is made when it is first of use. 0 is no \
+         journal: each partition that was written to is synced on its own.";
+
+    DOHLE_JOURNAL_PARTITIONS_MIN "dohle.journal.partitions.min": Int = 4, AtLeast(1), ReadOnly, InForce,
+        "From how many partitions on, written to at once, records are made durable in the commit journal instead of by \
+         a sync of each partition's file.";
+
     DOHLE_TAIL_CACHE_BYTES "dohle.tail.cache.bytes": Long = 33554432, AtLeast(0), ReadOnly, InForce,
         "How much memory keeps the newest records of all partitions, so that consumers at the end of a log \
          never read a file; at most an eighth of `dohle.memory.max`.";

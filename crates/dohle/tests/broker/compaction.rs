@@ -39,8 +39,17 @@ fn consume(client: &mut Client, topic: TopicId) -> BTreeMap<i64, String> {
 
 #[test]
 fn a_compacted_topic_keeps_the_last_record_of_each_key_at_its_offset() {
+    compact_and_restart("dohle.journal.bytes=0");
+}
+
+#[test]
+fn what_the_journal_has_of_a_compacted_topic_does_not_come_back() {
+    compact_and_restart("dohle.journal.partitions.min=1");
+}
+
+fn compact_and_restart(setting: &str) {
     let data = Directory::new();
-    let settings = ["log.cleaner.backoff.ms=1"];
+    let settings = ["log.cleaner.backoff.ms=1", setting];
     let mut broker = Broker::start(&data.0, &settings);
     let mut client = Client::connect(&broker.address);
     let configs = [("cleanup.policy", "compact"), ("segment.ms", "1"), ("min.cleanable.dirty.ratio", "0")];

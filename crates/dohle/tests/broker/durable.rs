@@ -17,7 +17,6 @@ use dohle_types::{Rng, TopicId};
 use crate::client::{Client, PRODUCE_VERSION, batch, produce_request};
 use crate::process::{Broker, Directory, until};
 
-const PARTITIONS: i32 = 3;
 /// Requests that a writer has under way.
 const IN_FLIGHT_MAX: usize = 4;
 
@@ -86,13 +85,46 @@ fn number(value: &Bytes) -> u64 {
 
 #[test]
 fn every_acknowledged_record_is_there_after_kill_once_and_in_order() {
+    kill_again_and_again(3, &[]);
+}
+
+#[test]
+fn so_is_what_many_partitions_were_given_at_once() {
+    // A journal that goes round every few moments.
+    let overrides = ["dohle.journal.bytes=1048576", "dohle.journal.partitions.min=2"];
+    let data = kill_again_and_again(24, &overrides);
+    let broker = Broker::start(&data.0, &overrides);
+    let produce = |partition: i32| {
+        let mut client = Client::connect(&broker.address);
+        let topic = client.topic_id("orders");
+        assert_eq!(client.produce(topic, partition, &[b"last"]), 0);
+    };
+    thread::scope(|scope| (0..24).for_each(|partition| drop(scope.spawn(move || produce(partition)))));
+    broker.stop();
+    let is_journal = |name: &str| name.starts_with("dohle-journal");
+    let names =
+        std::fs::read_dir(&data.0).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(names.filter(|name| is_journal(name)).count(), 0, "after a clean stop nothing is in it");
+    // And all of it is in the files, which is where Kafka would look.
+    std::fs::remove_file(data.0.join(".kafka_cleanshutdown")).unwrap();
+    let broker = Broker::start(&data.0, &["dohle.journal.bytes=0"]);
+    let mut client = Client::connect(&broker.address);
+    let topic = client.topic_id("orders");
+    for partition in 0..24 {
+        assert_eq!(client.consume(topic, partition).last().unwrap(), "last");
+    }
+}
+
+/// Has a writer for each partition, and kills the broker in the middle of that, some rounds long; where there are many,
+/// not before they use the journal.
+fn kill_again_and_again(partitions: i32, overrides: &[&str]) -> Directory {
     let seed = number_from_environment("DOHLE_CRASH_SEED", 1);
     let mut rng = Rng::from_seed(seed);
     let data = Directory::new();
-    let mut writers: Vec<Written> = (0..PARTITIONS).map(|_| Written::default()).collect();
-    let mut broker = Broker::start(&data.0, &[]);
+    let mut writers: Vec<Written> = (0..partitions).map(|_| Written::default()).collect();
+    let mut broker = Broker::start(&data.0, overrides);
     let segment_bytes = ("segment.bytes", "1048576");
-    let topic = Client::connect(&broker.address).create_topic("orders", PARTITIONS, &[segment_bytes]);
+    let topic = Client::connect(&broker.address).create_topic("orders", partitions, &[segment_bytes]);
     for round in 0..number_from_environment("DOHLE_CRASH_ROUNDS", 4) {
         let progress = AtomicUsize::new(0);
         let enough = usize::try_from(1 + rng.below(300)).unwrap();
@@ -101,13 +133,17 @@ fn every_acknowledged_record_is_there_after_kill_once_and_in_order() {
                 let (address, seed, progress) = (broker.address.clone(), rng.next_u64(), &progress);
                 scope.spawn(move || writer.produce(&address, topic, partition, seed, progress));
             }
-            until("enough is acknowledged", || (progress.load(Ordering::Relaxed) >= enough).then_some(()));
+            // The second of its files is made when the first is in use.
+            let is_journaled = || partitions < 4 || data.0.join("dohle-journal-1").exists();
+            until("enough is acknowledged", || {
+                (progress.load(Ordering::Relaxed) >= enough && is_journaled()).then_some(())
+            });
             broker.kill();
         });
         if rng.chance(1, 2) {
-            tear(&data.0, &mut rng);
+            tear(&data.0, partitions, &mut rng);
         }
-        broker = Broker::start(&data.0, &[]);
+        broker = Broker::start(&data.0, overrides);
         let mut client = Client::connect(&broker.address);
         for (partition, writer) in (0..).zip(&writers) {
             let read = client.consume(topic, partition);
@@ -119,14 +155,16 @@ fn every_acknowledged_record_is_there_after_kill_once_and_in_order() {
             );
         }
     }
+    data
 }
 
 /// Adds the torn beginning of a write to each log, as a crash in the middle of one leaves it.
-fn tear(data: &Path, rng: &mut Rng) {
-    for partition in 0..PARTITIONS {
-        let entries = std::fs::read_dir(data.join(format!("orders-{partition}"))).unwrap();
+fn tear(data: &Path, partitions: i32, rng: &mut Rng) {
+    for partition in 0..partitions {
+        let entries = std::fs::read_dir(data.join(format!("orders-{partition}"))).into_iter().flatten();
         let logs = entries.map(|entry| entry.unwrap().path());
-        let active = logs.filter(|path| path.extension().is_some_and(|it| it == "log")).max().unwrap();
+        let active = logs.filter(|path| path.extension().is_some_and(|it| it == "log")).max();
+        let Some(active) = active else { continue };
         let torn = batch(BatchOptions::default(), &[&[7; 200]]);
         let kept = usize::try_from(rng.below(torn.len() as u64)).unwrap();
         let mut file = std::fs::OpenOptions::new().append(true).open(active).unwrap();

@@ -1,77 +1,215 @@
-//! Group commit: one thread that makes files durable. While it syncs, further requests gather, and the next
-//! round serves them together, each file once. In a log dir in which a sync failed nothing is synced any more.
+//! Group commit: one thread that makes durable what partitions ask for. While a round is under way further requests
+//! gather, and the next one serves them together: by a sync of each file, or by one write to the log dir's journal, as
+//! `dohle_storage::journal` decides. What follows behind the journal is done by a second thread. In a log dir in which
+//! anything of that failed nothing is synced any more.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
+use bytes::Bytes;
 use dohle_broker::Input;
 use dohle_broker::partition::PartitionKey;
-use dohle_storage::SyncWork;
-use dohle_storage::disk::{FilePath, LogDir};
+use dohle_storage::LogKey;
+use dohle_storage::disk::{Answer, DiskError, FilePath, LogDir, Op, Step};
+use dohle_storage::journal::{CommitCycle, Done, JournalConfig, Round, SyncRequest, Task};
+use dohle_types::Rng;
 
 use super::files::Files;
 use crate::mailbox::Mailbox;
 
-/// A partition's wish to have what it wrote made durable.
-#[derive(Debug)]
-pub struct SyncRequest {
-    /// Whose wish it is.
-    pub partition: PartitionKey,
-    /// What was written.
-    pub work: SyncWork,
-}
+/// From how many files on the whole file system is synced at once instead of each of them.
+const SYNC_ALL_FROM: usize = 16;
 
 /// The way to the commit thread. A partition has one sync in flight at most, which bounds the queue.
 #[derive(Debug)]
 pub struct Committer {
-    requests: Sender<SyncRequest>,
+    messages: Sender<Message>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Sync(SyncRequest),
+    TaskDone(LogDir, Result<(), DiskError>),
 }
 
 impl Committer {
-    /// Starts the commit thread, which answers through `mailbox`.
+    /// Starts the threads, which answer through `mailbox`.
     ///
     /// # Errors
-    /// The thread cannot be started.
-    pub fn start(files: Arc<Files>, mailbox: Mailbox) -> std::io::Result<Self> {
-        let (requests, inbox) = channel();
-        thread::Builder::new().name("commit".into()).spawn(move || run(&files, &inbox, &mailbox))?;
-        Ok(Self { requests })
+    /// A thread cannot be started.
+    pub fn start(
+        files: Arc<Files>,
+        mailbox: Mailbox,
+        config: JournalConfig,
+        mut rng: Rng,
+    ) -> std::io::Result<Self> {
+        let (messages, inbox) = channel();
+        let (side, tasks) = channel();
+        let cycles = files.log_dirs().map(|log_dir| {
+            (log_dir, Cycle { commits: CommitCycle::new(log_dir, config, rng.fork()), renames: 0 })
+        });
+        let commit = Commit { files: Arc::clone(&files), mailbox, side, cycles: cycles.collect() };
+        thread::Builder::new().name("commit".into()).spawn(move || commit.run(&inbox))?;
+        let done = messages.clone();
+        thread::Builder::new().name("flush".into()).spawn(move || run_tasks(&files, &tasks, &done))?;
+        Ok(Self { messages })
     }
 
     /// Asks for a sync.
     pub fn sync(&self, request: SyncRequest) {
         // The thread ends only with the process, after the loop that calls this.
-        let _ = self.requests.send(request);
+        let _ = self.messages.send(Message::Sync(request));
     }
 }
 
-fn run(files: &Files, inbox: &Receiver<SyncRequest>, mailbox: &Mailbox) {
-    let mut failed = BTreeSet::new();
-    let mut is_synced = |path: &FilePath| {
-        let log_dir = LogDir::of(path);
-        if failed.contains(&log_dir) {
-            return false;
+/// The commit thread.
+struct Commit {
+    files: Arc<Files>,
+    mailbox: Mailbox,
+    side: Sender<(LogDir, Task)>,
+    /// Those of the log dirs that have not failed.
+    cycles: BTreeMap<LogDir, Cycle>,
+}
+
+/// The commit cycle of a log dir.
+struct Cycle {
+    commits: CommitCycle,
+    /// How often directories were renamed that it knows of.
+    renames: u64,
+}
+
+impl Cycle {
+    /// Whether directories were renamed since it was last asked.
+    fn notice_renames(&mut self, files: &Files, log_dir: LogDir) -> bool {
+        let renames = files.directories_renamed(log_dir);
+        let is_news = renames != self.renames;
+        if is_news {
+            self.renames = renames;
+            self.commits.note_renamed();
         }
-        let synced = files.sync(path);
-        if let Err(error) = synced {
-            failed.insert(log_dir);
-            mailbox.post([Input::DiskFailed { error }]);
-            return false;
-        }
-        true
-    };
-    while let Ok(first) = inbox.recv() {
-        let group: Vec<SyncRequest> = std::iter::once(first).chain(inbox.try_iter()).collect();
-        let paths: BTreeSet<&FilePath> = group.iter().flat_map(|request| request.work.paths()).collect();
-        let unsynced: BTreeSet<&FilePath> = paths.into_iter().filter(|path| !is_synced(path)).collect();
-        let is_synced = |request: &&SyncRequest| request.work.paths().all(|path| !unsynced.contains(path));
-        let synced = group.iter().filter(is_synced);
-        let flushed = |request: &SyncRequest| Input::Flushed {
-            partition: request.partition,
-            point: request.work.point,
-        };
-        mailbox.post(synced.map(flushed));
+        is_news
     }
+}
+
+impl Commit {
+    fn run(mut self, inbox: &Receiver<Message>) {
+        while let Ok(first) = inbox.recv() {
+            let mut requests: BTreeMap<LogDir, Vec<SyncRequest>> = BTreeMap::new();
+            for message in std::iter::once(first).chain(inbox.try_iter()) {
+                match message {
+                    Message::Sync(request) => {
+                        requests.entry(LogDir::of(&request.work.dir)).or_default().push(request);
+                    }
+                    Message::TaskDone(log_dir, Ok(())) => {
+                        let Some(cycle) = self.cycles.get_mut(&log_dir) else { continue };
+                        cycle.notice_renames(&self.files, log_dir);
+                        let done = cycle.commits.on_task_done();
+                        self.tell(done);
+                    }
+                    // Without room the journal is not made, or not used any further.
+                    Message::TaskDone(_, Err(error)) if error.is_full => {
+                        tracing::warn!(%error, "no room for the commit journal: files are synced instead");
+                    }
+                    Message::TaskDone(log_dir, Err(error)) => self.fail(log_dir, error),
+                }
+            }
+            for (log_dir, requests) in requests {
+                self.commit(log_dir, requests);
+            }
+            for (&log_dir, cycle) in &mut self.cycles {
+                if let Some(task) = cycle.commits.next_task() {
+                    let _ = self.side.send((log_dir, task));
+                }
+            }
+        }
+    }
+
+    fn commit(&mut self, log_dir: LogDir, requests: Vec<SyncRequest>) {
+        let Some(cycle) = self.cycles.get_mut(&log_dir) else { return };
+        cycle.notice_renames(&self.files, log_dir);
+        let mut round = cycle.commits.begin(requests);
+        let carried_out = encode(&self.files, &round).and_then(|mut record| {
+            // What was read may be of other logs that have the names now.
+            if cycle.notice_renames(&self.files, log_dir) && round.write.is_some() {
+                round = cycle.commits.without_journal(std::mem::take(&mut round));
+                record = None;
+            }
+            carry_out(&self.files, &round, record)
+        });
+        match carried_out {
+            Ok(()) => {
+                cycle.notice_renames(&self.files, log_dir);
+                let done = cycle.commits.finish(round);
+                self.tell(done);
+            }
+            Err(error) => self.fail(log_dir, error),
+        }
+    }
+
+    fn fail(&mut self, log_dir: LogDir, error: DiskError) {
+        self.cycles.remove(&log_dir);
+        self.mailbox.post([Input::DiskFailed { error }]);
+    }
+
+    fn tell(&self, done: Vec<Done>) {
+        if !done.is_empty() {
+            self.mailbox.post(done.into_iter().map(|done| match done {
+                Done::Synced(LogKey(key), point) => Input::Synced { partition: PartitionKey(key), point },
+                Done::Flushed(LogKey(key), point) => Input::Flushed { partition: PartitionKey(key), point },
+            }));
+        }
+    }
+}
+
+/// The bytes of a round's record, where it has one.
+fn encode(files: &Files, round: &Round) -> Result<Option<Bytes>, DiskError> {
+    let Some(write) = &round.write else { return Ok(None) };
+    let read = |path: &FilePath, position, length| match files.perform(Step::Read {
+        path: path.clone(),
+        position,
+        length,
+    })? {
+        Answer::Read(bytes) => Ok(bytes),
+        Answer::Listed(_) | Answer::Done => Ok(None),
+    };
+    write.encode(read).map(Some)
+}
+
+fn carry_out(files: &Files, round: &Round, record: Option<Bytes>) -> Result<(), DiskError> {
+    round.paths.iter().try_for_each(|path| files.sync(path))?;
+    let (Some(write), Some(record)) = (&round.write, record) else { return Ok(()) };
+    // It has all its room already: without some there is no way to tell what was written.
+    let failed = |error| DiskError { is_full: false, ..error };
+    files.write(&write.path, write.position, &[record]).map_err(failed)?;
+    files.sync(&write.path)
+}
+
+fn run_tasks(files: &Files, tasks: &Receiver<(LogDir, Task)>, done: &Sender<Message>) {
+    while let Ok((log_dir, task)) = tasks.recv() {
+        let result = match task {
+            Task::Prepare { path, length, head } => {
+                let prepared = prepare(files, &path, length, head);
+                if prepared.as_ref().is_err_and(|error| error.is_full) {
+                    // What little room there was is for others.
+                    prepared.or_else(|error| files.apply(Op::Remove { path }).and(Err(error)))
+                } else {
+                    prepared
+                }
+            }
+            Task::Flush { paths, all } if all || paths.len() >= SYNC_ALL_FROM => files.sync_all(log_dir),
+            Task::Flush { paths, .. } => paths.iter().try_for_each(|path| files.sync(path)),
+        };
+        if done.send(Message::TaskDone(log_dir, result)).is_err() {
+            return;
+        }
+    }
+}
+
+fn prepare(files: &Files, path: &FilePath, length: u64, head: Bytes) -> Result<(), DiskError> {
+    files.fill(path, length)?;
+    files.sync(path)?;
+    files.write(path, 0, &[head])?;
+    files.sync(path)
 }

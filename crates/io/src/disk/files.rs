@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -23,6 +24,7 @@ const SLICES_PER_WRITE_MAX: usize = 1024;
 pub struct Files {
     roots: Vec<Root>,
     state: Mutex<State>,
+    syncing_directories: Mutex<()>,
 }
 
 /// A log dir.
@@ -31,6 +33,8 @@ struct Root {
     path: PathBuf,
     /// Holds the lock on the directory; or why it cannot be used, which whoever asks for a file in it is told.
     held: Result<File, String>,
+    /// How often directories in it were renamed.
+    renames: AtomicU64,
 }
 
 /// A log dir that keeps the node from starting.
@@ -84,11 +88,11 @@ impl Files {
                 }
                 held => {
                     let held = held.map_err(|error| error.to_string());
-                    roots.push(Root { path: path.clone(), held });
+                    roots.push(Root { path: path.clone(), held, renames: AtomicU64::new(0) });
                 }
             }
         }
-        Ok(Self { roots, state: Mutex::default() })
+        Ok(Self { roots, state: Mutex::default(), syncing_directories: Mutex::default() })
     }
 
     /// Carries out one step of a job.
@@ -153,6 +157,43 @@ impl Files {
         file.sync_data().and_then(|()| self.sync_directories_of(path)).map_err(failed("sync", path))
     }
 
+    /// Writes zeros from the end of a file on until it is of this length.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn fill(&self, path: &FilePath, length: u64) -> Result<(), DiskError> {
+        const CHUNK: u64 = 1 << 20;
+        let fill = || {
+            let file = self.handle(path, true)?;
+            let zeros = vec![0; usize::try_from(CHUNK.min(length)).unwrap_or_default()];
+            let mut position = file.metadata()?.len();
+            while position < length {
+                let count = usize::try_from(length - position).unwrap_or(usize::MAX).min(zeros.len());
+                file.write_all_at(zeros.get(..count).unwrap_or_default(), position)?;
+                position += count as u64;
+            }
+            Ok(())
+        };
+        fill().map_err(failed("write", path))
+    }
+
+    /// Makes everything in the file system of a log dir durable.
+    ///
+    /// # Errors
+    /// What the system said; see [`Files::sync`].
+    pub fn sync_all(&self, log_dir: LogDir) -> Result<(), DiskError> {
+        // By a handle that is open from the start on: it is told of errors that others were told of before.
+        let reason = |reason: &String| io::Error::other(reason.clone());
+        let lock = self.root(log_dir).and_then(|root| root.held.as_ref().map_err(reason));
+        lock.and_then(|lock| rustix::fs::syncfs(lock).map_err(io::Error::from))
+            .map_err(failed("sync", &log_dir.root()))
+    }
+
+    /// How often directories in a log dir were renamed, or were about to be.
+    pub fn directories_renamed(&self, log_dir: LogDir) -> u64 {
+        self.root(log_dir).map_or(0, |root| root.renames.load(Ordering::SeqCst))
+    }
+
     /// The log dirs, by their places.
     pub fn log_dirs(&self) -> impl Iterator<Item = LogDir> + use<> {
         (0..self.roots.len()).filter_map(|place| u16::try_from(place).ok()).map(LogDir)
@@ -163,7 +204,7 @@ impl Files {
     /// # Errors
     /// What the system said.
     pub fn space(&self, log_dir: LogDir) -> io::Result<(u64, u64)> {
-        let volume = rustix::fs::statvfs(self.root(log_dir)?)?;
+        let volume = rustix::fs::statvfs(&self.root(log_dir)?.path)?;
         let bytes = |blocks: u64| blocks.saturating_mul(volume.f_frsize);
         Ok((bytes(volume.f_blocks), bytes(volume.f_bavail)))
     }
@@ -231,6 +272,9 @@ impl Files {
 
     fn rename(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
         let (from_path, to_path) = (self.absolute(from)?, self.absolute(to)?);
+        if !LogDir::split(from).1.contains('/') {
+            self.root(LogDir::of(from))?.renames.fetch_add(1, Ordering::SeqCst);
+        }
         fs::rename(&from_path, &to_path)?;
         // Other threads may have opened the old files meanwhile.
         self.close_below(from);
@@ -341,11 +385,13 @@ impl Files {
     fn sync_directories_of(&self, path: &FilePath) -> io::Result<()> {
         let target = self.absolute(path)?;
         let root = self.root(LogDir::of(path))?;
+        // Whoever finds a directory unchanged must not go on while another thread is still syncing it.
+        let _one_at_a_time = self.syncing_directories.lock().unwrap_or_else(PoisonError::into_inner);
         for directory in target.ancestors().skip(1) {
             if self.state().changed_directories.remove(directory) {
                 self.with_handle(|| File::open(directory))?.sync_all()?;
             }
-            if directory == root {
+            if directory == root.path {
                 break;
             }
         }
@@ -354,15 +400,15 @@ impl Files {
 
     fn absolute(&self, path: &FilePath) -> io::Result<PathBuf> {
         let (log_dir, name) = LogDir::split(path);
-        let root = self.root(log_dir)?;
-        Ok(if name.is_empty() { root.to_path_buf() } else { root.join(name) })
+        let root = &self.root(log_dir)?.path;
+        Ok(if name.is_empty() { root.clone() } else { root.join(name) })
     }
 
-    fn root(&self, log_dir: LogDir) -> io::Result<&Path> {
+    fn root(&self, log_dir: LogDir) -> io::Result<&Root> {
         let root = self.roots.get(usize::from(log_dir.0));
         let root = root.ok_or_else(|| io::Error::other(format!("there is no {log_dir:?}")))?;
         match &root.held {
-            Ok(_) => Ok(&root.path),
+            Ok(_) => Ok(root),
             Err(reason) => Err(io::Error::other(reason.clone())),
         }
     }

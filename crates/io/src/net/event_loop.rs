@@ -19,8 +19,10 @@ use bytes::{Bytes, BytesMut};
 use dohle_broker::Node;
 use dohle_broker::host::{ConnectionId, Effect, Input};
 use dohle_broker::memory::Share;
+use dohle_storage::LogKey;
 use dohle_storage::disk::{DiskError, FilePath, Op};
-use dohle_types::{FastMap, FastSet, Now};
+use dohle_storage::journal::{JournalConfig, SyncRequest};
+use dohle_types::{FastMap, FastSet, Now, Rng};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -28,7 +30,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::intake::Intake;
 use super::stream::{CloseReason, ReadOutcome, Stream};
 use crate::clock::Clock;
-use crate::disk::committer::{Committer, SyncRequest};
+use crate::disk::committer::Committer;
 use crate::disk::files::Files;
 use crate::disk::pool::JobPool;
 use crate::mailbox::Mailbox;
@@ -111,11 +113,13 @@ impl EventLoop {
         files: Files,
         listeners: Vec<std::net::TcpListener>,
         limits: NetworkLimits,
+        journal: JournalConfig,
+        rng: Rng,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let (mailbox, inbox) = Mailbox::new(Waker::new(poll.registry(), WAKER)?);
         let files = Arc::new(files);
-        let committer = Committer::start(Arc::clone(&files), mailbox.clone())?;
+        let committer = Committer::start(Arc::clone(&files), mailbox.clone(), journal, rng)?;
         let jobs = JobPool::start(&files, &mailbox)?;
         stop_on_signals(mailbox)?;
         let listeners = listeners
@@ -428,7 +432,9 @@ impl EventLoop {
                     Effect::Written { partition, end } => {
                         written.insert(partition, end);
                     }
-                    Effect::Sync { partition, work } => syncs.push(SyncRequest { partition, work }),
+                    Effect::Sync { partition, of: id, work } => {
+                        syncs.push(SyncRequest { key: LogKey(partition.0), id, work });
+                    }
                     Effect::Start { token, job } => started.push((token, job)),
                     Effect::Ready => self.listen(),
                     Effect::Stopped { error } => self.stopped = Some(error.map_or(Ok(()), Err)),

@@ -130,6 +130,7 @@ impl Moving {
             clean,
             recovery_point: Some(recovery_point),
             start_offset: Some(self.log.start_offset()),
+            durable_to: None,
             cleaned: false,
             now: now(self.at_ms),
         };

@@ -10,7 +10,7 @@ use crate::{OffsetOutOfRange, Opening, Origin, TimestampOffset};
 
 const CLIENT: Origin = Origin::Client { zstd_allowed: true };
 
-fn small_segments() -> TopicConfig {
+pub(super) fn small_segments() -> TopicConfig {
     TopicConfig { segment_bytes: 1000, index_interval_bytes: 200, ..TopicConfig::default() }
 }
 

@@ -139,6 +139,7 @@ impl Node {
             recovery_point: Some(Offset(0)),
             start_offset: None,
             cleaned: false,
+            durable_to: None,
             now: now(0),
         }
     }

@@ -153,6 +153,7 @@ impl World {
     pub(super) fn opening(&self, clean: bool) -> Opening {
         Opening {
             cleaned: false,
+            durable_to: None,
             dir: DIR.into(),
             topic_id: super::super::node::topic_id(),
             config: self.config.clone().into(),

@@ -1,0 +1,81 @@
+//! What the commit journals mean to the node: at start each log is given back what only a journal has of it, and what is
+//! replaced in a log's files lies below the recovery point that its checkpoint durably has.
+//!
+//! The metadata log is in no journal: it tells which logs there are.
+
+use std::collections::BTreeMap;
+
+use dohle_storage::LogId;
+use dohle_storage::disk::LogDir;
+use dohle_storage::journal::{GivenBack, Piece, ReplayJournal};
+use dohle_types::{Offset, TopicPartition};
+
+use crate::boot_facts::{BootFacts, meta_properties};
+use crate::node::Node;
+use crate::set_aside;
+
+impl Node {
+    /// The job that gives logs back what only the journal of a log dir has of them; `None` where it has no journal.
+    pub(crate) fn replay_journal(
+        &mut self,
+        log_dir: LogDir,
+        facts: &mut BTreeMap<LogDir, BootFacts>,
+    ) -> Option<ReplayJournal> {
+        let journal = std::mem::take(&mut facts.get_mut(&log_dir)?.journal);
+        if journal.files.is_empty() {
+            return None;
+        }
+        let trash = self.trash.directories_in(log_dir);
+        let mut logs = Vec::new();
+        for (id, pieces) in journal.logs {
+            let (dir, known) = match trash.get(&id) {
+                Some(there) => there.clone(),
+                None => match self.owner(id, log_dir, facts) {
+                    Some(name) => {
+                        let dir = log_dir.path(&name.to_string());
+                        (dir, note_journaled(id, &name, &pieces, facts.get_mut(&log_dir)?))
+                    }
+                    None => match self.trash.take_in(id, log_dir) {
+                        Some(there) => there,
+                        // It was deleted for good.
+                        None => continue,
+                    },
+                },
+            };
+            let aside = set_aside::stray(&dir, self.rng.uuid());
+            logs.push(GivenBack { dir, topic_id: id.topic_id, aside, known, pieces });
+        }
+        Some(ReplayJournal::new(logs, journal.files, meta_properties(log_dir)))
+    }
+
+    /// The partition that a journal has records of, unless its log is in another log dir: it was flushed before it was
+    /// moved there.
+    fn owner(
+        &self,
+        id: LogId,
+        log_dir: LogDir,
+        facts: &BTreeMap<LogDir, BootFacts>,
+    ) -> Option<TopicPartition> {
+        let topic = self.image().topic_by_id(id.topic_id)?;
+        let name = TopicPartition { topic: topic.name.clone(), partition: id.partition };
+        topic.partitions.get(&id.partition)?;
+        let directory = name.to_string();
+        let is_in = |facts: &BootFacts| facts.directories.contains(&directory);
+        let is_elsewhere = !facts.get(&log_dir).is_some_and(is_in) && facts.values().any(is_in);
+        (!is_elsewhere || self.log_dir_for(&name) == log_dir).then_some(name)
+    }
+}
+
+/// Takes note of what the journal has of a log; up to where the log's files have everything.
+fn note_journaled(id: LogId, name: &TopicPartition, pieces: &[Piece], facts: &mut BootFacts) -> Offset {
+    let recovery_point = facts.recovery_points.get(name).copied().unwrap_or_default();
+    let known = recovery_point.max(facts.log_start_offsets.get(name).copied().unwrap_or_default());
+    let durable_to = pieces.iter().map(|piece| piece.end).max().unwrap_or_default();
+    if durable_to <= known {
+        return known;
+    }
+    // A power loss may have taken the name of the directory.
+    facts.directories.insert(name.to_string());
+    facts.durable_to.insert(id, durable_to);
+    known
+}

@@ -1,0 +1,104 @@
+//! Giving logs back what only the journal has of them, before any of them is opened, and erasing the journal.
+
+use std::collections::BTreeSet;
+
+use dohle_types::{Offset, TopicId};
+
+use super::found::Piece;
+use crate::checkpoint::{PARTITION_METADATA, parse_partition_metadata};
+use crate::disk::{Answer, FilePath, Job, Op, Progress};
+use crate::script::{Disk, Script};
+use crate::segment::{LOG_SUFFIX, file};
+
+/// A log that is given back what the journal has of it.
+#[derive(Debug, Clone)]
+pub struct GivenBack {
+    /// Its directory. It need not be there: a power loss may have taken its name.
+    pub dir: FilePath,
+    /// Its topic.
+    pub topic_id: TopicId,
+    /// Where the directory goes if it is not its own: it is of a topic that was deleted, and a power loss brought it
+    /// back.
+    pub aside: FilePath,
+    /// Everything below it is in the files, or was deleted: what the checkpoints have as recovery point and as start.
+    pub known: Offset,
+    /// What the journal has, in the order in which it was written.
+    pub pieces: Vec<Piece>,
+}
+
+/// Writes what is in the journal of a log dir to where it was in the logs' files, makes that durable, and removes the
+/// journal. Done twice it does the same.
+pub struct ReplayJournal(Script<Replayed>);
+
+/// The logs have everything, and there is no journal any more.
+#[derive(Debug)]
+pub struct Replayed;
+
+impl std::fmt::Debug for ReplayJournal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ReplayJournal")
+    }
+}
+
+impl Job for ReplayJournal {
+    type Output = Replayed;
+
+    fn start(&mut self) -> Progress<Replayed> {
+        self.0.start()
+    }
+
+    fn resume(&mut self, answer: Answer) -> Progress<Replayed> {
+        self.0.resume(answer)
+    }
+}
+
+impl ReplayJournal {
+    /// Will give these logs what they lack, and then remove `journal`, oldest file first; `neighbour` is a file beside
+    /// those.
+    #[must_use]
+    pub fn new(logs: Vec<GivenBack>, journal: Vec<FilePath>, neighbour: FilePath) -> Self {
+        Self(Script::new(move |disk| async move {
+            let mut written = BTreeSet::new();
+            for log in &logs {
+                give_back(&disk, log, &mut written).await;
+            }
+            for path in &written {
+                disk.sync(path).await;
+            }
+            for path in journal {
+                disk.apply(Op::Remove { path }).await;
+            }
+            // A new journal has the same names: nothing of the old one may come back after that.
+            disk.sync(&neighbour).await;
+            Replayed
+        }))
+    }
+}
+
+async fn give_back(disk: &Disk, log: &GivenBack, written: &mut BTreeSet<FilePath>) {
+    let GivenBack { dir, topic_id, aside, known, pieces } = log;
+    let pieces: Vec<&Piece> = pieces.iter().filter(|piece| piece.end > *known).collect();
+    if pieces.is_empty() {
+        return;
+    }
+    let metadata = disk.read(&format!("{dir}/{PARTITION_METADATA}").into(), 0, METADATA_MAX).await;
+    let found = metadata.and_then(|file| parse_partition_metadata(&file));
+    // The first flush of a log makes it durable whose directory it is: of one of which nobody knows, all is in the journal.
+    let is_anothers = found.map_or(*known == Offset::ZERO, |found| found != *topic_id);
+    if is_anothers && !disk.list(dir).await.is_empty() {
+        disk.apply(Op::Rename { from: dir.clone(), to: aside.clone() }).await;
+    }
+    for Piece { base, position, length, bytes_at, .. } in pieces {
+        let path = file(dir, *base, LOG_SUFFIX);
+        // Where it is damaged the file may have it all the same, perhaps only in the cache; if not, that is found out
+        // when the log is opened.
+        let (from, at) = bytes_at.clone().unwrap_or_else(|| (path.clone(), u64::from(*position)));
+        let length = usize::try_from(*length).unwrap_or(usize::MAX);
+        let Some(data) = disk.read(&from, at, length).await.filter(|data| !data.is_empty()) else { continue };
+        disk.apply(Op::Write { path: path.clone(), position: u64::from(*position), data }).await;
+        written.insert(path);
+    }
+}
+
+/// More than a `partition.metadata` takes.
+const METADATA_MAX: usize = 1024;
