@@ -120,6 +120,7 @@ fn transaction_index(bytes: &[u8]) {
         clean: true,
         recovery_point: None,
         start_offset: None,
+        durable_to: None,
         cleaned: false,
         now: now(),
     };
