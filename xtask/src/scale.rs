@@ -5,6 +5,7 @@
 //! - `small`: thousands of small partitions, killed; how soon it serves
 //! - `partitions`: a hundred thousand partitions: created, stopped, started, killed
 //! - `connections`: ten thousand clients that are connected and silent
+//! - `kill`: kill -9 while many partitions are written to, again and again; whether all that was acknowledged is there
 
 use std::fs;
 use std::io::{Read, Write};
@@ -18,8 +19,8 @@ use crate::interop::broker::{Broker, Target};
 use crate::interop::process::{self, Process, Result};
 use crate::interop::{dohle_binary, install, java};
 
-const USAGE: &str = "usage: cargo xtask scale bytes|small|partitions|connections [--gigabytes N] [--partitions N] \
-     [--connections N] [--target dohle|kafka] [--bin PATH]";
+const USAGE: &str = "usage: cargo xtask scale bytes|small|partitions|connections|kill [--gigabytes N] [--partitions N] \
+     [--connections N] [--rounds N] [--target dohle|kafka] [--bin PATH]";
 /// For one command of the client.
 const PATIENCE: Duration = Duration::from_secs(3600);
 /// A topic of more is created in several.
@@ -29,6 +30,7 @@ struct Options {
     gigabytes: u64,
     partitions: Option<u32>,
     connections: usize,
+    rounds: u64,
     kafka: bool,
     bin: Option<PathBuf>,
 }
@@ -38,6 +40,9 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let (&name, rest) = arguments.split_first().ok_or(USAGE)?;
     let options = parse(rest)?;
     process::end_with_us()?;
+    if name == "kill" {
+        return kill(options.rounds, options.partitions.unwrap_or(100));
+    }
     let binary = dohle_binary(options.bin.as_deref())?;
     let target = if options.kafka {
         java::install()?;
@@ -64,8 +69,14 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
 }
 
 fn parse(words: &[&str]) -> Result<Options> {
-    let mut options =
-        Options { gigabytes: 35, partitions: None, connections: 10_000, kafka: false, bin: None };
+    let mut options = Options {
+        gigabytes: 35,
+        partitions: None,
+        connections: 10_000,
+        rounds: 100,
+        kafka: false,
+        bin: None,
+    };
     let mut words = words.iter().copied();
     while let Some(word) = words.next() {
         let value = words.next().ok_or(USAGE)?;
@@ -74,6 +85,7 @@ fn parse(words: &[&str]) -> Result<Options> {
             ("--gigabytes", number) => options.gigabytes = number.parse().map_err(invalid)?,
             ("--partitions", number) => options.partitions = Some(number.parse().map_err(invalid)?),
             ("--connections", number) => options.connections = number.parse().map_err(invalid)?,
+            ("--rounds", number) => options.rounds = number.parse().map_err(invalid)?,
             ("--target", "kafka") => options.kafka = true,
             ("--target", "dohle") => options.kafka = false,
             ("--bin", path) => options.bin = Some(PathBuf::from(path)),
@@ -81,6 +93,28 @@ fn parse(words: &[&str]) -> Result<Options> {
         }
     }
     Ok(options)
+}
+
+/// Kills a node while it is written to, so many times. It is the test of the built binary, with more to do.
+fn kill(rounds: u64, partitions: u32) -> Result<()> {
+    let test = "durable::every_acknowledged_record_is_there_after_kill_once_and_in_order";
+    let mut command = Command::new("cargo");
+    command.args([
+        "test",
+        "--release",
+        "-p",
+        "dohle",
+        "--test",
+        "broker",
+        test,
+        "--",
+        "--exact",
+        "--nocapture",
+    ]);
+    command.env("DOHLE_CRASH_ROUNDS", rounds.to_string());
+    command.env("DOHLE_CRASH_PARTITIONS", partitions.to_string());
+    let status = command.status().map_err(|error| format!("cargo test: {error}"))?;
+    if status.success() { Ok(()) } else { Err("an acknowledged record is not as it was".to_owned()) }
 }
 
 /// Writes so much, kills the node while it writes on, and starts it again.
