@@ -35,6 +35,7 @@ pub mod kept;
 pub mod ledger;
 pub mod log_dirs;
 pub mod partitions_create;
+mod partitions_reassign;
 mod placement;
 pub mod producer_ids;
 pub mod record;

@@ -6,6 +6,7 @@ mod features_update;
 mod image;
 mod log_dirs;
 mod partitions_create;
+mod partitions_reassign;
 mod producer_ids;
 mod property;
 mod record;

@@ -78,7 +78,10 @@ impl Broker {
             Target::Kafka => server(&properties(&self.directory)),
             Target::Dohle(binary) => {
                 let mut command = Command::new(binary);
-                command.arg("server").arg("--data").arg(self.data()).arg("--listen").arg(self.bootstrap());
+                command.arg("server").arg("--listen").arg(self.bootstrap());
+                if !self.overrides.iter().any(|text| text.starts_with("log.dirs=")) {
+                    command.arg("--data").arg(self.data());
+                }
                 for text in &self.overrides {
                     command.arg("--override").arg(text);
                 }

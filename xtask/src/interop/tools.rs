@@ -36,10 +36,13 @@ InitProducerId(22): 0 to 5
 OffsetForLeaderEpoch(23): 2 to 4
 DescribeConfigs(32): 1 to 4
 AlterConfigs(33): 0 to 2
+AlterReplicaLogDirs(34): 1 to 2
 DescribeLogDirs(35): 1 to 5
 CreatePartitions(37): 0 to 3
 DeleteGroups(42): 0 to 2
 IncrementalAlterConfigs(44): 0 to 1
+AlterPartitionReassignments(45): 0 to 1
+ListPartitionReassignments(46): 0
 OffsetDelete(47): 0
 UpdateFeatures(57): 0 to 2
 DescribeCluster(60): 0 to 2

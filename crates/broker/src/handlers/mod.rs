@@ -89,6 +89,8 @@ apis! {
     k37_create_partitions: CreatePartitionsRequest,
     k42_delete_groups: DeleteGroupsRequest,
     k44_incremental_alter_configs: IncrementalAlterConfigsRequest,
+    k45_alter_partition_reassignments: AlterPartitionReassignmentsRequest,
+    k46_list_partition_reassignments: ListPartitionReassignmentsRequest,
     k47_offset_delete: OffsetDeleteRequest,
     k57_update_features: UpdateFeaturesRequest,
     k60_describe_cluster: DescribeClusterRequest,
