@@ -147,6 +147,7 @@ impl World {
     fn populate(&mut self) {
         self.schedule(Duration::ZERO, Event::StartNode);
         self.schedule(self.plan.heal_at, Event::Heal);
+        let has_room = !self.plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::FillDisk(..)));
         for (at, fault) in std::mem::take(&mut self.plan.faults) {
             self.schedule(at, Event::Fault(fault));
         }
@@ -157,7 +158,6 @@ impl World {
         if self.plan.churn {
             let trash_ms = self.plan.config().value(dohle_configs::broker::DOHLE_TOPIC_TRASH_MS);
             // Where a disk runs short, the trash goes first.
-            let has_room = !self.plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::FillDisk(..)));
             let trash = trash_ms >= 86_400_000 && has_room;
             let promises = Promises { durable: self.plan.durable, trash };
             let churner = Churner::new(&mut self.shared, promises);
