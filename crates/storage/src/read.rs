@@ -251,7 +251,7 @@ fn whole_batches(bytes: &[u8], first: Offset, upper_bound: Offset, end: Option<O
         let follower = follower.map(|&offset| Offset(i64::from_be_bytes(offset))).or(end);
         let is_due = header.base_offset == due
             || header.base_offset > due && follower.is_some_and(|follower| header.next_offset() <= follower);
-        if !is_due || !crc_is_valid(batch, &header) {
+        if !is_due || header.last_offset_delta < 0 || !crc_is_valid(batch, &header) {
             break;
         }
         (whole, due) = (next, header.next_offset());

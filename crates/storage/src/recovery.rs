@@ -148,7 +148,7 @@ impl Opener {
         let path = file(dir, base, LOG_SUFFIX);
         let mut durable_to = u64::from(segment.size);
         let scan = Scan::new(&self.disk, path.clone(), length, base, self.compacted());
-        let mut scan = scan.go_on(durable_to, end);
+        let mut scan = scan.go_on(durable_to, end).before(follower);
         let mut damage = Vec::new();
         let torn = loop {
             let (reason, is_short) = match scan.next().await {

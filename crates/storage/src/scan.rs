@@ -49,7 +49,7 @@ pub(crate) struct Scan {
     pub(crate) expected: Offset,
     /// or, in a log that was compacted, must not be below.
     compacted: bool,
-    /// No batch of the segment begins higher: its offsets are kept in 31 bits.
+    /// No batch of the segment goes beyond it: its offsets are kept in 31 bits, and the next segment has later ones.
     highest: Offset,
     chunk: Bytes,
     chunk_start: u64,
@@ -84,6 +84,12 @@ impl Scan {
     /// From a batch within it, which must have this offset.
     pub(crate) fn go_on(self, position: u64, expected: Offset) -> Self {
         Self { position, expected, ..self }
+    }
+
+    /// Of a segment that another one follows, which begins with this offset.
+    pub(crate) fn before(self, follower: Option<Offset>) -> Self {
+        let highest = follower.map_or(self.highest, |follower| self.highest.min(follower.plus(-1)));
+        Self { highest, ..self }
     }
 
     /// The next batch.
@@ -175,7 +181,7 @@ impl Scan {
 
     fn is_due(&self, header: &BatchHeader) -> bool {
         let in_order = if self.compacted {
-            header.base_offset >= self.expected && header.base_offset <= self.highest
+            header.base_offset >= self.expected && header.last_offset() <= self.highest
         } else {
             header.base_offset == self.expected
         };
@@ -213,8 +219,18 @@ impl Scan {
 
     /// The position of the first readable batch behind the present position that belongs to this log.
     async fn find_follower(&mut self) -> Option<(u64, BatchHeader)> {
-        if let Some(next) = self.stated_follower().await {
-            return Some(next);
+        // Records may hold whole batches of other logs: where the one at the present position says that it ends counts
+        // for more than the first thing behind its beginning that looks right.
+        let start = self.chunk_at(self.position, HEADER_SIZE).await;
+        let stated = BatchHeader::parse(&start).ok();
+        let stated_end = stated.map(|header| self.position + header.size_in_bytes() as u64);
+        if stated_end == Some(self.length) {
+            return None;
+        }
+        if let Some(next) = stated_end
+            && let Some(header) = self.follower_at(next).await
+        {
+            return Some((next, header));
         }
         let mut candidates = 0;
         let mut position = self.position + 1;
@@ -237,17 +253,14 @@ impl Scan {
         None
     }
 
-    /// The batch that stands where the one at the present position says that it ends. Records may hold whole batches of
-    /// other logs, so that this is better than the first one that looks right.
-    async fn stated_follower(&mut self) -> Option<(u64, BatchHeader)> {
-        let start = self.chunk_at(self.position, HEADER_SIZE).await;
-        let next = self.position + BatchHeader::parse(&start).ok()?.size_in_bytes() as u64;
-        if next >= self.length {
+    /// The readable batch at `position`, if it may be a later one of this log.
+    async fn follower_at(&mut self, position: u64) -> Option<BatchHeader> {
+        if position >= self.length {
             return None;
         }
-        let bytes = self.chunk_at(next, HEADER_SIZE).await;
-        let header = self.plausible_follower(&bytes, next)?;
-        self.has_valid_crc(next, &header).await.then_some((next, header))
+        let bytes = self.chunk_at(position, HEADER_SIZE).await;
+        let header = self.plausible_follower(&bytes, position)?;
+        self.has_valid_crc(position, &header).await.then_some(header)
     }
 
     /// The header that `bytes` at `position` are, if it may be that of a later batch of this log.
@@ -257,7 +270,8 @@ impl Scan {
         // A record takes more than a byte, so that offsets cannot run ahead of positions.
         let distance = u64::try_from(header.base_offset.0.checked_sub(self.expected.0)?).ok()?;
         let is_later = distance > 0 && (self.compacted || distance <= position - self.position);
-        (is_later && header.last_offset_delta >= 0 && header.size_in_bytes() as u64 <= rest).then_some(header)
+        let is_possible = header.last_offset_delta >= 0 && header.last_offset() <= self.highest;
+        (is_later && is_possible && header.size_in_bytes() as u64 <= rest).then_some(header)
     }
 
     /// Whether a sector between the present position and `end` was never written.

@@ -105,23 +105,21 @@ impl Opener {
         }
     }
 
-    /// Removes segments whose records are in the one before them too. Such a one ends with the last of them, exactly:
-    /// compaction leaves the last batch of what it replaces. An end elsewhere is damage, on which nothing is removed.
+    /// Removes segments whose records are in the one before them too. That one ends where the next that stays begins,
+    /// exactly: compaction leaves the last batch of what it replaces. An end elsewhere is damage, on which nothing is
+    /// removed: what says how far a batch reaches is read without a CRC.
     async fn remove_overlapped(&self, listing: Listing) -> Listing {
         let mut is_tidy = true;
-        let mut sealed = listing.logs.split_last().map_or(&[][..], |(_, sealed)| sealed);
-        while let Some((&segment, rest)) = sealed.split_first() {
+        let mut logs = &listing.logs[..];
+        while let Some((&segment, rest)) = logs.split_first() {
             let end = self.end_of(&listing, segment).await;
             let (overlapped, others) = rest.split_at(rest.partition_point(|&(base, _)| base < end));
-            let is_replaced = match overlapped.last() {
-                Some(&last) => self.end_of(&listing, last).await <= end,
-                None => false,
-            };
+            let is_replaced = others.first().is_some_and(|&(base, _)| base == end);
             for &(base, _) in overlapped.iter().filter(|_| is_replaced) {
                 self.remove_segment(base).await;
                 is_tidy = false;
             }
-            sealed = if is_replaced { others } else { rest };
+            logs = if is_replaced { others } else { rest };
         }
         if is_tidy { listing } else { self.list().await }
     }

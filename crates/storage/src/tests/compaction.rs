@@ -490,6 +490,31 @@ fn damage_ends_the_cleaning_and_nothing_is_lost() {
     assert_eq!(log.node.disk.files, before);
 }
 
+#[test]
+fn an_end_that_has_changed_takes_no_other_segment_for_replaced() {
+    // Of the last batch: its offset, which no CRC covers, and how far it reaches, which is read without it.
+    for bit in (0..64).chain(23 * 8..27 * 8) {
+        let mut log = Cleaned::new(compacted());
+        // No segment begins where such an end would be.
+        log.script("a=1 b=2 / c=3 d=4 e=5 / f=6 g=7 h=8 / i=9");
+        log.node.sync();
+        let mut disk = log.node.disk.clone();
+        let path: crate::disk::FilePath = "orders-0/00000000000000000000.log".into();
+        let content = disk.files.get_mut(&path).unwrap();
+        let last = content.len() / 2;
+        content[last + bit / 8] ^= 1 << (bit % 8);
+        for recovery_point in [Offset(0), Offset(2), Offset(9)] {
+            let opening = Opening { recovery_point: Some(recovery_point), ..log.node.opening() };
+            let mut again = log.reopened(disk.clone(), opening);
+            for offset in 2..9 {
+                let read = again.node.read_or_damage(Offset(offset));
+                let first = read.and_then(|read| Some(read.first()?.header().base_offset));
+                assert_eq!(first, Some(Offset(offset)), "bit {bit}, recovery point {recovery_point}");
+            }
+        }
+    }
+}
+
 fn random_events(rng: &mut Rng) -> String {
     let mut events = String::new();
     for _ in 0..rng.below(12) + 4 {

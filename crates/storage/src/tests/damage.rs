@@ -74,3 +74,19 @@ fn wherever_a_bit_flips_its_batch_alone_is_refused() {
         assert_eq!(scrub(&mut node).0, [], "what is known is no news");
     }
 }
+
+#[test]
+fn a_batch_that_ends_before_it_begins_is_not_read_though_its_crc_is_right() {
+    let mut node = node();
+    let path = "orders-0/00000000000000000000.log";
+    let (_, content) = node.disk.files.iter_mut().find(|(name, _)| &***name == path).unwrap();
+    let second = content.len() / 5;
+    let batch = &mut content[second..2 * second];
+    batch[23..27].copy_from_slice(&(-7_i32).to_be_bytes());
+    let crc = crc32c::crc32c(&batch[21..]);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
+    let read = node.read_or_damage(Offset(0)).unwrap();
+    assert_eq!(read.iter().map(|batch| batch.header().base_offset).collect::<Vec<_>>(), [Offset(0)]);
+    assert!(node.read_or_damage(Offset(1)).is_none());
+    assert_eq!(node.read_or_damage(Offset(2)).unwrap()[0].header().base_offset, Offset(2));
+}
