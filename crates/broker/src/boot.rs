@@ -22,10 +22,11 @@ use crate::host::{DiskJob, Effect};
 use crate::jobs::WriteCheckpoints;
 use crate::metadata_log::{METADATA_TOPIC, METADATA_TOPIC_ID};
 use crate::moves::FUTURE_SUFFIX;
-use crate::node::{JobPurpose, Node, Phase};
+use crate::node::{Node, Phase};
 use crate::partition::{PartitionKey, Tenant};
 use crate::set_aside::{self, DELETED_SUFFIX};
 use crate::snapshot_file::{LoadSnapshot, Loaded, METADATA_DIRECTORY};
+use crate::started_jobs::JobPurpose;
 use crate::trash::Trashed;
 use crate::trash_files::{ReadTrash, TrashFacts};
 

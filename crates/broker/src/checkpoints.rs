@@ -10,8 +10,9 @@ use dohle_types::{Offset, TopicPartition};
 
 use crate::host::DiskJob;
 use crate::jobs::WriteCheckpoints;
-use crate::node::{JobPurpose, Node, Phase};
+use crate::node::{Node, Phase};
 use crate::partition::{Partition, PartitionKey, State};
+use crate::started_jobs::JobPurpose;
 
 /// What a log dir's checkpoint files have, and are about to have.
 #[derive(Debug, Default)]

@@ -24,8 +24,9 @@ use dohle_types::{Offset, Rng};
 
 use crate::host::{DiskJob, Effect};
 use crate::memory::Share;
-use crate::node::{JobPurpose, Node, Phase};
+use crate::node::{Node, Phase};
 use crate::partition::{PartitionKey, Tenant};
+use crate::started_jobs::JobPurpose;
 
 /// What the cleaner has before it.
 #[derive(Debug)]

@@ -7,8 +7,9 @@ use dohle_storage::{Read, ReadError};
 use dohle_types::Offset;
 
 use crate::host::DiskJob;
-use crate::node::{JobPurpose, Node};
+use crate::node::Node;
 use crate::partition::{PartitionKey, Tenant};
+use crate::started_jobs::JobPurpose;
 
 /// Bytes that are replayed at a time, so that loading a long log holds up nothing else for long.
 const PIECE_BYTES: usize = 1 << 20;

@@ -52,6 +52,7 @@ pub mod scrub;
 mod set_aside;
 pub mod snapshot_file;
 pub mod snapshots;
+mod started_jobs;
 mod topics;
 pub mod trash;
 pub mod trash_files;

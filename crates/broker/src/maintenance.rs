@@ -11,8 +11,9 @@ use dohle_types::{Now, Offset};
 
 use crate::boot_facts::clean_shutdown_marker;
 use crate::host::Effect;
-use crate::node::{JobPurpose, Node, Phase};
+use crate::node::{Node, Phase};
 use crate::partition::Partition;
+use crate::started_jobs::JobPurpose;
 
 /// When the periodic work is due next.
 #[derive(Debug, Default)]

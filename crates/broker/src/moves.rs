@@ -26,9 +26,10 @@ use dohle_types::{ErrorCode, Offset, TopicPartition};
 use crate::boot_facts::{KnownLog, META_PROPERTIES};
 use crate::host::{DiskJob, Effect};
 use crate::jobs::ChangeFiles;
-use crate::node::{JobPurpose, Node, Phase};
+use crate::node::{Node, Phase};
 use crate::partition::{PartitionKey, State};
 use crate::set_aside::{self, NAME_MAX};
+use crate::started_jobs::JobPurpose;
 
 /// What the directory of a copy ends with.
 pub(crate) const FUTURE_SUFFIX: &str = "-future";

@@ -25,8 +25,9 @@ use crate::connection::Call;
 use crate::damage::tell_damage_of;
 use crate::host::{ConnectionId, DiskJob};
 use crate::metadata_log::{METADATA_TOPIC, metadata_config};
-use crate::node::{JobPurpose, Node, Phase};
+use crate::node::{Node, Phase};
 use crate::partition::{Partition, PartitionKey, State, Tenant};
+use crate::started_jobs::JobPurpose;
 use crate::topics::topic_config;
 
 /// How long requests wait for a log.

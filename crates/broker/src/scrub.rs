@@ -11,8 +11,9 @@ use dohle_types::time::Instant;
 
 use crate::damage::note_damage;
 use crate::host::DiskJob;
-use crate::node::{JobPurpose, Node};
+use crate::node::Node;
 use crate::partition::PartitionKey;
+use crate::started_jobs::JobPurpose;
 
 /// How far the scrub of a log dir has come.
 #[derive(Debug, Default)]

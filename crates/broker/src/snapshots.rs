@@ -16,9 +16,10 @@ use dohle_types::time::Instant;
 use dohle_types::{Now, Offset, Timestamp};
 
 use crate::host::{DiskJob, Effect};
-use crate::node::{JobPurpose, Node, Phase};
+use crate::node::{Node, Phase};
 use crate::partition::PartitionKey;
 use crate::snapshot_file::{METADATA_DIRECTORY, Snapshot, SnapshotFile, SnapshotId, WriteSnapshot};
+use crate::started_jobs::JobPurpose;
 
 /// The snapshots of the metadata log, and what has happened since the newest.
 #[derive(Debug, Default)]

@@ -27,9 +27,10 @@ use dohle_types::{ErrorCode, LeaderEpoch, Offset, PartitionIndex, Str, Timestamp
 use crate::boot_facts::KnownLog;
 use crate::host::{DiskJob, Effect};
 use crate::jobs::ChangeFiles;
-use crate::node::{JobPurpose, Node};
+use crate::node::Node;
 use crate::partition::{Partition, PartitionKey, State};
 use crate::set_aside;
+use crate::started_jobs::JobPurpose;
 use crate::trash_files::manifest_path;
 
 /// All that is in the trash, and on its way into it and out of it.

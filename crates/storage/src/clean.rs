@@ -17,7 +17,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use dohle_configs::TopicConfig;
 use dohle_records::compact::{CompactError, emptied, survivors};
 use dohle_records::{Batch, BatchHeader, Compressor, Decompressor, HEADER_SIZE, Record};
@@ -30,9 +30,10 @@ use crate::log::Log;
 use crate::offset_map::{HashSecret, OffsetMap};
 use crate::read::ReadError;
 use crate::script::{Disk, Polled, Script};
-use crate::segment::{Active, INDEX_SUFFIX, LOG_SUFFIX, Segment, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX, file};
+use crate::segment::{INDEX_SUFFIX, LOG_SUFFIX, Segment, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX, file};
+use crate::segment_writer::{SegmentWriter, beside};
 use crate::swap::{CLEANED_SUFFIX, SWAP_SUFFIX};
-use crate::txn_index::{self, AbortedTxn, TxnIndexView, find_aborted};
+use crate::txn_index::{AbortedTxn, TxnIndexView, find_aborted};
 
 /// Bytes that are read and written before others get their turn.
 const PIECE_BYTES: u64 = 4 << 20;
@@ -262,7 +263,10 @@ impl Cleaner {
         let mut txns = CleanedTxns::default();
         for group in self.groups(clean_to) {
             let Some(first) = group.first() else { continue };
-            let mut writer = SegmentWriter::new(&self.plan, first.base);
+            let Plan { dir, config, now, .. } = &self.plan;
+            let buffer_bytes = self.plan.limits.io_buffer_bytes.max(IO_BUFFER_MIN);
+            let mut writer =
+                SegmentWriter::new(dir, first.base, *now, config.index_interval_bytes, buffer_bytes);
             // Of a cleaning that a crash or a failure ended.
             writer.remove(&self.disk).await;
             let written = self.write_group(&group, &map, clean_to, &mut txns, &mut writer).await;
@@ -564,88 +568,4 @@ impl Batches {
         let position = self.position - header.size_in_bytes() as u64;
         CleanError::Read(ReadError::Corrupt { path: self.path.clone(), position, reason: error.to_string() })
     }
-}
-
-/// The new segment as it grows.
-struct SegmentWriter {
-    dir: FilePath,
-    segment: Segment,
-    active: Active,
-    interval: u32,
-    buffer_bytes: usize,
-    pending: BytesMut,
-    /// Whether anything differs from what was read.
-    changed: bool,
-}
-
-impl SegmentWriter {
-    fn new(plan: &Plan, base: Offset) -> Self {
-        Self {
-            dir: plan.dir.clone(),
-            segment: Segment::new(base, plan.now),
-            active: Active::new(&plan.dir, base, plan.now),
-            interval: plan.config.index_interval_bytes,
-            buffer_bytes: plan.limits.io_buffer_bytes.max(IO_BUFFER_MIN),
-            pending: BytesMut::new(),
-            changed: false,
-        }
-    }
-
-    fn path(&self, suffix: &str) -> FilePath {
-        beside(&self.dir, self.segment.base, suffix, CLEANED_SUFFIX)
-    }
-
-    /// Removes what there is of it.
-    async fn remove(&self, disk: &Disk) {
-        for suffix in [LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX] {
-            disk.apply(Op::Remove { path: self.path(suffix) }).await;
-        }
-    }
-
-    async fn push(&mut self, disk: &Disk, batch: &Bytes) -> Result<(), CleanError> {
-        let base = self.segment.base;
-        let size = usize::try_from(self.segment.size).unwrap_or(usize::MAX).saturating_add(batch.len());
-        if i32::try_from(size).is_err() {
-            return Err(CleanError::TooLarge { base });
-        }
-        let Ok(header) = BatchHeader::parse(batch) else { unreachable!("it was parsed or built") };
-        self.active.note(&mut self.segment, &header, self.interval);
-        self.pending.extend_from_slice(batch);
-        if self.pending.len() >= self.buffer_bytes {
-            self.flush(disk).await;
-        }
-        Ok(())
-    }
-
-    async fn flush(&mut self, disk: &Disk) {
-        let data = self.pending.split().freeze();
-        let position = u64::from(self.segment.size) - data.len() as u64;
-        disk.apply(Op::Write { path: self.path(LOG_SUFFIX), position, data }).await;
-        disk.apply(self.active.index.write(self.path(INDEX_SUFFIX))).await;
-        disk.apply(self.active.time_index.write(self.path(TIME_INDEX_SUFFIX))).await;
-    }
-
-    /// Completes the files and makes them durable.
-    async fn finish(mut self, disk: &Disk, aborted: &[AbortedTxn], has_txn_index: bool) -> Segment {
-        self.active.push_time_entry(&self.segment);
-        self.flush(disk).await;
-        if has_txn_index {
-            let path = self.path(TXN_INDEX_SUFFIX);
-            let data = txn_index::encode(aborted);
-            disk.apply(Op::Write { path: path.clone(), position: 0, data }).await;
-            disk.sync(&path).await;
-        }
-        for suffix in [INDEX_SUFFIX, TIME_INDEX_SUFFIX, LOG_SUFFIX] {
-            disk.sync(&self.path(suffix)).await;
-        }
-        self.segment.offset_entries = self.active.index.stored();
-        self.segment.time_entries = self.active.time_index.stored();
-        self.segment.aborted_txns = u32::try_from(aborted.len()).unwrap_or(u32::MAX);
-        self.segment
-    }
-}
-
-/// A file of a segment that is not in place yet.
-pub(crate) fn beside(dir: &str, base: Offset, suffix: &str, extension: &str) -> FilePath {
-    format!("{}{extension}", file(dir, base, suffix)).into()
 }

@@ -50,6 +50,7 @@ mod retention;
 mod scan;
 mod scrub;
 mod segment;
+mod segment_writer;
 mod swap;
 mod tail;
 mod timestamp_lookup;

@@ -8,10 +8,11 @@
 use dohle_types::Now;
 use dohle_types::time::Instant;
 
-use crate::clean::{CleanedSegment, beside};
+use crate::clean::CleanedSegment;
 use crate::disk::Op;
 use crate::log::Log;
 use crate::segment::{INDEX_SUFFIX, LOG_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX, file};
+use crate::segment_writer::beside;
 use crate::swap::{CLEANED_SUFFIX, DELETED_SUFFIX, SWAP_SUFFIX};
 
 const SUFFIXES: [&str; 4] = [INDEX_SUFFIX, TIME_INDEX_SUFFIX, TXN_INDEX_SUFFIX, LOG_SUFFIX];

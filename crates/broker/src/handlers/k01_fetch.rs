@@ -35,7 +35,8 @@ use crate::connection::Call;
 use crate::fetch_session::{FetchContext, FetchKey, FetchedPartition, Told};
 use crate::host::DiskJob;
 use crate::memory::Share;
-use crate::node::{JobPurpose, Node};
+use crate::node::Node;
+use crate::started_jobs::JobPurpose;
 use crate::partition::{Partition, PartitionKey};
 use crate::purgatory::{Parked, ParkedId};
 

@@ -22,7 +22,8 @@ use super::k01_fetch::leading_partition;
 use crate::connection::Call;
 use crate::fetch_session::FetchKey;
 use crate::host::DiskJob;
-use crate::node::{JobPurpose, Node};
+use crate::node::Node;
+use crate::started_jobs::JobPurpose;
 use crate::partition::PartitionKey;
 use crate::purgatory::{Parked, ParkedId};
 

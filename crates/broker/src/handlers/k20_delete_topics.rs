@@ -12,7 +12,8 @@ use dohle_types::TopicId;
 use crate::connection::Call;
 use crate::host::DiskJob;
 use crate::jobs::WriteCheckpoints;
-use crate::node::{JobPurpose, Node};
+use crate::node::Node;
+use crate::started_jobs::JobPurpose;
 use crate::trash_files::{encode, manifest_path};
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 1..=6;
