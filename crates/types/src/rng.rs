@@ -32,10 +32,15 @@ impl Rng {
         self.below(denominator) < numerator
     }
 
-    /// A random (version 4) UUID.
+    /// A random (version 4) UUID that Kafka's base64 does not begin with `-`, which command lines take for an option.
     pub fn uuid(&mut self) -> uuid::Uuid {
-        let bits = u128::from(self.next_u64()) << 64 | u128::from(self.next_u64());
-        uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid()
+        const HYPHEN: u128 = 62;
+        loop {
+            let bits = u128::from(self.next_u64()) << 64 | u128::from(self.next_u64());
+            if bits >> 122 != HYPHEN {
+                return uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid();
+            }
+        }
     }
 
     /// A generator of its own, for a part that must not disturb this one's sequence.
@@ -57,6 +62,12 @@ mod tests {
         };
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
+    }
+
+    #[test]
+    fn no_id_looks_like_an_option() {
+        let mut rng = Rng::from_seed(1);
+        assert!((0..1000).all(|_| !crate::TopicId(rng.uuid()).to_string().starts_with('-')));
     }
 
     #[test]

@@ -96,8 +96,8 @@ fn fenced_brokers_follow_only_where_others_do_not_suffice() {
     let image = describe(cluster.image());
     let partitions: Vec<&str> = image.lines().filter(|line| line.starts_with("  ")).map(str::trim).collect();
     expect![[r#"
-          0: leader 3 epoch 0, replicas [3, 1, 2], isr [3, 1]
-          0: leader 3 epoch 0, replicas [3, 1], isr [3, 1]
-          1: leader 1 epoch 0, replicas [1, 3], isr [1, 3]"#]]
+        0: leader 3 epoch 0, replicas [3, 1, 2], isr [3, 1]
+        0: leader 1 epoch 0, replicas [1, 3], isr [1, 3]
+        1: leader 3 epoch 0, replicas [3, 1], isr [3, 1]"#]]
     .assert_eq(&partitions.join("\n"));
 }

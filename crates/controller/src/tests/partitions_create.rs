@@ -45,7 +45,7 @@ fn partitions_are_added_behind_those_there_are() {
           1: leader 2 epoch 0, replicas [2, 1], isr [2, 1]
           2: leader 1 epoch 0, replicas [1, 2], isr [1, 2]
         topic placed
-          0: leader 1 epoch 0, replicas [1], isr [1]
+          0: leader 2 epoch 0, replicas [2], isr [2]
           1: leader 2 epoch 0, replicas [2], isr [2]
     "#]]
     .assert_eq(&format!("{answer}{}", describe(cluster.image())));

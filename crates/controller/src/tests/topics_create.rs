@@ -231,9 +231,9 @@ fn topics_that_brokers_need_are_created_once() {
         broker 1 epoch 2 active at localhost:9092
         broker 2 epoch 4 active at localhost:9093
         topic __consumer_offsets
-          0: leader 1 epoch 0, replicas [1, 2], isr [1, 2]
-          1: leader 2 epoch 0, replicas [2, 1], isr [2, 1]
-          2: leader 1 epoch 0, replicas [1, 2], isr [1, 2]
+          0: leader 2 epoch 0, replicas [2, 1], isr [2, 1]
+          1: leader 1 epoch 0, replicas [1, 2], isr [1, 2]
+          2: leader 2 epoch 0, replicas [2, 1], isr [2, 1]
         topic asked-for
           0: leader 2 epoch 0, replicas [2], isr [2]
           1: leader 1 epoch 0, replicas [1], isr [1]
