@@ -57,6 +57,9 @@ pub enum AlterConfigsError {
     /// The config cannot be set so.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The same of a broker's config, which Kafka answers with another code.
+    #[error("{0}")]
+    BrokerConfig(ConfigError),
     /// The metadata log has no words for what would follow from the config.
     #[error(
         "The cordoned.log.dirs configuration value cannot be set because it requires metadata.version >= 4.3-IV0"
@@ -77,7 +80,8 @@ impl AlterConfigsError {
             | Self::Resource(_)
             | Self::UnsupportedResource(_)
             | Self::UnknownOperation(_)
-            | Self::NullValue(_) => ErrorCode::InvalidRequest,
+            | Self::NullValue(_)
+            | Self::BrokerConfig(_) => ErrorCode::InvalidRequest,
             Self::TopicName(_) => ErrorCode::InvalidTopicException,
             Self::UnknownTopic(_) => ErrorCode::UnknownTopicOrPartition,
             Self::UnknownBroker(_) => ErrorCode::BrokerIdNotRegistered,
@@ -229,7 +233,11 @@ impl Controller {
                 None => altered.remove(&**name),
             };
         }
-        validate_configs(config, target(resource)?, altered)?;
+        let target = target(resource)?;
+        validate_configs(config, target, altered).map_err(|error| match target {
+            Target::Broker | Target::ClusterDefault => AlterConfigsError::BrokerConfig(error),
+            Target::Topic | Target::Group => AlterConfigsError::Config(error),
+        })?;
         let (resource_type, resource_name) = resource.to_wire();
         let changed =
             changes.iter().filter(|(name, value)| current.get(&**name).copied() != value.as_deref());

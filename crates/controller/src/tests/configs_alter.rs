@@ -177,8 +177,8 @@ fn each_resource_gets_its_own_error() {
         2 'a/b': INVALID_TOPIC_EXCEPTION: Topic name is invalid: 'a/b' has characters other than ASCII letters, digits, '.', '_' and '-'
         4 '7': BROKER_ID_NOT_REGISTERED: Broker 7 is not registered; name one that is, or all brokers by an empty name
         4 'one': INVALID_REQUEST: 'one' is no broker id; name a broker by its node.id, or all brokers by an empty name
-        4 '': INVALID_CONFIG: Cannot update these configs dynamically: [node.id]
-        4 '1': INVALID_CONFIG: Unknown broker config name: nope
+        4 '': INVALID_REQUEST: Cannot update these configs dynamically: [node.id]
+        4 '1': INVALID_REQUEST: Unknown broker config name: nope
         8 '1': INVALID_REQUEST: configs cannot be set for resource type 8; use 2 for a topic, 4 for a broker or 32 for a group
         32 'g': INVALID_CONFIG: consumer.session.timeout.ms must be greater than or equal to group.consumer.min.session.timeout.ms, which is 45000
         16 'm': INVALID_REQUEST: configs of a client metrics subscription cannot be set on this broker; it has configs of topics, brokers and groups
@@ -216,7 +216,7 @@ fn the_old_api_replaces_everything() {
     expect![[r#"
         2 't': NONE
         2 'u': NONE
-        4 '': INVALID_CONFIG: Unknown broker config name: nope
+        4 '': INVALID_REQUEST: Unknown broker config name: nope
         2 'zz': UNKNOWN_TOPIC_OR_PARTITION: The topic 'zz' does not exist.
         broker 1 epoch 2 active at localhost:9092
         topic t
@@ -265,13 +265,13 @@ fn a_value_fits_a_record() {
 #[test]
 fn log_dirs_are_cordoned_where_the_metadata_log_has_words_for_it() {
     let mut cluster = Cluster::with("log.dirs=a,b", 1);
-    expect![[r"
+    expect![[r#"
         4 '1': NONE
-        4 '1': INVALID_CONFIG: All entries in `cordoned.log.dirs` must be present in `log.dirs` or `log.dir`. Missing entries: c, d
-        4 '1': INVALID_CONFIG: When `cordoned.log.dirs` is set to *, it must not contain other values
+        4 '1': INVALID_REQUEST: All entries in `cordoned.log.dirs` must be present in `log.dirs` or `log.dir`. Missing entries: c, d
+        4 '1': INVALID_REQUEST: When `cordoned.log.dirs` is set to *, it must not contain other values
         4 '1': NONE
-        4 '': INVALID_CONFIG: Cannot update these configs at default cluster level, broker id must be specified: [cordoned.log.dirs]
-    "]]
+        4 '': INVALID_REQUEST: Cannot update these configs at default cluster level, broker id must be specified: [cordoned.log.dirs]
+    "#]]
     .assert_eq(
         &["broker/1 cordoned.log.dirs=b", "broker/1 cordoned.log.dirs=c,a,d", "broker/1 cordoned.log.dirs=*,a"]
             .into_iter()
