@@ -5,7 +5,12 @@
 //! - `small`: thousands of small partitions, killed; how soon it serves
 //! - `partitions`: a hundred thousand partitions: created, stopped, started, killed
 //! - `connections`: ten thousand clients that are connected and silent
+//! - `memory`: thousands of clients that together want much more memory than there is
+//! - `cold`: producers while others read what was written long ago
 //! - `kill`: kill -9 while many partitions are written to, again and again; whether all that was acknowledged is there
+
+mod cold;
+mod memory;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -19,17 +24,17 @@ use crate::interop::broker::{Broker, Target};
 use crate::interop::process::{self, Process, Result};
 use crate::interop::{dohle_binary, install, java};
 
-const USAGE: &str = "usage: cargo xtask scale bytes|small|partitions|connections|kill [--gigabytes N] [--partitions N] \
-     [--connections N] [--rounds N] [--target dohle|kafka] [--bin PATH]";
+const USAGE: &str = "usage: cargo xtask scale bytes|small|partitions|connections|memory|cold|kill [--gigabytes N] \
+     [--partitions N] [--connections N] [--rounds N] [--target dohle|kafka] [--bin PATH]";
 /// For one command of the client.
 const PATIENCE: Duration = Duration::from_secs(3600);
 /// A topic of more is created in several.
 const PARTITIONS_PER_TOPIC: u32 = 1000;
 
 struct Options {
-    gigabytes: u64,
+    gigabytes: Option<u64>,
     partitions: Option<u32>,
-    connections: usize,
+    connections: Option<usize>,
     rounds: u64,
     kafka: bool,
     bin: Option<PathBuf>,
@@ -52,15 +57,17 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     };
     let directory = install::work("scale");
     let begun = Instant::now();
-    let broker = Broker::start(&target, &directory, &[])?;
+    let broker = Broker::start(&target, &directory, if name == "memory" { &[memory::BUDGET] } else { &[] })?;
     let mut node = Node { broker, binary: &binary };
     println!("{}: started in {:.2} s", target.name(), begun.elapsed().as_secs_f64());
     let partitions = |default| options.partitions.unwrap_or(default);
     match name {
-        "bytes" => bytes(&mut node, options.gigabytes, partitions(1000))?,
+        "bytes" => bytes(&mut node, options.gigabytes.unwrap_or(35), partitions(1000))?,
         "small" => small(&mut node, partitions(6000))?,
         "partitions" => many(&mut node, partitions(100_000))?,
-        "connections" => connections(&node, options.connections)?,
+        "connections" => connections(&node, options.connections.unwrap_or(10_000))?,
+        "memory" => memory::run(&node, options.connections.unwrap_or(2000))?,
+        "cold" => cold::run(&node, options.gigabytes.unwrap_or(4))?,
         _ => return Err(USAGE.to_owned()),
     }
     drop(node);
@@ -70,9 +77,9 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
 
 fn parse(words: &[&str]) -> Result<Options> {
     let mut options = Options {
-        gigabytes: 35,
+        gigabytes: None,
         partitions: None,
-        connections: 10_000,
+        connections: None,
         rounds: 100,
         kafka: false,
         bin: None,
@@ -82,9 +89,9 @@ fn parse(words: &[&str]) -> Result<Options> {
         let value = words.next().ok_or(USAGE)?;
         let invalid = |_| format!("{word} {value}: not a number\n{USAGE}");
         match (word, value) {
-            ("--gigabytes", number) => options.gigabytes = number.parse().map_err(invalid)?,
+            ("--gigabytes", number) => options.gigabytes = Some(number.parse().map_err(invalid)?),
             ("--partitions", number) => options.partitions = Some(number.parse().map_err(invalid)?),
-            ("--connections", number) => options.connections = number.parse().map_err(invalid)?,
+            ("--connections", number) => options.connections = Some(number.parse().map_err(invalid)?),
             ("--rounds", number) => options.rounds = number.parse().map_err(invalid)?,
             ("--target", "kafka") => options.kafka = true,
             ("--target", "dohle") => options.kafka = false,
@@ -173,10 +180,7 @@ fn many(node: &mut Node<'_>, partitions: u32) -> Result<()> {
 
 /// Connects so many clients, each of which asks for the versions once and is silent from then on.
 fn connections(node: &Node<'_>, count: usize) -> Result<()> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    // Where it is not granted, connecting says so.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    raise_open_files_limit();
     node.tell("without connections")?;
     // ApiVersions, version 0, correlation id 7, no client id.
     let request = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 7, 0xff, 0xff];
@@ -193,6 +197,13 @@ fn connections(node: &Node<'_>, count: usize) -> Result<()> {
         streams.push(stream);
     }
     node.tell(&format!("{count} connections, answered within {:.1?} together", begun.elapsed()))
+}
+
+/// Asks for as many connections as there may be; where they are not granted, connecting says so.
+fn raise_open_files_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 /// The node, and the client that talks to it.

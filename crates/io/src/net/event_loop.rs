@@ -359,7 +359,7 @@ impl EventLoop {
         if let Some(stream) = self.streams.get_mut(&number) {
             stream.last_active = now.instant;
             let admitted = std::mem::take(&mut stream.admitted);
-            self.node.memory_mut().give_back(Share::of_request(admitted), admitted);
+            self.intake.give_back(self.node.memory_mut(), stream.peer_ip, admitted);
         }
         let before = self.effects.len();
         self.handle(now, Input::Received { connection: ConnectionId(number), frame });
@@ -553,7 +553,7 @@ impl EventLoop {
     fn close(&mut self, now: Now, number: u64) {
         let Some(mut stream) = self.streams.remove(&number) else { return };
         self.sent_bytes += stream.queued_bytes();
-        self.node.memory_mut().give_back(Share::of_request(stream.admitted), stream.admitted);
+        self.intake.give_back(self.node.memory_mut(), stream.peer_ip, stream.admitted);
         self.intake.leave(number, stream.peer_ip);
         if let Some(count) = self.connections_by_ip.get_mut(&stream.peer_ip) {
             *count -= 1;

@@ -4,8 +4,9 @@
 //! ones are unanswered, a connection is read from only as far as it is known what for:
 //!
 //! - A large request is admitted as a whole, before its first byte is read: what is admitted can always be finished.
-//!   Those for which there is no room stand in line, and clients' addresses take turns, so that one address with many
-//!   connections does not keep out another.
+//!   Those for which there is no room stand in line, where clients' addresses take turns, and all that is being received
+//!   from one address is no more than half of what there is: one address with many connections that send nothing more
+//!   does not keep out another.
 //! - A small request is read when all of it has come; until then the kernel keeps it. Whoever sends half of one takes
 //!   nothing from the others.
 
@@ -23,6 +24,8 @@ pub struct Intake {
     large: BTreeMap<IpAddr, VecDeque<Waiting>>,
     /// The addresses in the order of their turns.
     turns: VecDeque<IpAddr>,
+    /// Bytes of large requests that are admitted and not received as a whole, by address.
+    arriving: BTreeMap<IpAddr, usize>,
     /// Connections with a small request that has come and that there was no room for.
     small: VecDeque<u64>,
 }
@@ -37,7 +40,13 @@ impl Intake {
     /// Nobody waits. All requests have at most so many bytes.
     #[must_use]
     pub const fn new(request_bytes_max: usize) -> Self {
-        Self { request_bytes_max, large: BTreeMap::new(), turns: VecDeque::new(), small: VecDeque::new() }
+        Self {
+            request_bytes_max,
+            large: BTreeMap::new(),
+            turns: VecDeque::new(),
+            arriving: BTreeMap::new(),
+            small: VecDeque::new(),
+        }
     }
 
     /// Whether connections may be read from without asking what comes.
@@ -53,9 +62,13 @@ impl Intake {
     pub fn admit(&mut self, memory: &mut Budget, stream: u64, peer: IpAddr, bytes: usize) -> bool {
         let share = Share::of_request(bytes);
         // Of a small one there are bytes already, which were read while there was plenty.
-        let fits = share == Share::SmallRequests || self.turns.is_empty() && bytes <= memory.room(share);
-        if fits {
+        if share == Share::SmallRequests {
             memory.take(share, bytes);
+            return true;
+        }
+        let fits = self.turns.is_empty() && bytes <= memory.room(share) && self.has_part(memory, peer, bytes);
+        if fits {
+            self.take(memory, peer, bytes);
             return true;
         }
         memory.note_shortage(share);
@@ -79,17 +92,52 @@ impl Intake {
 
     /// The connection whose turn it is with a large request, and the request's bytes, which are taken for it.
     pub fn next_large(&mut self, memory: &mut Budget) -> Option<(u64, usize)> {
-        let &peer = self.turns.front()?;
+        // Addresses that have their part already are passed over. But nobody passes one that only waits for room, or a
+        // very large request would never get it.
+        let may_take = |&peer: &IpAddr| {
+            let first = self.large.get(&peer)?.front()?;
+            self.has_part(memory, peer, first.bytes).then_some((peer, first.bytes))
+        };
+        let (place, (peer, bytes)) =
+            self.turns.iter().enumerate().find_map(|(place, peer)| Some((place, may_take(peer)?)))?;
+        if bytes > memory.room(Share::LargeRequests) {
+            return None;
+        }
         let of_peer = self.large.get_mut(&peer)?;
-        let first = of_peer.pop_front_if(|first| first.bytes <= memory.room(Share::LargeRequests))?;
-        memory.take(Share::LargeRequests, first.bytes);
-        self.turns.pop_front();
+        let first = of_peer.pop_front()?;
+        self.turns.remove(place);
         if of_peer.is_empty() {
             self.large.remove(&peer);
         } else {
             self.turns.push_back(peer);
         }
-        Some((first.stream, first.bytes))
+        self.take(memory, peer, bytes);
+        Some((first.stream, bytes))
+    }
+
+    /// A request for which memory was taken is received as a whole, or never will be.
+    pub fn give_back(&mut self, memory: &mut Budget, peer: IpAddr, bytes: usize) {
+        let share = Share::of_request(bytes);
+        memory.give_back(share, bytes);
+        if share == Share::LargeRequests
+            && let Some(arriving) = self.arriving.get_mut(&peer)
+        {
+            *arriving -= bytes;
+            if *arriving == 0 {
+                self.arriving.remove(&peer);
+            }
+        }
+    }
+
+    /// Whether so much more is within what one address may have; one request it always may.
+    fn has_part(&self, memory: &Budget, peer: IpAddr, bytes: usize) -> bool {
+        let arriving = self.arriving.get(&peer).copied().unwrap_or_default();
+        arriving == 0 || arriving + bytes <= memory.limit(Share::LargeRequests) / 2
+    }
+
+    fn take(&mut self, memory: &mut Budget, peer: IpAddr, bytes: usize) {
+        memory.take(Share::LargeRequests, bytes);
+        *self.arriving.entry(peer).or_default() += bytes;
     }
 
     /// A connection that may look again whether there is room for its small request.
@@ -119,8 +167,6 @@ impl Intake {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use dohle_broker::memory::LARGE_REQUEST_MIN;
     use dohle_configs::BrokerConfig;
     use dohle_types::Rng;
@@ -173,6 +219,19 @@ mod tests {
     }
 
     #[test]
+    fn one_address_gets_half_of_it_and_another_is_let_in_at_once() {
+        let (mut memory, mut intake) = (memory(), Intake::new(LARGEST));
+        let admitted =
+            (0..100).filter(|&stream| intake.admit(&mut memory, stream, address(1), LARGEST)).count();
+        assert_eq!(admitted, memory.limit(Share::LargeRequests) / 2 / LARGEST);
+        assert!(!intake.admit(&mut memory, 200, address(2), LARGEST), "at the end of the line");
+        assert_eq!(intake.next_large(&mut memory), Some((200, LARGEST)), "and yet the next");
+        assert_eq!(intake.next_large(&mut memory), None);
+        intake.give_back(&mut memory, address(1), LARGEST);
+        assert_eq!(intake.next_large(&mut memory), Some((u64::try_from(admitted).unwrap(), LARGEST)));
+    }
+
+    #[test]
     fn who_leaves_the_line_holds_nobody_up() {
         let (mut memory, mut intake) = (memory(), Intake::new(LARGEST));
         let limit = memory.limit(Share::LargeRequests);
@@ -194,26 +253,26 @@ mod tests {
         for seed in 0..50 {
             let mut rng = Rng::from_seed(seed);
             let (mut memory, mut intake) = (memory(), Intake::new(LARGEST));
-            let (mut waiting, mut unanswered, mut sent) = (BTreeSet::new(), Vec::new(), 0);
+            let (mut waiting, mut unanswered, mut sent) = (BTreeMap::new(), Vec::new(), 0);
             while sent < REQUESTS || !unanswered.is_empty() {
                 if sent < REQUESTS && rng.chance(2, 3) {
                     sent += 1;
                     let bytes = LARGE_REQUEST_MIN + usize::try_from(rng.below(60_000)).unwrap();
                     let peer = address(u8::try_from(rng.below(3)).unwrap());
                     if intake.admit(&mut memory, sent, peer, bytes) {
-                        unanswered.push(bytes);
+                        unanswered.push((peer, bytes));
                     } else {
-                        waiting.insert(sent);
+                        waiting.insert(sent, peer);
                     }
                 } else if !unanswered.is_empty() {
                     let index = usize::try_from(rng.below(unanswered.len() as u64)).unwrap();
-                    memory.give_back(Share::LargeRequests, unanswered.swap_remove(index));
+                    let (peer, bytes) = unanswered.swap_remove(index);
+                    intake.give_back(&mut memory, peer, bytes);
                 }
                 while let Some((stream, bytes)) = intake.next_large(&mut memory) {
-                    assert!(waiting.remove(&stream));
-                    unanswered.push(bytes);
+                    unanswered.push((waiting.remove(&stream).unwrap(), bytes));
                 }
-                let used: usize = unanswered.iter().sum();
+                let used: usize = unanswered.iter().map(|&(_, bytes)| bytes).sum();
                 assert_eq!(memory.used(Share::LargeRequests), used);
                 assert!(used <= memory.limit(Share::LargeRequests), "seed {seed}");
             }
