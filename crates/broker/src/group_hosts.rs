@@ -1,4 +1,7 @@
 //! The host of the group ledgers: one for each partition of `__consumer_offsets` on this node.
+//!
+//! What a ledger writes while its last batch is on its way to being committed gathers, and is the next batch: a thousand
+//! commits that come in together are a few batches and as many syncs, and none of them waits longer for it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,6 +33,8 @@ use crate::purgatory::Parked;
 /// The internal topic that the groups' ledgers are kept in.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
+const COORDINATOR_GONE: &str = "the group coordinator is gone";
+
 /// All group ledgers of this node.
 #[derive(Debug)]
 pub struct GroupHosts {
@@ -48,9 +53,32 @@ struct GroupHost {
     loaded: bool,
     /// While it is loaded: how many records there are of each type that it does not know.
     skipped: BTreeMap<i16, u64>,
-    /// The log's end after the ledger's last records.
+    /// The log's end after the ledger's last batch.
     appended: Offset,
     held: CommitQueue<Held>,
+    gathered: Gathered,
+}
+
+/// What a ledger has written, by which it already decides, and which its log has not taken yet.
+#[derive(Debug, Default)]
+struct Gathered {
+    records: Vec<Record>,
+    bytes: usize,
+    /// What may speak of the records.
+    held: Vec<Held>,
+}
+
+impl GroupHost {
+    /// Takes up what the ledger has written.
+    fn gather(&mut self, records: Vec<Record>) {
+        for record in records {
+            if let Err(error) = self.ledger.replay(&record.key, record.value.as_ref()) {
+                unreachable!("a ledger reads what it wrote: {error}");
+            }
+            self.gathered.bytes += record.size();
+            self.gathered.records.push(record);
+        }
+    }
 }
 
 impl GroupHosts {
@@ -106,6 +134,7 @@ impl Node {
             skipped: BTreeMap::new(),
             appended: Offset::ZERO,
             held: CommitQueue::default(),
+            gathered: Gathered::default(),
         };
         self.groups.hosts.insert(index, host);
     }
@@ -120,9 +149,10 @@ impl Node {
                 self.reply_now(&call, &reply);
             }
         }
-        for held in host.held.abandon().collect::<Vec<_>>() {
+        let held: Vec<Held> = host.held.abandon().chain(host.gathered.held).collect();
+        for held in held {
             match held {
-                Held::Answer(call, _) => self.close(&call, "the group coordinator is gone"),
+                Held::Answer(call, _) => self.close(&call, COORDINATOR_GONE),
                 Held::Part(_) | Held::Metadata(..) | Held::FindCoordinator(..) | Held::InitProducerId(..) => {
                     self.let_go(held);
                 }
@@ -189,6 +219,52 @@ impl Node {
         {
             self.let_go(held);
         }
+        self.write_gathered(index, None);
+    }
+
+    /// Takes up what a ledger has written, and appends it when it is time. `None` where the log takes no more, and the
+    /// ledger is gone.
+    fn gather(&mut self, index: i32, records: Vec<Record>) -> Option<()> {
+        let bytes_max = self.groups.config.batch_bytes_max;
+        let host = self.groups.hosts.get(&index)?;
+        // What is decided together stays in one batch, if it fits.
+        if host.gathered.bytes + records.iter().map(Record::size).sum::<usize>() > bytes_max {
+            self.write_gathered(index, Some(0))?;
+        }
+        self.groups.hosts.get_mut(&index)?.gather(records);
+        self.write_gathered(index, Some(bytes_max))
+    }
+
+    /// Appends what the ledgers have gathered, for the node stops.
+    pub(crate) fn write_all_gathered(&mut self) {
+        for index in self.groups.loaded() {
+            self.write_gathered(index, Some(0));
+        }
+    }
+
+    /// Appends what a ledger has gathered, if nothing of it is on its way to being committed; or if there is more than
+    /// so many bytes of it. `None` where that failed, and the ledger is gone.
+    fn write_gathered(&mut self, index: i32, or_above: Option<usize>) -> Option<()> {
+        let host = self.groups.hosts.get_mut(&index)?;
+        let is_committed = |key| self.partitions.by_key(key).is_none_or(|it| it.is_committed(host.appended));
+        let is_due =
+            or_above.is_some_and(|bytes| host.gathered.bytes > bytes) || is_committed(host.partition);
+        if host.gathered.records.is_empty() || !is_due {
+            return Some(());
+        }
+        let (partition, Gathered { records, held, .. }) =
+            (host.partition, std::mem::take(&mut host.gathered));
+        let end = self.append_to_group_log(partition, &records);
+        let host = self.groups.hosts.get_mut(&index)?;
+        let Some(end) = end else {
+            // The ledger has promised what is not in the log.
+            host.gathered.held = held;
+            self.remove_group_host(index);
+            return None;
+        };
+        host.appended = end;
+        held.into_iter().for_each(|held| host.held.hold(end, held));
+        Some(())
     }
 
     /// Calls the ledgers that wanted to be called by now.
@@ -292,20 +368,13 @@ impl Node {
                 "rebalance"
             );
         }
-        let partition = host.partition;
-        if !effects.records.is_empty() {
-            let Some(end) = self.append_to_group_log(partition, &effects.records) else {
-                // The ledger has promised what is not in the log.
-                self.remove_group_host(index);
-                return None;
-            };
-            let host = self.groups.hosts.get_mut(&index)?;
-            host.appended = end;
-            for record in &effects.records {
-                if let Err(error) = host.ledger.replay(&record.key, record.value.as_ref()) {
-                    unreachable!("a ledger reads what it wrote: {error}");
+        if self.gather(index, effects.records).is_none() {
+            for (token, _) in effects.replies {
+                if let Some(call) = self.groups.calls.remove(&token) {
+                    self.close(&call, COORDINATOR_GONE);
                 }
             }
+            return None;
         }
         let host = self.groups.hosts.get_mut(&index)?;
         let entries = host.ledger.take_journal(self.now);
@@ -383,10 +452,11 @@ impl Node {
 
     fn hold_in_group(&mut self, index: i32, held: Held) {
         match self.groups.hosts.get_mut(&index) {
-            Some(host) => {
+            Some(host) if host.gathered.records.is_empty() => {
                 host.held.hold(host.appended, held);
                 self.on_group_log_committed(index);
             }
+            Some(host) => host.gathered.held.push(held),
             None => self.let_go(held),
         }
     }

@@ -10,9 +10,9 @@
 //! Inputs: a request of the wire, a timeout, a record of the log. Effects: [`Effects`]. The contract is that
 //! of `dohle-ledger`. For each call that takes `&mut Effects` the host
 //!
-//! 1. appends [`Effects::records`], if any, as one batch, or as several in their order if they are more than
-//!    fits in one,
-//! 2. gives each of them to [`GroupLedger::replay`] at once, before any other call,
+//! 1. gives each of [`Effects::records`] to [`GroupLedger::replay`] at once, before any other call,
+//! 2. appends them in their order, now or with those of later calls: those of one call as one batch, or as several if
+//!    they are more than fits in one,
 //! 3. holds [`Effects::replies`], and the response that the call returned, until the log is committed up to
 //!    its end (`dohle_ledger::CommitQueue`), also where the call wrote nothing: they may speak of records
 //!    that are still on their way,

@@ -22,5 +22,6 @@ mod hostile;
 mod log_dirs;
 mod memory;
 mod moves;
+mod offsets;
 mod process;
 mod trash;
