@@ -110,9 +110,9 @@ pub enum ConsumerEvent {
         /// The offset of the next record there will be.
         offset: Offset,
     },
-    /// The group gave the consumer exactly these partitions.
+    /// The group gave the consumer exactly these partitions. Those that it had and were not revoked it goes on with.
     Assigned(Vec<TopicPartition>),
-    /// The group took all partitions away.
+    /// The group took these partitions away.
     Revoked(Vec<TopicPartition>),
     /// A commit ended.
     Committed(Result<BTreeMap<TopicPartition, Offset>, ErrorCode>),
@@ -323,6 +323,26 @@ impl Consumer {
         self.buffered_bytes = 0;
     }
 
+    /// Forgets a partition, with what was fetched of it.
+    fn drop_partition(&mut self, partition: &TopicPartition) {
+        self.partitions.remove(partition);
+        self.committed.remove(partition);
+        let buffered = &mut self.buffered_bytes;
+        self.events.retain(|event| match event {
+            ConsumerEvent::Records(fetched) if fetched.partition() == partition => {
+                *buffered -= fetched.size_in_bytes();
+                false
+            }
+            ConsumerEvent::End { partition: ended, .. } => ended != partition,
+            ConsumerEvent::Records(_)
+            | ConsumerEvent::Assigned(_)
+            | ConsumerEvent::Revoked(_)
+            | ConsumerEvent::Committed(_)
+            | ConsumerEvent::PartitionFailed { .. }
+            | ConsumerEvent::GroupFailed(_) => true,
+        });
+    }
+
     fn fail(&mut self, partition: &TopicPartition, error: ConsumerError) {
         if let Some(state) = self.partitions.get_mut(partition) {
             state.position = Position::Failed;
@@ -350,6 +370,7 @@ impl Consumer {
                     self.commit_at = self.config.auto_commit.map(|interval| now.after(interval));
                     self.events.push_back(ConsumerEvent::Assigned(partitions));
                 }
+                GroupEvent::Reconciled(partitions) => self.reconcile(now, partitions, effects),
                 GroupEvent::Offsets(offsets) => self.on_committed_offsets(offsets),
                 GroupEvent::OffsetsFailed(partitions) => self.on_offsets_failed(now, &partitions),
                 GroupEvent::Committed(result) => {
@@ -361,6 +382,29 @@ impl Consumer {
                 GroupEvent::Failed(error) => self.events.push_back(ConsumerEvent::GroupFailed(error)),
             }
         }
+    }
+
+    /// Gives up what the group takes away, begins with what it gives, and goes on with the rest.
+    fn reconcile(&mut self, now: Now, partitions: Vec<TopicPartition>, effects: &mut Effects) {
+        let keeps: BTreeSet<&TopicPartition> = partitions.iter().collect();
+        let revoked: Vec<TopicPartition> =
+            self.partitions.keys().filter(|it| !keeps.contains(it)).cloned().collect();
+        if !revoked.is_empty() {
+            if self.config.auto_commit.is_some() {
+                self.commit(now, effects);
+            }
+            revoked.iter().for_each(|partition| self.drop_partition(partition));
+            self.fetchers.values_mut().for_each(|fetcher| fetcher.session.on_failure());
+            self.events.push_back(ConsumerEvent::Revoked(revoked));
+        }
+        for partition in &partitions {
+            let begins = || Partition::new(StartAt::Committed);
+            self.partitions.entry(partition.clone()).or_insert_with(begins);
+        }
+        if self.commit_at.is_none() {
+            self.commit_at = self.config.auto_commit.map(|interval| now.after(interval));
+        }
+        self.events.push_back(ConsumerEvent::Assigned(partitions));
     }
 
     fn auto_commit(&mut self, now: Now, effects: &mut Effects) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use dohle_protocol::messages::consumer_group_heartbeat_response::{Assignment, TopicPartitions};
 use dohle_protocol::messages::find_coordinator_response::Coordinator;
 use dohle_protocol::messages::join_group_response::JoinGroupResponseMember;
 use dohle_protocol::messages::offset_commit_response::{
@@ -12,8 +13,9 @@ use dohle_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
 };
 use dohle_protocol::messages::{
-    FindCoordinatorResponse, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, OffsetCommitRequest,
-    OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, SyncGroupRequest, SyncGroupResponse,
+    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, FindCoordinatorResponse, HeartbeatRequest,
+    JoinGroupRequest, JoinGroupResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest,
+    OffsetFetchResponse, SyncGroupRequest, SyncGroupResponse,
 };
 use dohle_types::{ErrorCode, Str};
 
@@ -26,6 +28,12 @@ pub(crate) struct Group {
     pub(crate) rebalance: bool,
     pub(crate) committed: BTreeMap<i32, i64>,
     members_so_far: u32,
+    /// What the member is to own by the consumer protocol.
+    pub(crate) target: Vec<i32>,
+    /// What it was told to own.
+    told: Option<Vec<i32>>,
+    /// What it last said that it owns.
+    pub(crate) reported: Vec<i32>,
 }
 
 impl Group {
@@ -69,6 +77,37 @@ impl Group {
 
     pub(super) fn heartbeat(&self, request: &HeartbeatRequest) -> ErrorCode {
         self.check(&request.member_id, request.generation_id)
+    }
+
+    /// The consumer protocol.
+    pub(super) fn beat(&mut self, request: &ConsumerGroupHeartbeatRequest) -> ConsumerGroupHeartbeatResponse {
+        if request.member_epoch == -1 {
+            self.leave();
+            return ConsumerGroupHeartbeatResponse::default();
+        }
+        if request.member_epoch == 0 {
+            self.member = Some(request.member_id.clone());
+            self.generation += 1;
+            self.told = None;
+        } else if self.member.as_ref() != Some(&request.member_id) || request.member_epoch != self.generation
+        {
+            let error_code = ErrorCode::FencedMemberEpoch.code();
+            return ConsumerGroupHeartbeatResponse { error_code, ..Default::default() };
+        }
+        if let Some(owned) = &request.topic_partitions {
+            self.reported = owned.iter().flat_map(|topic| topic.partitions.clone()).collect();
+        }
+        // A member that says everything has not heard everything.
+        let tells = self.told.as_ref() != Some(&self.target) || request.subscribed_topic_names.is_some();
+        self.told = Some(self.target.clone());
+        let topic = TopicPartitions { topic_id: super::TOPIC_ID, partitions: self.target.clone() };
+        let topic_partitions = if self.target.is_empty() { Vec::new() } else { vec![topic] };
+        ConsumerGroupHeartbeatResponse {
+            member_epoch: self.generation,
+            heartbeat_interval_ms: 1000,
+            assignment: tells.then_some(Assignment { topic_partitions }),
+            ..Default::default()
+        }
     }
 
     fn check(&self, member: &Str, generation: i32) -> ErrorCode {

@@ -294,6 +294,16 @@ impl<M: Machine> World<M> {
                     self.coordinator_error().unwrap_or_else(|| self.group.heartbeat(&request)).code();
                 encoded(id, key, &HeartbeatResponse { error_code, ..Default::default() }, version)
             }
+            ApiKey::ConsumerGroupHeartbeat => {
+                let request = ConsumerGroupHeartbeatRequest::from_bytes(&body, version).unwrap();
+                let response = match self.coordinator_error() {
+                    Some(error) => {
+                        ConsumerGroupHeartbeatResponse { error_code: error.code(), ..Default::default() }
+                    }
+                    None => self.group.beat(&request),
+                };
+                encoded(id, key, &response, version)
+            }
             ApiKey::OffsetCommit => {
                 let request = OffsetCommitRequest::from_bytes(&body, version).unwrap();
                 encoded(id, key, &self.group.commit(&request), version)
@@ -332,6 +342,7 @@ impl<M: Machine> World<M> {
             ApiKey::OffsetCommit,
             ApiKey::OffsetFetch,
             ApiKey::LeaveGroup,
+            ApiKey::ConsumerGroupHeartbeat,
         ];
         let api_keys = served.map(|key| ApiVersion {
             api_key: key.code(),

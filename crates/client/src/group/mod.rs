@@ -1,4 +1,4 @@
-//! Membership in a consumer group by the classic protocol, and the offsets that the group commits.
+//! Membership in a consumer group, and the offsets that the group commits. By the classic protocol:
 //!
 //! ```text
 //! Unjoined ─JoinGroup─> Joining ─leader: assign, all: SyncGroup─> Syncing ─> Stable ─Heartbeat…
@@ -6,11 +6,13 @@
 //!    └──────── rebalance, fenced, coordinator lost ────────────────────────────┘
 //! ```
 //!
-//! Rebalances are eager: a member gives up all partitions before it joins again. All requests take the
-//! coordination lane, so that what is sent in order is handled in order: a commit before the join that follows it.
+//! Rebalances are eager: a member gives up all partitions before it joins again. By the consumer protocol a member goes
+//! from Unjoined through Joining to Stable by heartbeats alone (`incremental.rs`). All requests take the coordination
+//! lane, so that what is sent in order is handled in order: a commit before the join that follows it.
 
 pub mod assignor;
 pub(crate) mod coordinator;
+mod incremental;
 pub mod offsets;
 pub mod protocol;
 #[cfg(test)]
@@ -36,21 +38,35 @@ use crate::cluster::{Reply, Route};
 use crate::metadata::check;
 use crate::{Cluster, Effects, Failure, Metadata};
 use assignor::{Assignor, Member};
+use incremental::Owned;
+
+/// How members and coordinator speak (`group.protocol`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum GroupProtocol {
+    /// Members join, and their leader assigns.
+    #[default]
+    Classic,
+    /// The coordinator assigns (KIP-848).
+    Consumer,
+}
 
 /// What a member of a group can be told.
 #[derive(Clone, Debug)]
 pub struct GroupConfig {
     /// The group's name (`group.id`).
     pub group_id: Str,
+    /// How it speaks with the coordinator.
+    pub protocol: GroupProtocol,
     /// The name of a static member (`group.instance.id`, KIP-345).
     pub instance_id: Option<Str>,
-    /// After what silence the coordinator takes the member for dead (`session.timeout.ms`).
+    /// After what silence the coordinator takes the member for dead (`session.timeout.ms`). By the consumer protocol
+    /// the coordinator decides.
     pub session_timeout: Duration,
     /// How long members have for joining again (`max.poll.interval.ms`).
     pub rebalance_timeout: Duration,
-    /// How often the member shows that it lives (`heartbeat.interval.ms`).
+    /// How often the member shows that it lives (`heartbeat.interval.ms`). Likewise.
     pub heartbeat_interval: Duration,
-    /// How partitions are shared out (`partition.assignment.strategy`), the preferred way first.
+    /// How partitions are shared out (`partition.assignment.strategy`), the preferred way first. Likewise.
     pub assignors: Vec<Assignor>,
 }
 
@@ -60,6 +76,7 @@ impl GroupConfig {
     pub fn new(group_id: impl Into<Str>) -> Self {
         Self {
             group_id: group_id.into(),
+            protocol: GroupProtocol::default(),
             instance_id: None,
             session_timeout: Duration::from_secs(45),
             rebalance_timeout: Duration::from_secs(300),
@@ -76,6 +93,7 @@ pub(crate) enum GroupToken {
     Join,
     Sync,
     Heartbeat,
+    Beat,
     Leave,
     Commit(BTreeMap<TopicPartition, Offset>),
     FetchOffsets(BTreeSet<TopicPartition>),
@@ -89,8 +107,10 @@ pub(crate) enum GroupEvent {
         /// Whether the coordinator still takes commits from it.
         commit: bool,
     },
-    /// The member has exactly these partitions.
+    /// The member has exactly these partitions, and begins with each where the group left off.
     Assigned(Vec<TopicPartition>),
+    /// The member has exactly these partitions, and goes on with those that it had.
+    Reconciled(Vec<TopicPartition>),
     /// What the group committed; `None` where it did not.
     Offsets(BTreeMap<TopicPartition, Option<Offset>>),
     /// The offsets could not be had; they are to be asked for again.
@@ -145,7 +165,9 @@ pub(crate) struct Membership {
     retry_at: Instant,
     failures: u32,
     member_id: Str,
+    /// Or the member epoch.
     generation: i32,
+    owned: Owned,
     phase: Phase,
     /// What the leader shared out, to notice when there is more.
     shared_out: Option<BTreeMap<Str, usize>>,
@@ -163,6 +185,7 @@ impl Membership {
             failures: 0,
             member_id: Str::default(),
             generation: -1,
+            owned: Owned::default(),
             phase: Phase::Unjoined { at: Instant::ZERO },
             shared_out: None,
             events: Vec::new(),
@@ -212,6 +235,21 @@ impl Membership {
         }
         let is_member = !self.member_id.is_empty() && self.phase != Phase::Failed;
         // A static member stays in the group until its session times out, to come back to its partitions.
+        let leaves = is_member && self.config.instance_id.is_none();
+        let sent = leaves
+            && match self.config.protocol {
+                GroupProtocol::Classic => self.send_leave(now, cluster, effects),
+                GroupProtocol::Consumer => self.beat_last(now, cluster, effects),
+            };
+        self.phase = Phase::Leaving { done: !sent };
+    }
+
+    fn send_leave<T: From<GroupToken>>(
+        &mut self,
+        now: Now,
+        cluster: &mut Cluster<T>,
+        effects: &mut Effects,
+    ) -> bool {
         let request = LeaveGroupRequest {
             group_id: self.config.group_id.clone(),
             member_id: self.member_id.clone(),
@@ -221,10 +259,7 @@ impl Membership {
                 reason: Some("the consumer was closed".into()),
             }],
         };
-        let sent = is_member
-            && self.config.instance_id.is_none()
-            && self.send(now, cluster, &request, GroupToken::Leave, effects);
-        self.phase = Phase::Leaving { done: !sent };
+        self.send(now, cluster, &request, GroupToken::Leave, effects)
     }
 
     /// Does what is due.
@@ -240,11 +275,18 @@ impl Membership {
         if self.coordinator.is_none() {
             self.find_coordinator(now, cluster, effects);
         }
+        self.take_up(now, cluster);
         match &mut self.phase {
-            Phase::Unjoined { at } if *at <= now.instant => self.join(now, cluster, effects),
+            Phase::Unjoined { at } if *at <= now.instant => match self.config.protocol {
+                GroupProtocol::Classic => self.join(now, cluster, effects),
+                GroupProtocol::Consumer => self.beat(now, cluster, effects),
+            },
             Phase::Assigning { .. } => self.assign(now, cluster, effects),
             Phase::Stable { heartbeat_at, heartbeat_in_flight: false } if *heartbeat_at <= now.instant => {
-                self.heartbeat(now, cluster, effects);
+                match self.config.protocol {
+                    GroupProtocol::Classic => self.heartbeat(now, cluster, effects),
+                    GroupProtocol::Consumer => self.beat(now, cluster, effects),
+                }
             }
             Phase::Unjoined { .. }
             | Phase::Joining
@@ -274,6 +316,7 @@ impl Membership {
             GroupToken::Join => self.on_joined(now, cluster, reply),
             GroupToken::Sync => self.on_synced(now, cluster, reply),
             GroupToken::Heartbeat => self.on_heartbeat(now, cluster, reply),
+            GroupToken::Beat => self.on_beat(now, cluster, reply),
             GroupToken::Leave => self.phase = Phase::Leaving { done: true },
             GroupToken::Commit(offsets) => self.on_committed(now, cluster, offsets, reply),
             GroupToken::FetchOffsets(partitions) => self.on_offsets(now, cluster, partitions, reply),
@@ -304,6 +347,7 @@ impl Membership {
             GroupToken::FindCoordinator
             | GroupToken::Sync
             | GroupToken::Heartbeat
+            | GroupToken::Beat
             | GroupToken::Leave
             | GroupToken::Commit(_)
             | GroupToken::FetchOffsets(_) => Duration::ZERO,
@@ -510,8 +554,12 @@ impl Membership {
     fn on_error<T>(&mut self, now: Now, cluster: &mut Cluster<T>, error: ErrorCode) {
         if error == ErrorCode::RebalanceInProgress {
             self.rejoin(now, true);
-        } else if matches!(error, ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration) {
-            if error == ErrorCode::UnknownMemberId {
+        } else if matches!(
+            error,
+            ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration | ErrorCode::FencedMemberEpoch
+        ) {
+            // By the consumer protocol a member keeps the id that it gave itself.
+            if error == ErrorCode::UnknownMemberId && self.config.protocol == GroupProtocol::Classic {
                 self.member_id = Str::default();
             }
             self.generation = -1;
@@ -553,6 +601,7 @@ impl Membership {
             Phase::Unjoined { .. } | Phase::Joining | Phase::Assigning { .. } | Phase::Syncing => {}
         }
         self.phase = Phase::Unjoined { at: now.instant };
+        self.owned = Owned::default();
     }
 
     fn fail(&mut self, error: GroupError) {

@@ -8,17 +8,21 @@ use dohle_types::Rng;
 use expect_test::expect;
 use proptest::prelude::{ProptestConfig, prop_assert, prop_assert_eq, proptest};
 
-use super::GroupConfig;
+use super::{GroupConfig, GroupProtocol};
 use crate::fake::{Faults, TOPIC, World, endpoint};
 use crate::{Consumer, ConsumerConfig, ConsumerEvent, Effects, StartAt};
 
 fn member(seed: u64) -> Consumer {
+    member_of(GroupProtocol::Classic, seed)
+}
+
+fn member_of(protocol: GroupProtocol, seed: u64) -> Consumer {
     let config = ConsumerConfig {
         reset: Some(StartAt::Earliest),
         auto_commit: Some(Duration::from_millis(500)),
         partition_max_bytes: 100,
         buffer_max: 1,
-        group: Some(GroupConfig::new("billing")),
+        group: Some(GroupConfig { protocol, ..GroupConfig::new("billing") }),
         ..ConsumerConfig::default()
     };
     Consumer::new(config, vec![endpoint()], Rng::from_seed(seed))
@@ -131,6 +135,95 @@ fn more_partitions_have_the_leader_share_out_again() {
     });
 }
 
+/// A group of the consumer protocol, in which the member is to own these partitions.
+fn incremental(counts: &[i64], target: &[i32]) -> World<Consumer> {
+    let mut world = World::new(member_of(GroupProtocol::Consumer, 1), counts.len(), 1);
+    world.fill(counts);
+    world.group.target = target.to_vec();
+    subscribe(&mut world);
+    world
+}
+
+fn partitions(event: &ConsumerEvent) -> Option<(&'static str, Vec<i32>)> {
+    let indexes = |them: &[dohle_types::TopicPartition]| them.iter().map(|it| it.partition.0).collect();
+    match event {
+        ConsumerEvent::Assigned(assigned) => Some(("assigned", indexes(assigned))),
+        ConsumerEvent::Revoked(revoked) => Some(("revoked", indexes(revoked))),
+        ConsumerEvent::Records(_)
+        | ConsumerEvent::End { .. }
+        | ConsumerEvent::Committed(_)
+        | ConsumerEvent::PartitionFailed { .. }
+        | ConsumerEvent::GroupFailed(_) => None,
+    }
+}
+
+#[test]
+fn a_member_of_the_consumer_protocol_joins_reads_commits_and_leaves() {
+    let mut world = incremental(&[2], &[0]);
+    let values = until(&mut world, |event| matches!(event, ConsumerEvent::End { .. }));
+    assert_eq!(values, ["0/0", "0/1"]);
+    assert_eq!(world.group.reported, [0]);
+    close(&mut world);
+    assert_eq!(world.group.committed.get(&0), Some(&2));
+    assert_eq!(world.group.member, None);
+    let group_calls =
+        ["FindCoordinator", "ConsumerGroup", "JoinGroup", "OffsetFetch", "OffsetCommit", "Leave"];
+    let calls = world.trace.lines().filter(|line| group_calls.iter().any(|call| line.starts_with(call)));
+    expect![[r#"
+        FindCoordinator v6
+        ConsumerGroupHeartbeat v1
+        ConsumerGroupHeartbeat v1
+        OffsetFetch v10
+        OffsetCommit v10
+        ConsumerGroupHeartbeat v1
+    "#]]
+    .assert_eq(&calls.map(|call| format!("{call}\n")).collect::<String>());
+}
+
+#[test]
+fn a_member_gives_up_what_is_taken_from_it_and_reads_on_with_the_rest() {
+    let mut world = incremental(&[9, 9, 9], &[0, 1]);
+    let mut read = until(&mut world, |event| matches!(event, ConsumerEvent::Records(_)));
+    world.group.target = vec![1];
+    let (mut told, mut ended) = (Vec::new(), BTreeSet::new());
+    let mut note_end = |event: &ConsumerEvent| {
+        if let ConsumerEvent::End { partition, .. } = event {
+            ended.insert(partition.partition.0);
+        }
+        ended.contains(&1) && ended.contains(&2)
+    };
+    read.extend(until(&mut world, |event| {
+        note_end(event);
+        told.extend(partitions(event));
+        told.len() == 2
+    }));
+    assert_eq!(told, [("revoked", vec![0]), ("assigned", vec![1])]);
+    let given_up = read.iter().filter(|value| value.starts_with("0/")).count();
+    assert_eq!(world.group.committed.get(&0).copied().unwrap_or(0), i64::try_from(given_up).unwrap());
+    world.group.target = vec![1, 2];
+    read.extend(until(&mut world, note_end));
+    assert_eq!(world.group.reported, [1, 2], "the coordinator is told");
+    read.retain(|value| !value.starts_with("0/"));
+    read.sort();
+    let all: Vec<String> = [1, 2].iter().flat_map(|it| (0..9).map(move |at| format!("{it}/{at}"))).collect();
+    assert_eq!(read, all, "nothing is read twice");
+}
+
+#[test]
+fn a_member_that_was_fenced_gives_up_everything_and_joins_again() {
+    let mut world = incremental(&[3], &[0]);
+    until(&mut world, |event| matches!(event, ConsumerEvent::End { .. }));
+    let id = world.group.member.clone();
+    world.group.generation += 1;
+    let mut told = Vec::new();
+    until(&mut world, |event| {
+        told.extend(partitions(event));
+        told.len() == 2
+    });
+    assert_eq!(told, [("revoked", vec![0]), ("assigned", vec![0])]);
+    assert_eq!(world.group.member, id, "it keeps the id that it gave itself");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
@@ -139,6 +232,7 @@ proptest! {
     fn members_that_come_and_go_read_everything(seed: u64) {
         let mut draw = Rng::from_seed(seed);
         let mut world = world(&[30, 20], seed);
+        world.group.target = vec![0, 1];
         let mut read = BTreeSet::new();
         for _ in 0..4 {
             world.faults = Faults {
@@ -167,7 +261,8 @@ proptest! {
                     prop_assert!(read.contains(&format!("{partition}/{offset}")), "{partition}/{offset}");
                 }
             }
-            world.replace(member(draw.next_u64()));
+            let protocol = [GroupProtocol::Classic, GroupProtocol::Consumer][usize::from(draw.chance(1, 2))];
+            world.replace(member_of(protocol, draw.next_u64()));
             subscribe(&mut world);
         }
         let mut ended = BTreeSet::new();
