@@ -16,6 +16,7 @@ mod reading;
 mod report;
 mod scenario;
 mod tools;
+mod transcripts;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,9 +28,9 @@ use process::Result;
 use report::Report;
 
 /// What `--only` names besides the clients.
-const OTHERS: [&str; 3] = ["tools", "kafka-directory", "group-journal"];
+const OTHERS: [&str; 4] = ["tools", "kafka-directory", "group-journal", "transcripts"];
 /// Those that have a broker of their own.
-const ALONE: [&str; 2] = ["kafka-directory", "group-journal"];
+const ALONE: [&str; 3] = ["kafka-directory", "group-journal", "transcripts"];
 const USAGE: &str = "usage: cargo xtask interop [--target dohle|kafka] [--bin PATH] [--only NAME]...";
 /// What both brokers are told, so that the tests need not wait, and automatically created topics have as many partitions as the others.
 const OVERRIDES: &[&str] = &[
@@ -70,6 +71,9 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         && matches!(target, Target::Dohle(_))
     {
         journal::run(&report, &target, java);
+    }
+    if has_java && options.includes("transcripts") {
+        transcripts::run(&report, &target);
     }
     if !options.only.is_empty() && options.only.iter().all(|name| ALONE.contains(name)) {
         return report.close();

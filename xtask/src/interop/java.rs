@@ -9,7 +9,7 @@ use super::install;
 use super::process::Result;
 
 /// Apache Kafka's tools by the name of their scripts, and the class that each of them runs.
-const TOOLS: &[(&str, &str)] = &[
+pub(crate) const TOOLS: &[(&str, &str)] = &[
     ("kafka-broker-api-versions", "org.apache.kafka.tools.BrokerApiVersionsCommand"),
     ("kafka-cluster", "org.apache.kafka.tools.ClusterTool"),
     ("kafka-configs", "kafka.admin.ConfigCommand"),
@@ -33,7 +33,8 @@ const TOOLS: &[(&str, &str)] = &[
 /// Fetches Apache Kafka from Maven Central and compiles our Java client.
 pub(crate) fn install() -> Result<()> {
     let sources = install::source("java");
-    let inputs = ["pom.xml", "Client.java", "Directory.java"].map(|name| sources.join(name));
+    let inputs =
+        ["pom.xml", "Client.java", "Directory.java", "Transcript.java"].map(|name| sources.join(name));
     install::once("java", &inputs, || {
         let _ = fs::remove_dir_all(install::work("java"));
         let mut command = Command::new("mvn");
