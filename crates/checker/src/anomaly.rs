@@ -2,7 +2,7 @@
 
 use dohle_types::{Offset, Str, TopicPartition};
 
-use crate::RecordId;
+use crate::{RecordId, TransactionId};
 
 /// A broken promise.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -91,6 +91,16 @@ pub enum Anomaly {
         /// That of the record that was read next.
         next: Offset,
     },
+    /// A reader comes to an offset that it has passed.
+    #[error("{partition}: after offset {after} comes {next}, which is not behind it")]
+    WentBack {
+        /// Where.
+        partition: TopicPartition,
+        /// The offset of a record.
+        after: Offset,
+        /// That of the record that was read next.
+        next: Offset,
+    },
     /// What was once read at an offset is not there any more.
     #[error("{partition} offset {offset}: {read} was read there, and now {}", found.map_or("there is nothing".to_owned(), |found| format!("it is {found}")))]
     Changed {
@@ -125,6 +135,95 @@ pub enum Anomaly {
         /// What was fetched.
         fetched: Offset,
     },
+    /// A record was read that is not committed, and never will be.
+    #[error(
+        "{partition} offset {offset}: {record} of {transaction}, which is aborted, was read as committed"
+    )]
+    AbortedRead {
+        /// Where.
+        partition: TopicPartition,
+        /// Where in it.
+        offset: Offset,
+        /// What was read.
+        record: RecordId,
+        /// Its transaction.
+        transaction: TransactionId,
+    },
+    /// A record was read as committed before its producer asked for that.
+    #[error("{partition} offset {offset}: {record} of {transaction} was read before it was to be committed")]
+    PrecommittedRead {
+        /// Where.
+        partition: TopicPartition,
+        /// Where in it.
+        offset: Offset,
+        /// What was read.
+        record: RecordId,
+        /// Its transaction.
+        transaction: TransactionId,
+    },
+    /// Of one transaction some records are committed and others are not.
+    #[error("{transaction} is committed, and {record} of it in {partition} is not")]
+    Torn {
+        /// The transaction.
+        transaction: TransactionId,
+        /// Where a record of it is missing.
+        partition: TopicPartition,
+        /// The record.
+        record: RecordId,
+    },
+    /// A record is in the log and committed, and a reader of what is committed never comes to see it.
+    #[error("{partition} offset {offset}: {record} is committed, and is not read")]
+    Unseen {
+        /// Where.
+        partition: TopicPartition,
+        /// Where in it.
+        offset: Offset,
+        /// The record.
+        record: RecordId,
+    },
+    /// What a producer did after it had been fenced is committed.
+    #[error("{transaction} is committed, though its producer had been fenced before it {}", if *.sent { "sent to it" } else { "asked for that" })]
+    Zombie {
+        /// The transaction.
+        transaction: TransactionId,
+        /// Whether it also sent the records after that.
+        sent: bool,
+    },
+    /// Two transactions have consumed the same record for one group, and both are committed.
+    #[error("group {group} {partition} offset {offset}: consumed by {first} and by {second}")]
+    ConsumedTwice {
+        /// The group.
+        group: Str,
+        /// Where.
+        partition: TopicPartition,
+        /// The first offset that both have consumed.
+        offset: Offset,
+        /// The one.
+        first: TransactionId,
+        /// The other.
+        second: TransactionId,
+    },
+    /// A group's transactions have consumed what is before a record and what is behind it, and not the record.
+    #[error(
+        "group {group} {partition} offset {offset}: no transaction has consumed it, and {next} went on behind it"
+    )]
+    PassedOver {
+        /// The group.
+        group: Str,
+        /// Where.
+        partition: TopicPartition,
+        /// Of a committed record.
+        offset: Offset,
+        /// What consumed the records behind it.
+        next: TransactionId,
+    },
+    /// Transactions have each consumed what the next one has written, in a circle.
+    #[error("each of these has consumed what the next one wrote, and the last one what the first wrote: {}", list(.0))]
+    Circle(Vec<TransactionId>),
+}
+
+fn list(transactions: &[TransactionId]) -> String {
+    transactions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn at(offset: Option<Offset>) -> String {

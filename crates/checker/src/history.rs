@@ -5,6 +5,7 @@ use std::fmt;
 
 use dohle_types::{Offset, Str, TopicPartition};
 
+use crate::transactions::{self, Consumed, Sent, Transaction, TransactionId, Verdict};
 use crate::{Anomaly, offsets, payload, records};
 
 /// A record, by its producer and its place in the order of that producer's sends.
@@ -57,9 +58,19 @@ pub struct Moment(u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Commit(usize);
 
+/// What a reader is promised (`isolation.level`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Isolation {
+    /// Records as they are written, those of transactions that are open or aborted too.
+    Uncommitted,
+    /// Only what is committed.
+    Committed,
+}
+
 /// What was read at an offset.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Seen {
+    pub(crate) at: Moment,
     pub(crate) offset: Offset,
     pub(crate) value: Result<RecordId, String>,
 }
@@ -88,8 +99,12 @@ pub(crate) struct FetchedOffset {
 pub struct History {
     pub(crate) producers: BTreeMap<u32, Guarantee>,
     pub(crate) attempts: BTreeMap<TopicPartition, BTreeMap<RecordId, Outcome>>,
+    pub(crate) isolation: BTreeMap<ReaderId, Isolation>,
     pub(crate) reads: BTreeMap<(ReaderId, TopicPartition), Vec<Seen>>,
     pub(crate) logs: BTreeMap<TopicPartition, Vec<Seen>>,
+    pub(crate) committed_logs: BTreeMap<TopicPartition, Vec<Seen>>,
+    pub(crate) transactions: BTreeMap<TransactionId, Transaction>,
+    pub(crate) fenced: BTreeMap<u32, Moment>,
     pub(crate) commits: Vec<CommitAttempt>,
     pub(crate) fetched: Vec<FetchedOffset>,
     now: u64,
@@ -106,11 +121,53 @@ impl History {
         self.attempts.entry(partition.clone()).or_default().insert(record, Outcome::Unknown);
     }
 
+    /// A producer sends a record in a transaction, which this begins if it is the first of it.
+    pub fn attempt_in(&mut self, id: TransactionId, partition: &TopicPartition, record: RecordId) {
+        self.attempt(partition, record);
+        let sent = Sent { partition: partition.clone(), record, at: self.moment() };
+        self.transactions.entry(id).or_default().sent.push(sent);
+    }
+
+    /// A group's offset for the partition, which was `from`, is to be `to` if the transaction is committed.
+    pub fn consume(
+        &mut self,
+        id: TransactionId,
+        group: &str,
+        partition: &TopicPartition,
+        from: Offset,
+        to: Offset,
+    ) {
+        let consumed = Consumed { group: group.into(), partition: partition.clone(), from, to };
+        self.transactions.entry(id).or_default().consumed.push(consumed);
+    }
+
+    /// A transaction is about to be committed. One of which that was never said is to be aborted.
+    pub fn committing(&mut self, id: TransactionId) {
+        let now = self.moment();
+        self.transactions.entry(id).or_default().commit_begun.get_or_insert(now);
+    }
+
+    /// A producer is told what became of its transaction.
+    pub fn ended(&mut self, id: TransactionId, verdict: Verdict) {
+        self.transactions.entry(id).or_default().verdict = verdict;
+    }
+
+    /// A producer's successor with the same transactional id has been told its own epoch.
+    pub fn fenced(&mut self, producer: u32) {
+        let now = self.moment();
+        self.fenced.entry(producer).or_insert(now);
+    }
+
     /// A producer is told of a record that it sent.
     pub fn outcome(&mut self, partition: &TopicPartition, record: RecordId, outcome: Outcome) {
         if let Some(known) = self.attempts.get_mut(partition).and_then(|records| records.get_mut(&record)) {
             *known = outcome;
         }
+    }
+
+    /// A reader begins; one that never says so is [`Isolation::Uncommitted`].
+    pub fn reader(&mut self, reader: ReaderId, isolation: Isolation) {
+        self.isolation.insert(reader, isolation);
     }
 
     /// A reader reads a record.
@@ -121,12 +178,20 @@ impl History {
         offset: Offset,
         value: Option<&[u8]>,
     ) {
-        self.reads.entry((reader, partition.clone())).or_default().push(seen(offset, value));
+        let seen = self.seen(offset, value);
+        self.reads.entry((reader, partition.clone())).or_default().push(seen);
     }
 
     /// At the end, when nothing happens any more, the whole log is read, record by record.
     pub fn log(&mut self, partition: &TopicPartition, offset: Offset, value: Option<&[u8]>) {
-        self.logs.entry(partition.clone()).or_default().push(seen(offset, value));
+        let seen = self.seen(offset, value);
+        self.logs.entry(partition.clone()).or_default().push(seen);
+    }
+
+    /// At the end, the same by a reader of what is committed. Needed where there are transactions.
+    pub fn committed_log(&mut self, partition: &TopicPartition, offset: Offset, value: Option<&[u8]>) {
+        let seen = self.seen(offset, value);
+        self.committed_logs.entry(partition.clone()).or_default().push(seen);
     }
 
     /// Now, as a group's offsets are about to be fetched.
@@ -192,10 +257,12 @@ impl History {
         let mut anomalies = Vec::new();
         records::check(self, &mut anomalies);
         offsets::check(self, &mut anomalies);
+        transactions::check(self, &mut anomalies);
         anomalies
     }
-}
 
-fn seen(offset: Offset, value: Option<&[u8]>) -> Seen {
-    Seen { offset, value: value.ok_or_else(|| "it is null".to_owned()).and_then(payload::decode) }
+    fn seen(&mut self, offset: Offset, value: Option<&[u8]>) -> Seen {
+        let value = value.ok_or_else(|| "it is null".to_owned()).and_then(payload::decode);
+        Seen { at: self.moment(), offset, value }
+    }
 }

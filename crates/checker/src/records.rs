@@ -1,28 +1,29 @@
 //! What is promised of records: promises 1 to 5.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dohle_types::{Offset, TopicPartition};
 
 use crate::Anomaly;
-use crate::history::{Guarantee, History, Outcome, RecordId, Seen};
+use crate::history::{Guarantee, History, Isolation, Outcome, ReaderId, RecordId, Seen};
+use crate::transactions::Transaction;
 
 pub(crate) fn check(history: &History, anomalies: &mut Vec<Anomaly>) {
     let empty = (BTreeMap::new(), Vec::new());
-    let names = history.attempts.keys().chain(history.logs.keys()).collect::<std::collections::BTreeSet<_>>();
+    let names = history.attempts.keys().chain(history.logs.keys()).collect::<BTreeSet<_>>();
     for partition in names {
         let log = history.logs.get(partition).unwrap_or(&empty.1);
         let attempts = history.attempts.get(partition).unwrap_or(&empty.0);
         check_values(partition, log, attempts, anomalies);
-        check_continuity(partition, log, anomalies);
+        check_continuity(partition, log, obligatory(history, partition, None).as_ref(), anomalies);
         check_presence(history, partition, log, attempts, anomalies);
         check_order(history, partition, log, attempts, anomalies);
     }
-    for ((_, partition), read) in &history.reads {
+    for ((reader, partition), read) in &history.reads {
         let log = history.logs.get(partition).unwrap_or(&empty.1);
         let attempts = history.attempts.get(partition).unwrap_or(&empty.0);
         check_values(partition, read, attempts, anomalies);
-        check_continuity(partition, read, anomalies);
+        check_continuity(partition, read, obligatory(history, partition, Some(*reader)).as_ref(), anomalies);
         check_constancy(partition, read, log, anomalies);
     }
 }
@@ -34,7 +35,7 @@ fn check_values(
     attempts: &BTreeMap<RecordId, Outcome>,
     anomalies: &mut Vec<Anomaly>,
 ) {
-    for Seen { offset, value } in seen {
+    for Seen { offset, value, .. } in seen {
         let (partition, offset) = (partition.clone(), *offset);
         match value {
             Err(reason) => anomalies.push(Anomaly::Corrupt { partition, offset, reason: reason.clone() }),
@@ -49,12 +50,42 @@ fn check_values(
     }
 }
 
+/// The offsets that a reader, or the log itself, must not pass over; `None` is all of them. Where there are
+/// transactions, offsets are taken by their markers, too, and by what is aborted.
+fn obligatory(
+    history: &History,
+    partition: &TopicPartition,
+    reader: Option<ReaderId>,
+) -> Option<BTreeSet<Offset>> {
+    let is_here =
+        |transaction: &Transaction| transaction.sent.iter().any(|sent| sent.partition == *partition);
+    if !history.transactions.values().any(is_here) {
+        return None;
+    }
+    let isolation = |reader| history.isolation.get(&reader).copied().unwrap_or(Isolation::Uncommitted);
+    let log = match reader.map(isolation) {
+        Some(Isolation::Committed) => history.committed_logs.get(partition),
+        Some(Isolation::Uncommitted) => history.logs.get(partition),
+        None => None,
+    };
+    Some(log.into_iter().flatten().map(|seen| seen.offset).collect())
+}
+
 /// Promise 5: offsets follow one another.
-fn check_continuity(partition: &TopicPartition, seen: &[Seen], anomalies: &mut Vec<Anomaly>) {
+fn check_continuity(
+    partition: &TopicPartition,
+    seen: &[Seen],
+    obligatory: Option<&BTreeSet<Offset>>,
+    anomalies: &mut Vec<Anomaly>,
+) {
     for (before, next) in seen.iter().zip(seen.iter().skip(1)) {
-        if next.offset != before.offset.plus(1) {
-            let (after, next) = (before.offset, next.offset);
-            anomalies.push(Anomaly::Skipped { partition: partition.clone(), after, next });
+        let (partition, after, next) = (partition.clone(), before.offset, next.offset);
+        if next <= after {
+            anomalies.push(Anomaly::WentBack { partition, after, next });
+        } else if obligatory.is_none_or(|offsets| offsets.range(after.plus(1)..next).next().is_some())
+            && next != after.plus(1)
+        {
+            anomalies.push(Anomaly::Skipped { partition, after, next });
         }
     }
 }
@@ -63,7 +94,7 @@ fn check_continuity(partition: &TopicPartition, seen: &[Seen], anomalies: &mut V
 fn check_constancy(partition: &TopicPartition, read: &[Seen], log: &[Seen], anomalies: &mut Vec<Anomaly>) {
     let at_end: BTreeMap<Offset, RecordId> =
         log.iter().filter_map(|seen| Some((seen.offset, *seen.value.as_ref().ok()?))).collect();
-    for Seen { offset, value } in read {
+    for Seen { offset, value, .. } in read {
         let Ok(read) = value else { continue };
         let found = at_end.get(offset).copied();
         if found != Some(*read) {
@@ -114,8 +145,8 @@ fn check_order(
     anomalies: &mut Vec<Anomaly>,
 ) {
     let mut latest: BTreeMap<u32, RecordId> = BTreeMap::new();
-    let mut known = std::collections::BTreeSet::new();
-    for Seen { offset, value } in log {
+    let mut known = BTreeSet::new();
+    for Seen { offset, value, .. } in log {
         let Ok(record) = *value else { continue };
         let is_ordered = match guarantee(history, record) {
             Guarantee::ExactlyOnce => true,

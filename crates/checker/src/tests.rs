@@ -1,5 +1,7 @@
 //! A good history has no anomaly; each anomaly planted into it is found, and nothing else.
 
+mod transactions;
+
 use dohle_types::{Offset, TopicPartition};
 
 use crate::payload::{decode, encode};
@@ -180,6 +182,15 @@ fn skipped() {
         case.read.remove(1);
     });
     assert_eq!(found, [Anomaly::Skipped { partition: orders(), after: Offset(1), next: Offset(3) }]);
+}
+
+#[test]
+fn went_back() {
+    for at in [0, 1] {
+        let found = planted(|case| case.read.insert(2, case.read[at].clone()));
+        let (after, next) = (Offset(2), Offset(1 + i64::try_from(at).unwrap()));
+        assert_eq!(found[0], Anomaly::WentBack { partition: orders(), after, next });
+    }
 }
 
 #[test]
