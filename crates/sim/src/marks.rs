@@ -83,6 +83,10 @@ marks! {
     TopicUndeleted,
     /// A group gave a member partitions for a second time.
     Rebalanced,
+    /// A member of the consumer protocol was given more partitions, and read on in those that it had.
+    ReadOnInARebalance,
+    /// Members of both protocols owned partitions in the same epoch of a group.
+    ProtocolsMixed,
     /// A member went on where its group had left off.
     Resumed,
 }

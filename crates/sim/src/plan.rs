@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dohle_checker::Guarantee;
+use dohle_client::group::GroupProtocol;
 use dohle_configs::BrokerConfig;
 use dohle_types::Rng;
 
@@ -21,8 +22,8 @@ pub struct Plan {
     pub producers: Vec<ProducerPlan>,
     /// Consumers that read everything.
     pub readers: usize,
-    /// Groups, with the number of their members.
-    pub groups: Vec<(String, usize)>,
+    /// Groups.
+    pub groups: Vec<GroupPlan>,
     /// Whether a topic is made and deleted all the time.
     pub churn: bool,
     /// The network.
@@ -37,6 +38,17 @@ pub struct Plan {
     pub last_end: End,
     /// Bytes of memory that are left for answers, where there are few.
     pub answer_bytes: Option<u64>,
+}
+
+/// A group.
+#[derive(Debug, Clone)]
+pub struct GroupPlan {
+    /// Its name.
+    pub name: String,
+    /// What each of its members speaks.
+    pub members: Vec<GroupProtocol>,
+    /// Whether members come back with the other protocol.
+    pub migrates: bool,
 }
 
 /// A producer.
@@ -140,6 +152,7 @@ impl Plan {
             })
             .collect();
         let groups = ["billing", "audit"].into_iter().take(below(rng, 3));
+        let groups: Vec<(&str, usize)> = groups.map(|name| (name, 1 + below(rng, 3))).collect();
         let mut plan = Self {
             settings: settings(rng, durable, partitions),
             durable,
@@ -147,7 +160,7 @@ impl Plan {
             auto_create,
             producers: (0..=rng.below(3)).map(|_| ProducerPlan::draw(rng, heal_at)).collect(),
             readers: below(rng, 3),
-            groups: groups.map(|name| (name.to_owned(), 1 + below(rng, 3))).collect(),
+            groups: Vec::new(),
             churn: rng.chance(1, 3),
             network: NetworkPlan::draw(rng),
             disk: DiskPlan::draw(rng),
@@ -159,6 +172,8 @@ impl Plan {
         let trash_ms = pick(rng, &[0, 1000, 86_400_000, 86_400_000]);
         plan.settings.push(format!("dohle.topic.trash.ms={trash_ms}"));
         plan.answer_bytes = rng.chance(1, 3).then(|| pick(rng, &[1, 10, 1000, 20_000]));
+        plan.groups = groups.iter().map(|(name, members)| GroupPlan::draw(rng, name, *members)).collect();
+        plan.settings.extend(group_settings(rng, &plan.groups));
         plan
     }
 
@@ -225,6 +240,23 @@ fn settings(rng: &mut Rng, durable: bool, partitions: i32) -> Vec<String> {
     settings
 }
 
+/// The configs of groups of the consumer protocol.
+fn group_settings(rng: &mut Rng, groups: &[GroupPlan]) -> Vec<String> {
+    let session_ms = 2000 + rng.below(4000);
+    let policies = ["bidirectional", "upgrade", "downgrade", "disabled"];
+    // Where members come back with the other protocol, the group has to be able to follow.
+    let migrates = groups.iter().any(|group| group.migrates);
+    let policy = policies.get(if migrates { 0 } else { below(rng, 4) }).copied().unwrap_or_default();
+    vec![
+        format!("group.consumer.assignment.interval.ms={}", pick(rng, &[0, 100, 1000])),
+        "group.consumer.min.session.timeout.ms=1000".to_owned(),
+        format!("group.consumer.session.timeout.ms={session_ms}"),
+        "group.consumer.min.heartbeat.interval.ms=100".to_owned(),
+        format!("group.consumer.heartbeat.interval.ms={}", session_ms / 4),
+        format!("group.consumer.migration.policy={policy}"),
+    ]
+}
+
 fn faults(rng: &mut Rng, durable: bool, heal_at: Duration) -> Vec<(Duration, Fault)> {
     let mut faults = Vec::new();
     for _ in 0..rng.below(5) {
@@ -259,6 +291,20 @@ impl End {
             _ => Self::Kill,
         }
     }
+}
+
+impl GroupPlan {
+    fn draw(rng: &mut Rng, name: &str, members: usize) -> Self {
+        let migrates = rng.chance(1, 3);
+        let of_all = protocol(rng);
+        let members = (0..members).map(|_| if migrates { protocol(rng) } else { of_all }).collect();
+        Self { name: name.to_owned(), members, migrates }
+    }
+}
+
+/// One of the protocols.
+pub fn protocol(rng: &mut Rng) -> GroupProtocol {
+    if rng.chance(1, 2) { GroupProtocol::Consumer } else { GroupProtocol::Classic }
 }
 
 impl ProducerPlan {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use dohle_broker::host::{ConnectionId, Input, JobToken};
+use dohle_client::group::GroupProtocol;
 use dohle_client::{Effect as ClientEffect, Input as ClientInput, Peer};
 use dohle_protocol::FrameDecoder;
 use dohle_storage::disk::LogDir;
@@ -18,7 +19,7 @@ use crate::clients::{
 use crate::invariants::Invariants;
 use crate::marks::Mark;
 use crate::network::{End as LinkEnd, Network, Transit};
-use crate::plan::{End, Fault, Plan};
+use crate::plan::{self, End, Fault, GroupPlan, Plan};
 use crate::process::{Process, wall};
 use crate::trace::Trace;
 
@@ -171,9 +172,9 @@ impl World {
             let reader = self.reader(Record::AsReader);
             self.add(reader);
         }
-        for (group, members) in self.plan.groups.clone() {
-            for _ in 0..members {
-                let member = self.member(&group);
+        for GroupPlan { name, members, .. } in self.plan.groups.clone() {
+            for protocol in members {
+                let member = self.member(&name, protocol);
                 self.add(member);
             }
         }
@@ -345,8 +346,8 @@ impl World {
                 }
                 let reader = self.reader(Record::AsLog);
                 self.add(reader);
-                for (group, _) in self.plan.groups.clone() {
-                    let offsets = OffsetReader::new(&group, &mut self.shared);
+                for group in self.plan.groups.clone() {
+                    let offsets = OffsetReader::new(&group.name, &mut self.shared);
                     self.add(Role::Offsets(offsets));
                 }
             }
@@ -366,10 +367,30 @@ impl World {
         let clients = self.clients.iter().filter(|client| concerns(&client.actor));
         let mut waits: Vec<String> =
             clients.filter_map(|client| client.actor.as_actor().waits_for(&self.shared)).collect();
+        if self.stage == Stage::CatchingUp {
+            waits.extend(self.without_owner());
+        }
         if self.process.as_ref().is_none_or(|process| !process.is_ready) {
             waits.push("the node does not serve".to_owned());
         }
         waits
+    }
+
+    /// Partitions that no member of a group has.
+    fn without_owner(&self) -> Option<String> {
+        let partitions = self.partitions();
+        self.plan.groups.iter().find_map(|group| {
+            let has = |client: &Client, partition: &TopicPartition| match &client.actor {
+                Role::Member(member) => **member.group() == *group.name && member.has(partition),
+                Role::Sender(_)
+                | Role::Creator(_)
+                | Role::Churner(_)
+                | Role::Reader(_)
+                | Role::Offsets(_) => false,
+            };
+            let alone = partitions.iter().find(|it| !self.clients.iter().any(|client| has(client, it)))?;
+            Some(format!("nobody in group {} has {alone}", group.name))
+        })
     }
 
     fn name_topics(&mut self) {
@@ -395,9 +416,9 @@ impl World {
         Role::Reader(Box::new(Reader::new(record, &self.partitions(), &mut self.shared)))
     }
 
-    fn member(&mut self, group: &str) -> Role {
+    fn member(&mut self, group: &str, protocol: GroupProtocol) -> Role {
         let topics: BTreeSet<Str> = self.plan.topics.iter().map(|(name, _)| Str::from(name)).collect();
-        Role::Member(Box::new(Member::new(group, topics, &mut self.shared)))
+        Role::Member(Box::new(Member::new(group, protocol, topics, &mut self.shared)))
     }
 
     fn add(&mut self, actor: Role) {
@@ -420,8 +441,11 @@ impl World {
         }
         let actor = match &self.clients[place].actor {
             Role::Member(member) => {
-                let group = member.group().clone();
-                self.member(&group)
+                let (group, mut protocol) = (member.group().clone(), member.protocol());
+                if self.plan.groups.iter().any(|plan| *plan.name == *group && plan.migrates) {
+                    protocol = plan::protocol(&mut self.rng);
+                }
+                self.member(&group, protocol)
             }
             Role::Sender(_) | Role::Creator(_) | Role::Churner(_) | Role::Reader(_) | Role::Offsets(_) => {
                 let index = usize::try_from(drawn % self.plan.producers.len() as u64).unwrap_or(0);

@@ -557,7 +557,8 @@ impl Membership {
         } else if matches!(
             error,
             ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration | ErrorCode::FencedMemberEpoch
-        ) {
+        ) || error == ErrorCode::GroupIdNotFound && self.is_stable()
+        {
             // By the consumer protocol a member keeps the id that it gave itself.
             if error == ErrorCode::UnknownMemberId && self.config.protocol == GroupProtocol::Classic {
                 self.member_id = Str::default();

@@ -14,7 +14,7 @@ use dohle_types::{PartitionIndex, Str, TopicPartition};
 const VERSION: i16 = 0;
 
 /// "These topics".
-pub(super) fn encode_subscription(topics: &BTreeSet<Str>) -> Result<Bytes, EncodeError> {
+pub fn encode_subscription(topics: &BTreeSet<Str>) -> Result<Bytes, EncodeError> {
     encode(&ConsumerProtocolSubscription {
         topics: topics.iter().cloned().collect(),
         ..ConsumerProtocolSubscription::default()
@@ -22,12 +22,12 @@ pub(super) fn encode_subscription(topics: &BTreeSet<Str>) -> Result<Bytes, Encod
 }
 
 /// The topics of a subscription.
-pub(super) fn decode_subscription(bytes: &Bytes) -> Result<BTreeSet<Str>, DecodeError> {
+pub fn decode_subscription(bytes: &Bytes) -> Result<BTreeSet<Str>, DecodeError> {
     Ok(decode::<ConsumerProtocolSubscription>(bytes)?.topics.into_iter().collect())
 }
 
 /// "These partitions are yours".
-pub(super) fn encode_assignment(partitions: &[TopicPartition]) -> Result<Bytes, EncodeError> {
+pub fn encode_assignment(partitions: &[TopicPartition]) -> Result<Bytes, EncodeError> {
     let mut topics: BTreeMap<&Str, Vec<i32>> = BTreeMap::new();
     for partition in partitions {
         topics.entry(&partition.topic).or_default().push(partition.partition.0);

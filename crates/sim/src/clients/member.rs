@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dohle_checker::{Commit, Moment, ReaderId};
-use dohle_client::group::GroupConfig;
+use dohle_client::group::{GroupConfig, GroupProtocol};
 use dohle_client::{Consumer, ConsumerConfig, ConsumerEvent, Effects, Input, Machine, StartAt};
 use dohle_records::Decompressor;
 use dohle_types::time::Instant;
@@ -24,6 +24,7 @@ struct UnderWay {
 /// The consumer and what it has committed.
 pub struct Member {
     group: Str,
+    protocol: GroupProtocol,
     consumer: Consumer,
     topics: Option<BTreeSet<Str>>,
     reader: ReaderId,
@@ -39,7 +40,7 @@ pub struct Member {
 impl Member {
     /// A member that will subscribe to these topics.
     #[must_use]
-    pub fn new(group: &str, topics: BTreeSet<Str>, shared: &mut Shared) -> Self {
+    pub fn new(group: &str, protocol: GroupProtocol, topics: BTreeSet<Str>, shared: &mut Shared) -> Self {
         let reader = ReaderId(shared.next_id());
         let session_timeout = Duration::from_millis(2000 + shared.rng.below(4000));
         let config = ConsumerConfig {
@@ -47,6 +48,7 @@ impl Member {
             reset: Some(StartAt::Earliest),
             auto_commit: None,
             group: Some(GroupConfig {
+                protocol,
                 session_timeout,
                 rebalance_timeout: Duration::from_secs(5),
                 heartbeat_interval: session_timeout / 4,
@@ -56,6 +58,7 @@ impl Member {
         };
         Self {
             group: group.into(),
+            protocol,
             consumer: Consumer::new(config, bootstrap(), shared.rng.fork()),
             topics: Some(topics),
             reader,
@@ -74,6 +77,18 @@ impl Member {
         &self.group
     }
 
+    /// What it speaks with its group.
+    #[must_use]
+    pub const fn protocol(&self) -> GroupProtocol {
+        self.protocol
+    }
+
+    /// Whether the group gave it this partition.
+    #[must_use]
+    pub fn has(&self, partition: &TopicPartition) -> bool {
+        self.assigned.contains_key(partition)
+    }
+
     fn on_event(&mut self, event: ConsumerEvent, shared: &mut Shared) {
         match event {
             ConsumerEvent::Assigned(partitions) => {
@@ -81,9 +96,17 @@ impl Member {
                 let now = shared.history.moment();
                 self.assignments += 1;
                 shared.marks.sometimes(Mark::Rebalanced, self.assignments > 1 && !partitions.is_empty());
-                self.assigned = partitions.into_iter().map(|partition| (partition, Some(now))).collect();
+                let goes_on = !self.assigned.is_empty() && self.assigned.len() < partitions.len();
+                shared.marks.sometimes(Mark::ReadOnInARebalance, goes_on);
+                for partition in partitions {
+                    self.assigned.entry(partition).or_insert(Some(now));
+                }
             }
-            ConsumerEvent::Revoked(_) => self.assigned.clear(),
+            ConsumerEvent::Revoked(revoked) => {
+                revoked.iter().for_each(|partition| {
+                    self.assigned.remove(partition);
+                });
+            }
             ConsumerEvent::Records(fetched) => {
                 let partition = fetched.partition();
                 let mut begun = self.assigned.get_mut(partition).and_then(Option::take);

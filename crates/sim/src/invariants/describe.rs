@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use dohle_protocol::messages::{
-    FetchResponse, HeartbeatResponse, JoinGroupResponse, OffsetCommitResponse, ProduceRequest,
-    ProduceResponse, SyncGroupResponse,
+    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, FetchResponse, HeartbeatResponse,
+    JoinGroupResponse, OffsetCommitResponse, ProduceRequest, ProduceResponse,
 };
 use dohle_protocol::{ApiKey, Message, Reader, decode_request_header};
 use dohle_records::BatchHeader;
@@ -56,12 +56,24 @@ pub(super) fn fetched(response: &FetchResponse) -> String {
     partitions.map(one).collect()
 }
 
+/// A heartbeat of the consumer protocol: which epoch it brought, and which partitions.
+pub(super) fn beaten(
+    asked: &ConsumerGroupHeartbeatRequest,
+    response: &ConsumerGroupHeartbeatResponse,
+) -> String {
+    let assignment = response.assignment.as_ref().map(|assignment| {
+        let topics = assignment.topic_partitions.iter();
+        topics.map(|topic| format!("{}{:?}", topic.topic_id, topic.partitions)).collect::<String>()
+    });
+    let (error, epoch) = (response.error_code, response.member_epoch);
+    let (group, member) = (&asked.group_id, &asked.member_id);
+    format!("ConsumerGroupHeartbeat {group} {member}: error {error} epoch {epoch} {assignment:?}")
+}
+
 /// Any other response: of those about groups, the error.
 pub(super) fn other(key: ApiKey, version: i16, body: &Bytes) -> String {
     let errors: Vec<i16> = if key == ApiKey::JoinGroup {
         vec![error_of::<JoinGroupResponse>(body, version, |it| it.error_code)]
-    } else if key == ApiKey::SyncGroup {
-        vec![error_of::<SyncGroupResponse>(body, version, |it| it.error_code)]
     } else if key == ApiKey::Heartbeat {
         vec![error_of::<HeartbeatResponse>(body, version, |it| it.error_code)]
     } else if key == ApiKey::OffsetCommit {

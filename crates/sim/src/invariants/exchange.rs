@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dohle_broker::host::ConnectionId;
-use dohle_protocol::messages::{FetchResponse, ProduceRequest, ProduceResponse, ResponseHeader};
+use dohle_protocol::messages::{
+    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, FetchResponse, ProduceRequest,
+    ProduceResponse, ResponseHeader, SyncGroupRequest, SyncGroupResponse,
+};
 use dohle_protocol::{ApiKey, Message, Reader, decode_request_header};
 use dohle_records::BatchHeader;
 use dohle_types::TopicId;
@@ -21,7 +24,16 @@ struct Asked {
     key: ApiKey,
     version: i16,
     correlation_id: i32,
-    produce: Option<AskedProduce>,
+    body: Body,
+}
+
+/// What is remembered of a request.
+#[derive(Debug)]
+enum Body {
+    Produce(AskedProduce),
+    Beat(ConsumerGroupHeartbeatRequest),
+    Sync(SyncGroupRequest),
+    Other,
 }
 
 /// What a produce request asked for.
@@ -36,6 +48,8 @@ pub(super) struct AskedProduce {
 pub(super) enum Answer {
     Produce(AskedProduce, ProduceResponse),
     Fetch(FetchResponse),
+    Beat(ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse),
+    Sync(SyncGroupRequest, SyncGroupResponse),
     /// Any other: its API, its version, and what follows the header.
     Other(ApiKey, i16, Bytes),
 }
@@ -54,16 +68,24 @@ impl Exchanges {
         let Ok(header) = decode_request_header(&mut reader) else { return };
         let Some(key) = ApiKey::from_code(header.request_api_key) else { return };
         let version = header.request_api_version;
-        let mut produce = None;
+        let mut body = Body::Other;
         if key == ApiKey::Produce
             && let Ok(request) = ProduceRequest::decode(&mut reader, version)
         {
             if request.acks == 0 {
                 return;
             }
-            produce = Some(asked_produce(request));
+            body = Body::Produce(asked_produce(request));
+        } else if key == ApiKey::ConsumerGroupHeartbeat
+            && let Ok(request) = ConsumerGroupHeartbeatRequest::decode(&mut reader, version)
+        {
+            body = Body::Beat(request);
+        } else if key == ApiKey::SyncGroup
+            && let Ok(request) = SyncGroupRequest::decode(&mut reader, version)
+        {
+            body = Body::Sync(request);
         }
-        let asked = Asked { at, key, version, correlation_id: header.correlation_id, produce };
+        let asked = Asked { at, key, version, correlation_id: header.correlation_id, body };
         self.waiting.entry(connection).or_default().push_back(asked);
     }
 
@@ -76,7 +98,7 @@ impl Exchanges {
     ) -> Result<Answer, String> {
         let asked = self.waiting.get_mut(&connection).and_then(VecDeque::pop_front);
         let asked = asked.ok_or_else(|| format!("{connection:?} was answered and had asked nothing"))?;
-        let Asked { at, key, version, correlation_id, produce } = asked;
+        let Asked { at, key, version, correlation_id, body: asked } = asked;
         let body = frame.slice(size_of::<i32>()..);
         let mut reader = Reader::new(&body);
         let header_version = key.response_header_version(version);
@@ -90,8 +112,16 @@ impl Exchanges {
                 header.correlation_id
             ));
         }
-        match (key, produce) {
-            (ApiKey::Produce, Some(asked)) => {
+        match (key, asked) {
+            (_, Body::Beat(asked)) => {
+                let response = ConsumerGroupHeartbeatResponse::decode(&mut reader, version);
+                Ok(Answer::Beat(asked, response.map_err(unreadable)?))
+            }
+            (_, Body::Sync(asked)) => {
+                let response = SyncGroupResponse::decode(&mut reader, version).map_err(unreadable)?;
+                Ok(Answer::Sync(asked, response))
+            }
+            (_, Body::Produce(asked)) => {
                 let response = ProduceResponse::decode(&mut reader, version).map_err(unreadable)?;
                 self.note_duplicates(&asked, &response, marks);
                 let mut partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
@@ -100,7 +130,7 @@ impl Exchanges {
                 marks.sometimes(Mark::RefusedForRoom, is_full);
                 Ok(Answer::Produce(asked, response))
             }
-            (ApiKey::Fetch, _) => {
+            (ApiKey::Fetch, Body::Other) => {
                 let response = FetchResponse::decode(&mut reader, version).map_err(unreadable)?;
                 let has_records =
                     response.responses.iter().flat_map(|topic| &topic.partitions).any(|partition| {
@@ -109,7 +139,9 @@ impl Exchanges {
                 marks.sometimes(Mark::FetchWoken, has_records && now > at + Duration::from_millis(30));
                 Ok(Answer::Fetch(response))
             }
-            _ => Ok(Answer::Other(key, version, body.slice(body.len() - reader.remaining()..))),
+            (_, Body::Other) => {
+                Ok(Answer::Other(key, version, body.slice(body.len() - reader.remaining()..)))
+            }
         }
     }
 

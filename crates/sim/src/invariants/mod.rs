@@ -6,6 +6,7 @@ mod below_high_watermark;
 pub(crate) mod describe;
 mod exchange;
 mod high_watermark_stays;
+mod one_owner;
 mod opens_after_crash;
 mod wakes_for_work;
 
@@ -26,6 +27,7 @@ pub struct Invariants {
     exchanges: Exchanges,
     acknowledged_is_synced: acknowledged_is_synced::AcknowledgedIsSynced,
     high_watermark_stays: high_watermark_stays::HighWatermarkStays,
+    one_owner: one_owner::OneOwner,
     wakes_for_work: wakes_for_work::WakesForWork,
     violations: Vec<String>,
 }
@@ -58,6 +60,8 @@ impl Invariants {
             Ok(Answer::Fetch(response)) => {
                 below_high_watermark::check(response).and_then(|()| self.high_watermark_stays.check(response))
             }
+            Ok(Answer::Beat(asked, response)) => self.one_owner.on_beat(node, asked, response, marks),
+            Ok(Answer::Sync(asked, response)) => self.one_owner.on_synced(node, asked, response, marks),
             Ok(Answer::Other(..)) => Ok(()),
             Err(violation) => Err(violation.clone()),
         };
@@ -65,6 +69,8 @@ impl Invariants {
         move || match answered {
             Ok(Answer::Produce(_, response)) => format!("Produce {}", describe::produced(&response)),
             Ok(Answer::Fetch(response)) => format!("Fetch {}", describe::fetched(&response)),
+            Ok(Answer::Beat(asked, response)) => describe::beaten(&asked, &response),
+            Ok(Answer::Sync(_, response)) => format!("SyncGroup errors [{}]", response.error_code),
             Ok(Answer::Other(key, version, body)) => describe::other(key, version, &body),
             Err(violation) => violation,
         }
