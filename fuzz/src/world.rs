@@ -161,7 +161,7 @@ impl World {
             Effect::Sync { partition, work, .. } => {
                 inputs.push_back(Input::Flushed { partition, point: work.point });
             }
-            Effect::Start { token, mut job } => {
+            Effect::Start { token, mut job, in_background: _ } => {
                 inputs.push_back(Input::JobDone { token, output: self.disk.run(&mut job) });
             }
             Effect::Ready => self.ready = true,

@@ -86,6 +86,8 @@ impl Node {
                 state.directory_id = meta.directory_id;
                 let recovery_points = known.map(|facts| facts.recovery_points.clone());
                 state.checkpoints.set_recovery_points(recovery_points.unwrap_or_default());
+                let starts = known.map(|facts| facts.log_start_offsets.clone());
+                state.checkpoints.set_starts(starts.unwrap_or_default());
                 let cleaner_offsets = known.map(|facts| facts.cleaner_offsets.clone());
                 state.checkpoints.set_cleaner_offsets(cleaner_offsets.unwrap_or_default());
             }

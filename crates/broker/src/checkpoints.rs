@@ -1,18 +1,25 @@
 //! The checkpoint files of each log dir: recovery points, log start offsets, high watermarks, and up to where logs
 //! are compacted.
+//!
+//! They are written from time to time, and whenever much was appended since the last time: a recovery reads what lies
+//! above the recovery points. A file that would say the same as before is not written.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use dohle_configs::{Durability, broker};
 use dohle_storage::disk::{FilePath, LogDir};
 use dohle_storage::{checkpoint, journal};
 use dohle_types::{Offset, TopicPartition};
 
-use crate::host::DiskJob;
-use crate::jobs::WriteCheckpoints;
+use crate::host::{DiskJob, Effect};
+use crate::jobs::{SyncFiles, WriteCheckpoints};
 use crate::node::{Node, Phase};
 use crate::partition::{Partition, PartitionKey, State};
 use crate::started_jobs::JobPurpose;
+
+/// The part of the bytes between checkpoints from which on a log gets a snapshot of its producers with one.
+const SNAPSHOT_PART: u64 = 16;
 
 /// What a log dir's checkpoint files have, and are about to have.
 #[derive(Debug, Default)]
@@ -21,6 +28,10 @@ pub struct Checkpoints {
     writing: bool,
     /// Whether they are to be written once more after that, for there is news.
     again: bool,
+    /// Whether logs are being flushed for the next ones.
+    flushing: bool,
+    /// Bytes that were appended since the last ones were begun.
+    appended: u64,
     /// The recovery points that the checkpoint on disk has.
     recovery_points: BTreeMap<TopicPartition, Offset>,
     /// Those of the checkpoint that is being written.
@@ -31,6 +42,8 @@ pub struct Checkpoints {
     starts_being_written: BTreeMap<TopicPartition, Offset>,
     /// Up to where logs are compacted.
     cleaner_offsets: BTreeMap<TopicPartition, Offset>,
+    /// Whether the checkpoint on disk, or the one that is being written, says otherwise.
+    cleaner_offsets_changed: bool,
     /// Partitions whose names another partition had that the checkpoint still knows; they open when it does not.
     waiting_to_open: Vec<PartitionKey>,
 }
@@ -47,6 +60,11 @@ impl Checkpoints {
         self.recovery_points.get(name).copied()
     }
 
+    /// Takes over what the log start offset checkpoint on disk has.
+    pub fn set_starts(&mut self, offsets: BTreeMap<TopicPartition, Offset>) {
+        self.starts = offsets;
+    }
+
     /// Takes over what the cleaner offset checkpoint on disk has.
     pub fn set_cleaner_offsets(&mut self, offsets: BTreeMap<TopicPartition, Offset>) {
         self.cleaner_offsets = offsets;
@@ -61,12 +79,24 @@ impl Checkpoints {
     /// A log is compacted up to here.
     pub fn set_clean_to(&mut self, name: TopicPartition, offset: Offset) {
         self.cleaner_offsets.insert(name, offset);
+        self.cleaner_offsets_changed = true;
     }
 
     /// Whether they are being written.
     #[must_use]
     pub fn is_being_written(&self) -> bool {
         self.writing
+    }
+
+    /// Counts what was appended in the log dir.
+    pub fn note_appended(&mut self, bytes: usize) {
+        self.appended += bytes as u64;
+    }
+
+    /// Whether so many bytes were appended that the next ones must not wait for their time.
+    #[must_use]
+    pub fn is_due(&self, bytes: u64) -> bool {
+        self.appended >= bytes && !self.flushing && !self.writing
     }
 
     /// The start offset that the log start offset checkpoint durably has, 0 where it has none.
@@ -77,13 +107,60 @@ impl Checkpoints {
 }
 
 impl Node {
-    /// Writes the checkpoints of all log dirs, but for those whose last ones are still being written.
+    /// Writes the checkpoints of all log dirs.
     pub(crate) fn write_all_checkpoints(&mut self) {
         for log_dir in self.log_dirs.online().collect::<Vec<_>>() {
-            let is_idle = |dir: &crate::log_dirs::LogDirState| !dir.checkpoints.writing;
-            if self.log_dirs.state(log_dir).is_some_and(is_idle) {
-                self.write_checkpoints(log_dir, JobPurpose::Checkpoint(log_dir), None);
+            self.write_news(log_dir);
+        }
+    }
+
+    /// Begins those of the log dirs in which much was appended since the last ones.
+    pub(crate) fn begin_checkpoints_of_much(&mut self) {
+        let bytes = u64::try_from(self.config.value(broker::DOHLE_CHECKPOINT_BYTES)).unwrap_or(u64::MAX);
+        while let Some(log_dir) = self.log_dirs.with_much_appended(bytes) {
+            self.begin_checkpoint(log_dir, u32::try_from(bytes / SNAPSHOT_PART).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// Begins the checkpoints of a log dir in which much was appended. Logs of relaxed durability, which nothing else
+    /// does it for, are flushed before.
+    ///
+    /// Differs from Kafka: it leaves it to the system when such logs are flushed, and reads the segments that are
+    /// appended to as a whole after a crash.
+    fn begin_checkpoint(&mut self, log_dir: LogDir, snapshot_every: u32) {
+        if let Some(state) = self.log_dirs.state_mut(log_dir) {
+            state.checkpoints.appended = 0;
+        }
+        let (mut paths, mut points) = (Vec::new(), Vec::new());
+        for partition in self.partitions.iter_mut().filter(|partition| partition.log_dir == log_dir) {
+            if let Some(log) = partition.log_mut() {
+                let mut ops = Vec::new();
+                log.snapshot_producers(snapshot_every, &mut ops);
+                self.effects.extend(ops.into_iter().map(Effect::Disk));
             }
+            if partition.durability == Durability::Relaxed
+                && let Some(work) = partition.flush(&mut self.effects)
+            {
+                paths.extend(work.paths().cloned());
+                points.push((partition.key, work.point));
+            }
+        }
+        if points.is_empty() {
+            return self.write_news(log_dir);
+        }
+        if let Some(state) = self.log_dirs.state_mut(log_dir) {
+            state.checkpoints.flushing = true;
+        }
+        self.start_job(JobPurpose::Flush(log_dir, points), DiskJob::Sync(Box::new(SyncFiles::new(paths))));
+    }
+
+    /// The logs of a log dir are flushed whose recovery points the next checkpoint is to have.
+    pub(crate) fn on_flushed_for_checkpoint(&mut self, log_dir: LogDir) {
+        if let Some(state) = self.log_dirs.state_mut(log_dir) {
+            state.checkpoints.flushing = false;
+        }
+        if matches!(self.phase, Phase::Serving) {
+            self.write_news(log_dir);
         }
     }
 
@@ -133,37 +210,36 @@ impl Node {
             Some(_) => partition.high_watermark(),
             None => closed(partition).recovery_point.unwrap_or_default(),
         };
-        let high_watermarks: Vec<_> = here()
-            .map(|partition| (&partition.name, high_watermark(partition)))
-            .chain(arriving.and_then(|it| Some((&it.name, it.known.recovery_point?))))
-            .filter(|&(_, offset)| offset > Offset::ZERO)
-            .collect();
-        let clean_to = |partition: &Partition| {
-            self.log_dirs.state(log_dir).and_then(|state| state.checkpoints.clean_to(&partition.name))
-        };
-        let cleaner_offsets: Vec<_> = here()
-            .filter_map(|partition| Some((&partition.name, clean_to(partition)?)))
-            .chain(arriving.and_then(|it| Some((&it.name, it.clean_to?))))
-            .collect();
-        let file = |name: &str, text: String| (log_dir.path(name), Bytes::from(text));
-        let files = vec![
-            file(
-                checkpoint::RECOVERY_POINT_CHECKPOINT,
-                checkpoint::format_offsets(recovery_points.iter().map(|(name, &at)| (name, at))),
-            ),
-            file(
-                checkpoint::LOG_START_OFFSET_CHECKPOINT,
-                checkpoint::format_offsets(starts.iter().map(|(name, &start)| (name, start))),
-            ),
-            file(checkpoint::HIGH_WATERMARK_CHECKPOINT, checkpoint::format_offsets(high_watermarks)),
-            file(checkpoint::CLEANER_OFFSET_CHECKPOINT, checkpoint::format_offsets(cleaner_offsets)),
-        ];
+        let Some(state) = self.log_dirs.state(log_dir) else { return };
+        let last = &state.checkpoints;
+        let mut files = Vec::new();
+        let mut add = |name: &str, text: String| files.push((log_dir.path(name), Bytes::from(text)));
+        if recovery_points != last.recovery_points {
+            let offsets = recovery_points.iter().map(|(name, &at)| (name, at));
+            add(checkpoint::RECOVERY_POINT_CHECKPOINT, checkpoint::format_offsets(offsets));
+            let offsets = here().map(|partition| (&partition.name, high_watermark(partition)));
+            let offsets = offsets.chain(arriving.and_then(|it| Some((&it.name, it.known.recovery_point?))));
+            let offsets = offsets.filter(|&(_, offset)| offset > Offset::ZERO);
+            add(checkpoint::HIGH_WATERMARK_CHECKPOINT, checkpoint::format_offsets(offsets));
+        }
+        if starts != last.starts {
+            let offsets = starts.iter().map(|(name, &start)| (name, start));
+            add(checkpoint::LOG_START_OFFSET_CHECKPOINT, checkpoint::format_offsets(offsets));
+        }
+        if last.cleaner_offsets_changed || arriving.is_some() {
+            let clean_to = |partition: &Partition| last.clean_to(&partition.name);
+            let offsets = here().filter_map(|partition| Some((&partition.name, clean_to(partition)?)));
+            let offsets = offsets.chain(arriving.and_then(|it| Some((&it.name, it.clean_to?))));
+            add(checkpoint::CLEANER_OFFSET_CHECKPOINT, checkpoint::format_offsets(offsets));
+        }
         let mut job = WriteCheckpoints::new(files);
         if let Some(marker) = marker {
             job = job.then(journal::paths(log_dir).collect(), marker);
         }
         if let Some(state) = self.log_dirs.state_mut(log_dir) {
             state.checkpoints.writing = true;
+            // What is said of one that is on its way here may have to be taken back.
+            state.checkpoints.cleaner_offsets_changed = state.moves.arriving().is_some();
             state.checkpoints.recovery_points_being_written = recovery_points;
             state.checkpoints.starts_being_written = starts;
         }
@@ -173,7 +249,8 @@ impl Node {
     /// A log is gone, or new: what is said of its name is of an earlier one.
     pub(crate) fn forget_clean_to(&mut self, log_dir: LogDir, name: &TopicPartition) {
         if let Some(state) = self.log_dirs.state_mut(log_dir) {
-            state.checkpoints.cleaner_offsets.remove(name);
+            let known = state.checkpoints.cleaner_offsets.remove(name);
+            state.checkpoints.cleaner_offsets_changed |= known.is_some();
         }
     }
 
@@ -226,6 +303,7 @@ impl Node {
     pub(crate) fn on_checkpoint_failed(&mut self, log_dir: LogDir) {
         if let Some(state) = self.log_dirs.state_mut(log_dir) {
             state.checkpoints.writing = false;
+            state.checkpoints.cleaner_offsets_changed = true;
         }
         self.on_no_checkpoint_for_move(log_dir);
     }

@@ -116,14 +116,13 @@ impl Node {
         }
     }
 
-    /// Has all logs looked at whose configs may have changed, and tries those again that could not be cleaned: a lower
-    /// `segment.bytes` may be what was amiss, or the operator has restored a file.
+    /// Has a log looked at whose configs changed, though it could not be cleaned before: a lower `segment.bytes` may be
+    /// what was amiss, or the operator has restored a file.
     ///
     /// Differs from Kafka: what could not be cleaned it leaves alone until it is started again.
-    pub(crate) fn mark_all_for_cleaning(&mut self) {
-        self.cleaner.uncleanable.clear();
-        let keys: Vec<PartitionKey> = self.partitions.iter().map(|partition| partition.key).collect();
-        keys.into_iter().for_each(|key| self.mark_for_cleaning(key));
+    pub(crate) fn mark_again_for_cleaning(&mut self, key: PartitionKey) {
+        self.cleaner.uncleanable.remove(&key);
+        self.mark_for_cleaning(key);
     }
 
     /// Does what is due.

@@ -73,6 +73,7 @@ impl LogDirs {
     pub(crate) fn use_room(&mut self, log_dir: LogDir, bytes: usize) {
         if let Some(state) = self.state_mut(log_dir) {
             state.room.usable = state.room.usable.saturating_sub(bytes as u64);
+            state.checkpoints.note_appended(bytes);
         }
     }
 }

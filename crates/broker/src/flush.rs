@@ -30,14 +30,6 @@ impl Node {
         self.flush_times.0.extend(at.map(|at| (at, key)));
     }
 
-    /// Configs changed: what was written before is flushed by the new ones.
-    pub(crate) fn note_all_flush_times(&mut self) {
-        self.flush_times.0.clear();
-        let times =
-            self.partitions.iter().filter_map(|partition| Some((partition.flush_at()?, partition.key)));
-        self.flush_times.0.extend(times);
-    }
-
     /// Flushes what is due. What cannot be flushed yet, for a sync is under way, is due again when that has ended.
     pub(crate) fn flush_when_due(&mut self) {
         while let Some(&(at, key)) = self.flush_times.0.first().filter(|(at, _)| *at <= self.now.instant) {

@@ -11,7 +11,7 @@ use dohle_storage::{LogId, SyncPoint, SyncWork};
 use dohle_types::Offset;
 
 use crate::boot_facts::{BootFacts, ReadBootFacts};
-use crate::jobs::{ChangeFiles, CheckpointWritten, FilesChanged, WriteCheckpoints};
+use crate::jobs::{ChangeFiles, CheckpointWritten, FilesChanged, FilesSynced, SyncFiles, WriteCheckpoints};
 use crate::partition::PartitionKey;
 use crate::snapshot_file::{LoadSnapshot, Loaded, SnapshotFile, SnapshotId, WriteSnapshot};
 use crate::trash_files::{ReadTrash, TrashFacts};
@@ -161,6 +161,8 @@ pub enum Effect {
         token: JobToken,
         /// The work.
         job: DiskJob,
+        /// Whether nobody waits for it: then it must not keep others from having their turn.
+        in_background: bool,
     },
     /// The node serves: listen.
     Ready,
@@ -238,6 +240,8 @@ disk_jobs! {
     Clean(dohle_storage::CleanLog) -> dohle_storage::CleanPiece,
     /// Writes checkpoint files.
     Checkpoint(WriteCheckpoints) -> CheckpointWritten,
+    /// Makes files durable.
+    Sync(SyncFiles) -> FilesSynced,
     /// Changes files.
     Change(ChangeFiles) -> FilesChanged,
     /// Gives logs back what only a commit journal has of them, at start.

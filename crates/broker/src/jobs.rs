@@ -31,6 +31,36 @@ pub struct ChangeFiles {
 #[derive(Debug)]
 pub struct FilesChanged;
 
+/// Makes files durable, one after the other.
+#[derive(Debug)]
+pub struct SyncFiles {
+    paths: std::vec::IntoIter<FilePath>,
+}
+
+/// All of [`SyncFiles`] are durable.
+#[derive(Debug)]
+pub struct FilesSynced;
+
+impl SyncFiles {
+    /// Will sync these.
+    #[must_use]
+    pub fn new(paths: Vec<FilePath>) -> Self {
+        Self { paths: paths.into_iter() }
+    }
+}
+
+impl Job for SyncFiles {
+    type Output = FilesSynced;
+
+    fn start(&mut self) -> Progress<FilesSynced> {
+        self.paths.next().map_or(Progress::Done(FilesSynced), |path| Progress::Next(Step::Sync { path }))
+    }
+
+    fn resume(&mut self, _done: Answer) -> Progress<FilesSynced> {
+        self.start()
+    }
+}
+
 impl ChangeFiles {
     /// Will do this.
     #[must_use]

@@ -119,6 +119,13 @@ impl LogDirs {
         online.flat_map(|dir| [dir.scrub.next_timeout(), dir.moves.next_timeout()]).flatten().min()
     }
 
+    /// One of those that have not failed in which so many bytes were appended that their checkpoints are due.
+    #[must_use]
+    pub fn with_much_appended(&self, bytes: u64) -> Option<LogDir> {
+        let mut online = self.all().zip(&self.dirs).filter(|(_, state)| state.offline.is_none());
+        online.find(|(_, state)| state.checkpoints.is_due(bytes)).map(|(log_dir, _)| log_dir)
+    }
+
     /// The one of this `directory.id`, if partitions may be in it and it has not failed.
     #[must_use]
     pub fn by_id(&self, directory_id: Uuid) -> Option<LogDir> {
@@ -172,14 +179,17 @@ impl Node {
             .filter(|partition| partition.log_dir == log_dir)
             .map(|partition| partition.key)
             .collect();
-        for key in here {
+        for &key in &here {
             self.take_offline(key, format!("the log dir {name} failed: {error}"));
         }
         self.give_up_moves(log_dir);
         if matches!(self.phase, Phase::Serving) {
             self.tell_log_dirs();
         }
-        self.on_sync_while_stopping();
+        if matches!(self.phase, Phase::Stopping) {
+            here.into_iter().for_each(|key| self.on_sync_while_stopping(key));
+            self.end_when_flushed();
+        }
     }
 
     /// A partition cannot serve any more. Whoever waits for it is told, and a ledger that it holds is gone.
@@ -207,11 +217,17 @@ impl Node {
         if let Some(log_dir) = named.and_then(|directory_id| self.log_dirs.by_id(directory_id)) {
             return log_dir;
         }
+        let candidates: Vec<LogDir> = self.log_dirs.usable().map(|(log_dir, _)| log_dir).collect();
+        if let [only] = *candidates {
+            return only;
+        }
         let count =
             |log_dir: LogDir| self.partitions.iter().filter(|partition| partition.log_dir == log_dir).count();
-        let candidates = self.log_dirs.usable();
-        let best = candidates.min_by_key(|&(log_dir, state)| (state.is_cordoned, count(log_dir)));
-        best.map_or(LogDir::FIRST, |(log_dir, _)| log_dir)
+        let best = candidates.into_iter().min_by_key(|&log_dir| {
+            let is_cordoned = self.log_dirs.state(log_dir).is_some_and(|state| state.is_cordoned);
+            (is_cordoned, count(log_dir))
+        });
+        best.unwrap_or(LogDir::FIRST)
     }
 
     /// Tells the metadata log which log dirs are left, and where partitions are that it looks for elsewhere, or for

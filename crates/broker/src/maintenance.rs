@@ -12,7 +12,7 @@ use dohle_types::{Now, Offset};
 use crate::boot_facts::clean_shutdown_marker;
 use crate::host::Effect;
 use crate::node::{Node, Phase};
-use crate::partition::Partition;
+use crate::partition::{Partition, PartitionKey};
 use crate::started_jobs::JobPurpose;
 
 /// When the periodic work is due next.
@@ -21,6 +21,8 @@ pub struct Maintenance {
     retention: Recurring,
     checkpoint: Recurring,
     offsets: Recurring,
+    /// Partitions that are not durable in their own files, while the node stops.
+    unflushed: BTreeSet<PartitionKey>,
     /// Log dirs whose last checkpoint, before the end, is being written; `None` before that.
     last_checkpoints: Option<BTreeSet<LogDir>>,
 }
@@ -73,6 +75,7 @@ impl Node {
         if self.maintenance.checkpoint.is_due(self.now) {
             self.write_all_checkpoints();
         }
+        self.begin_checkpoints_of_much();
         self.scrub();
         self.go_on_with_moves();
         if self.maintenance.offsets.is_due(self.now) {
@@ -117,23 +120,34 @@ impl Node {
             }
         }
         self.effects.extend(ops.into_iter().map(Effect::Disk));
-        for partition in self.partitions.iter_mut() {
-            partition.begin_flush(&mut self.effects);
-        }
-        self.on_sync_while_stopping();
+        self.end_when_flushed();
     }
 
-    /// A sync is done: if it was the last one, write the last checkpoint.
-    pub(crate) fn on_sync_while_stopping(&mut self) {
-        if !matches!(self.phase, Phase::Stopping) {
+    /// A sync of a partition may be done, or will not be.
+    pub(crate) fn on_sync_while_stopping(&mut self, key: PartitionKey) {
+        if self.partitions.by_key(key).is_some_and(Partition::is_syncing) {
             return;
         }
+        if self.maintenance.unflushed.remove(&key) {
+            self.end_when_flushed();
+        }
+    }
+
+    /// Writes the last checkpoint, if the node stops and everything is in the files.
+    pub(crate) fn end_when_flushed(&mut self) {
+        if !matches!(self.phase, Phase::Stopping) || !self.maintenance.unflushed.is_empty() {
+            return;
+        }
+        // All are looked at when none is left, and not whenever one is done.
         for partition in self.partitions.iter_mut() {
             partition.begin_flush(&mut self.effects);
+            if partition.is_syncing() {
+                self.maintenance.unflushed.insert(partition.key);
+            }
         }
         let is_writing =
             |log_dir| self.log_dirs.state(log_dir).is_some_and(|state| state.checkpoints.is_being_written());
-        if self.partitions.iter().any(|partition| partition.is_syncing())
+        if !self.maintenance.unflushed.is_empty()
             || self.log_dirs.online().any(is_writing)
             || self.log_dirs.for_partitions().any(|(_, state)| state.moves.is_renaming())
             || self.maintenance.last_checkpoints.is_some()

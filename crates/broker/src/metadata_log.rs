@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use dohle_configs::{BrokerConfig, TopicConfig, broker};
 use dohle_controller::{
-    BrokerEndpoint, BrokerRegistration, Controller, MetadataImage, MetadataRecord, activation_records,
+    BrokerEndpoint, BrokerRegistration, ConfigResource, Controller, MetadataImage, MetadataRecord,
+    activation_records,
 };
 use dohle_ledger::{CommitQueue, Outcome};
 use dohle_protocol::Message;
@@ -310,14 +311,18 @@ impl Node {
         }
         if let MetadataRecord::Partition(added) = record {
             let topic_id = TopicId(added.topic_id);
-            if let Some(topic) = self.image().topic_by_id(topic_id).cloned() {
+            if let Some(name) = self.image().topic_by_id(topic_id).map(|topic| topic.name.clone()) {
                 let index = PartitionIndex(added.partition_id);
-                self.add_partition(topic.name.clone(), topic_id, index, LeaderEpoch(added.leader_epoch));
+                self.add_partition(name, topic_id, index, LeaderEpoch(added.leader_epoch));
             }
         } else if let MetadataRecord::ProducerIds(_) = record {
             self.producer_ids.commit();
-        } else if let MetadataRecord::Config(_) = record {
-            self.on_configs_changed();
+        } else if let MetadataRecord::Config(changed) = record {
+            match ConfigResource::from_wire(changed.resource_type, &changed.resource_name) {
+                Ok(ConfigResource::Topic(topic)) => self.on_topic_configs_changed(&topic),
+                Ok(ConfigResource::DefaultBroker | ConfigResource::Broker(_)) => self.on_configs_changed(),
+                Ok(ConfigResource::ClientMetrics(_) | ConfigResource::Group(_)) | Err(_) => {}
+            }
         }
     }
 }

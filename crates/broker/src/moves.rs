@@ -452,7 +452,7 @@ impl Node {
             return self.take_offline(key, format!("the log dir {log_dir} failed: {reason}"));
         }
         if !matches!(self.phase, Phase::Serving) {
-            return self.on_sync_while_stopping();
+            return self.end_when_flushed();
         }
         self.open_again(key);
         self.tell_log_dirs();
@@ -464,7 +464,7 @@ impl Node {
         if !self.is_forgotten(target, id) {
             self.give_up_move(target, why);
         }
-        self.on_sync_while_stopping();
+        self.end_when_flushed();
     }
 
     /// The target's checkpoints cannot be written.

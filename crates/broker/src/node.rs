@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dohle_configs::{BrokerConfig, broker};
+use dohle_configs::{BrokerConfig, TopicConfig, broker};
 use dohle_controller::MetadataImage;
 use dohle_groups::journal::stats::JournalStats;
 use dohle_protocol::messages::ApiVersionsResponse;
@@ -57,6 +57,8 @@ pub struct Node {
     pub(crate) connections: FastMap<ConnectionId, Connection>,
     pub(crate) log_dirs: LogDirs,
     pub(crate) partitions: Partitions,
+    /// The configs of topics, as far as they were asked for since they changed.
+    pub(crate) topic_configs: FastMap<TopicId, Arc<TopicConfig>>,
     pub(crate) purgatory: Purgatory,
     pub(crate) sessions: FetchSessions,
     pub(crate) metadata: MetadataLog,
@@ -117,6 +119,7 @@ impl Node {
             connections: FastMap::default(),
             log_dirs: LogDirs::new(&config),
             partitions: Partitions::new(tail_bytes),
+            topic_configs: FastMap::default(),
             purgatory: Purgatory::default(),
             sessions: FetchSessions::new(usize::try_from(session_slots).unwrap_or_default(), session_bytes),
             metadata: MetadataLog::default(),
@@ -408,17 +411,18 @@ impl Node {
         self.note_flush_time(key);
     }
 
-    fn on_synced(
+    pub(crate) fn on_synced(
         &mut self,
         key: PartitionKey,
         point: SyncPoint,
         note: fn(&mut Partition, SyncPoint, &mut Vec<Effect>) -> Progress,
     ) {
-        let Some(partition) = self.partitions.by_key_mut(key) else { return };
-        let progress = note(partition, point, &mut self.effects);
-        self.after_progress(key, progress);
-        self.note_flush_time(key);
-        self.on_sync_while_stopping();
+        if let Some(partition) = self.partitions.by_key_mut(key) {
+            let progress = note(partition, point, &mut self.effects);
+            self.after_progress(key, progress);
+            self.note_flush_time(key);
+        }
+        self.on_sync_while_stopping(key);
     }
 
     /// Tells everybody who waited for a partition.

@@ -28,7 +28,6 @@ use crate::metadata_log::{METADATA_TOPIC, metadata_config};
 use crate::node::{Node, Phase};
 use crate::partition::{Partition, PartitionKey, State, Tenant};
 use crate::started_jobs::JobPurpose;
-use crate::topics::topic_config;
 
 /// How long requests wait for a log.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -74,8 +73,14 @@ struct OpeningLog {
 #[derive(Debug, Default)]
 struct Progress {
     logs: usize,
-    recovered: usize,
+    begun: Instant,
     next_report: Option<Instant>,
+}
+
+impl OpeningLog {
+    fn recovers(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| !known.clean)
+    }
 }
 
 impl Openings {
@@ -94,6 +99,11 @@ impl Openings {
     /// What is known of the directory of a log that is being opened.
     pub(crate) fn known(&self, key: PartitionKey) -> Option<&KnownLog> {
         self.logs.get(&key)?.known.as_ref()
+    }
+
+    /// Whether nobody waits for a log that is being opened.
+    pub(crate) fn is_in_background(&self, key: PartitionKey) -> bool {
+        self.logs.get(&key).is_some_and(|log| log.in_background)
     }
 
     fn forget(&mut self, key: PartitionKey) -> BTreeSet<ConnectionId> {
@@ -121,25 +131,29 @@ impl Node {
     }
 
     /// The configs of a log.
-    fn log_config(&self, topic: &Str) -> TopicConfig {
+    fn log_config(&mut self, topic_id: TopicId, topic: &Str) -> Arc<TopicConfig> {
         if *topic == METADATA_TOPIC {
-            metadata_config(&self.config)
+            Arc::new(metadata_config(&self.config))
         } else {
-            topic_config(self.metadata.image(), &self.config, topic)
+            self.config_of(topic_id, topic)
         }
     }
 
     /// Opens a log once more, or for the first time.
     pub(crate) fn open_again(&mut self, key: PartitionKey) {
-        let (Some(partition), Some(known)) = (self.partitions.by_key(key), self.openings.known(key)) else {
+        let name =
+            self.partitions.by_key(key).map(|partition| (partition.topic_id, partition.name.topic.clone()));
+        let config = name.map(|(topic_id, topic)| self.log_config(topic_id, &topic));
+        let (Some(partition), Some(known), Some(config)) =
+            (self.partitions.by_key(key), self.openings.known(key), config)
+        else {
             self.openings.forget(key);
             return self.on_deleted_log_opened(key);
         };
-        let config = self.log_config(&partition.name.topic);
         let opening = Opening {
             dir: partition.log_dir.path(&partition.name.to_string()),
             topic_id: partition.topic_id,
-            config: Arc::new(config),
+            config,
             clean: known.clean,
             recovery_point: known.recovery_point,
             start_offset: known.start_offset,
@@ -164,7 +178,7 @@ impl Node {
             return self.open_known(key, known);
         }
         self.forget_clean_to(log_dir, &name);
-        let config = Arc::new(self.log_config(&name.topic));
+        let config = self.log_config(topic_id, &name.topic);
         let log = Log::create(directory, topic_id, config);
         self.on_log_opened(key, Ok(log));
     }
@@ -235,11 +249,9 @@ impl Node {
 
     /// A log is open, or will not be: the next one has its turn, and whoever waited for this one goes on.
     pub(crate) fn on_opening_ended(&mut self, key: PartitionKey) {
-        if self.openings.known(key).is_some_and(|known| !known.clean) {
-            self.openings.progress.recovered += 1;
-        }
         let waiting = self.openings.forget(key);
         self.open_in_background();
+        self.tell_end_of_recovery();
         for connection in waiting {
             self.resume_requests(connection);
         }
@@ -256,10 +268,37 @@ impl Node {
 
     /// Recovery begins to tell how far it is.
     pub(crate) fn begin_recovery(&mut self) {
-        if self.openings.progress.logs > 0 {
+        let logs = self.openings.progress.logs;
+        if logs > 0 {
+            tracing::info!(
+                logs,
+                "the last stop was not clean: logs are recovered, those first that are asked for"
+            );
+            self.openings.progress.begun = self.now.instant;
             self.openings.progress.next_report = Some(self.now.after(REPORT_EVERY));
         }
         self.open_in_background();
+        self.tell_end_of_recovery();
+    }
+
+    /// Tells when all logs are recovered.
+    fn tell_end_of_recovery(&mut self) {
+        let Openings { logs, to_recover, progress, .. } = &mut self.openings;
+        if progress.next_report.is_some() && to_recover.is_empty() && !logs.values().any(OpeningLog::recovers)
+        {
+            progress.next_report = None;
+            let seconds = self.now.instant.saturating_sub(progress.begun).as_secs_f64();
+            tracing::info!(logs = progress.logs, seconds, "all logs are recovered");
+        }
+    }
+
+    /// How many logs are still to be recovered.
+    fn unrecovered(&self) -> usize {
+        let is_closed = |key: &&PartitionKey| {
+            self.partitions.by_key(**key).is_some_and(|partition| partition.known().is_some())
+        };
+        let closed = self.openings.to_recover.iter().filter(is_closed).count();
+        closed + self.openings.logs.values().filter(|log| log.recovers()).count()
     }
 
     /// Has closed logs opened that retention or compaction may shorten.
@@ -268,12 +307,16 @@ impl Node {
             return;
         }
         let mut wanted = VecDeque::new();
-        for partition in self.partitions.iter().filter(|partition| partition.known().is_some()) {
-            let config = topic_config(self.metadata.image(), &self.config, &partition.name.topic);
+        let closed = self.partitions.iter().filter(|partition| partition.known().is_some());
+        let closed: Vec<_> = closed
+            .map(|partition| (partition.key, partition.topic_id, partition.name.topic.clone()))
+            .collect();
+        for (key, topic_id, topic) in closed {
+            let config = self.config_of(topic_id, &topic);
             let may_delete = config.cleanup_policy.delete
                 && (config.retention_ms.is_some() || config.retention_bytes.is_some());
             if may_delete || config.cleanup_policy.compact {
-                wanted.push_back(partition.key);
+                wanted.push_back(key);
             }
         }
         self.openings.to_retain = wanted;
@@ -293,11 +336,9 @@ impl Node {
             if self.partitions.by_key(key).is_none_or(|partition| partition.known().is_none()) {
                 continue;
             }
+            self.openings.logs.entry(key).or_default().in_background = true;
+            self.openings.in_background += 1;
             self.open_log(key);
-            if let Some(log) = self.openings.logs.get_mut(&key) {
-                log.in_background = true;
-                self.openings.in_background += 1;
-            }
         }
     }
 
@@ -311,12 +352,11 @@ impl Node {
                 self.resume_requests(connection);
             }
         }
-        let next_report = self.now.after(REPORT_EVERY);
-        let progress = &mut self.openings.progress;
-        if progress.next_report.is_some_and(|due| due <= now) {
-            let Progress { logs, recovered, .. } = *progress;
-            tracing::info!(recovered, logs, "recovery after an unclean stop");
-            progress.next_report = (recovered < logs).then_some(next_report);
+        if self.openings.progress.next_report.is_some_and(|due| due <= now) {
+            let remaining = self.unrecovered();
+            let recovered = self.openings.progress.logs.saturating_sub(remaining);
+            tracing::info!(recovered, remaining, "logs are being recovered after an unclean stop");
+            self.openings.progress.next_report = Some(self.now.after(REPORT_EVERY));
         }
     }
 

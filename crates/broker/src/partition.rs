@@ -353,16 +353,31 @@ impl Partition {
         self.begin(Log::begin_flush, effects);
     }
 
+    /// As [`Partition::begin_flush`], but the caller sees to it. Where an earlier sync is in the commit journal alone,
+    /// whose files only the commit cycle knows, that is asked instead.
+    pub fn flush(&mut self, effects: &mut Vec<Effect>) -> Option<SyncWork> {
+        if self.log()?.is_flushed() {
+            self.work(Log::begin_flush)
+        } else {
+            self.begin_flush(effects);
+            None
+        }
+    }
+
     fn begin(&mut self, begin: fn(&mut Log) -> Option<SyncWork>, effects: &mut Vec<Effect>) {
         let (partition, topic_id, index) = (self.key, self.topic_id, self.name.partition);
+        let of = LogId { topic_id, partition: index };
+        effects.extend(self.work(begin).map(|work| Effect::Sync { partition, of, work }));
+    }
+
+    fn work(&mut self, begin: fn(&mut Log) -> Option<SyncWork>) -> Option<SyncWork> {
         if self.sync_in_flight {
-            return;
+            return None;
         }
         self.unflushed_since = None;
-        if let Some(work) = self.log_mut().and_then(begin) {
-            self.sync_in_flight = true;
-            effects.push(Effect::Sync { partition, of: LogId { topic_id, partition: index }, work });
-        }
+        let work = self.log_mut().and_then(begin)?;
+        self.sync_in_flight = true;
+        Some(work)
     }
 
     /// Whether a sync is under way.
@@ -393,5 +408,63 @@ fn is_flush_due(log: &Log) -> bool {
 fn release(waiting: &mut VecDeque<Waiter>, end: Offset, released: &mut Vec<Waiter>) {
     while let Some(waiter) = waiting.pop_front_if(|waiter| waiter.end <= end) {
         released.push(waiter);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use dohle_configs::TopicConfig;
+    use dohle_records::{BatchBuilder, BatchOptions};
+    use dohle_types::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn only_the_commit_cycle_flushes_what_it_has_in_its_journal() {
+        let name = TopicPartition::new("orders", 0);
+        let (id, epoch) = (TopicId::default(), LeaderEpoch(0));
+        let mut partition = Partition::new(
+            PartitionKey(1),
+            name,
+            LogDir::FIRST,
+            id,
+            epoch,
+            Durability::Durable,
+            Tenant::None,
+        );
+        partition.open(Log::create("orders-0".into(), id, Arc::new(TopicConfig::default())));
+        let now = Now { instant: Duration::ZERO, wall: Timestamp(0) };
+        let append = |partition: &mut Partition| {
+            let mut batch = BatchBuilder::new(BatchOptions::default());
+            batch.append(now.wall, None, Some(b"an order"), &[]).unwrap();
+            let mut codecs = Codecs::default();
+            let records = batch.build(&mut codecs.compressor).unwrap();
+            let mut effects = Vec::new();
+            let appended =
+                partition.append(now, records, Origin::Coordinator, &mut codecs, &mut effects).unwrap();
+            effects.clear();
+            partition.on_written(now, appended.next_offset, &mut effects);
+            effects
+        };
+        let sync = |effects: Vec<Effect>| match <[Effect; 1]>::try_from(effects) {
+            Ok([Effect::Sync { work, .. }]) => work,
+            other => panic!("{other:?}"),
+        };
+        let journaled = sync(append(&mut partition));
+        assert!(!journaled.in_files);
+        partition.on_synced(journaled.point, &mut Vec::new());
+        partition.durability = Durability::Relaxed;
+        append(&mut partition);
+        let mut effects = Vec::new();
+        assert!(partition.flush(&mut effects).is_none());
+        let flushed = sync(effects);
+        assert!(flushed.in_files);
+        partition.on_flushed(flushed.point, &mut Vec::new());
+        append(&mut partition);
+        let mut effects = Vec::new();
+        let last = partition.flush(&mut effects).unwrap();
+        assert_eq!((last.point.end, effects.len()), (Offset(3), 0));
     }
 }

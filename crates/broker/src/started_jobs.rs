@@ -1,5 +1,6 @@
 //! The jobs that the node has under way off the loop: what each is for, and where its result goes.
 
+use dohle_storage::SyncPoint;
 use dohle_storage::disk::{DiskError, LogDir};
 use dohle_types::Offset;
 
@@ -55,7 +56,9 @@ pub(crate) enum JobPurpose {
     Scrub(LogDir),
     /// Go on compacting a log.
     Clean(PartitionKey),
-    /// A periodic checkpoint of a log dir.
+    /// Go on with a checkpoint of a log dir, once all is in the files that these syncs cover.
+    Flush(LogDir, Vec<(PartitionKey, SyncPoint)>),
+    /// A checkpoint of a log dir.
     Checkpoint(LogDir),
     /// Its last checkpoint before the end.
     LastCheckpoint(LogDir),
@@ -77,8 +80,35 @@ impl Node {
     fn start(&mut self, started: StartedJob, job: DiskJob) {
         self.next_job += 1;
         let token = JobToken(self.next_job);
+        let in_background = self.is_in_background(&started.purpose);
         self.jobs.insert(token, started);
-        self.effects.push(Effect::Start { token, job });
+        self.effects.push(Effect::Start { token, job, in_background });
+    }
+
+    /// Whether nobody waits for a job.
+    fn is_in_background(&self, purpose: &JobPurpose) -> bool {
+        match purpose {
+            JobPurpose::OpenPartition(key) => self.openings.is_in_background(*key),
+            JobPurpose::Purge
+            | JobPurpose::WriteSnapshot
+            | JobPurpose::Scrub(_)
+            | JobPurpose::Clean(_)
+            | JobPurpose::Move(..)
+            | JobPurpose::Flush(..) => true,
+            // Partitions may wait for a checkpoint (`checkpoints.rs`), and it is short.
+            JobPurpose::Checkpoint(_)
+            | JobPurpose::LastCheckpoint(_)
+            | JobPurpose::Boot(_)
+            | JobPurpose::FormatLogDirs
+            | JobPurpose::ReadTrash
+            | JobPurpose::ReplayJournal(_)
+            | JobPurpose::Delete(_)
+            | JobPurpose::LoadSnapshot
+            | JobPurpose::LoadLedger(..)
+            | JobPurpose::Fetch(..)
+            | JobPurpose::FetchAborted(..)
+            | JobPurpose::ListOffsets(..) => false,
+        }
     }
 
     /// Whether compaction has replaced segments under a job that reads them, or the log is gone or elsewhere.
@@ -136,9 +166,15 @@ impl Node {
             }
             (JobPurpose::Move(target, id), JobOutput::Copy(copied)) => self.on_copied(target, id, *copied),
             (JobPurpose::Scrub(log_dir), JobOutput::Scrub(scrubbed)) => self.on_scrubbed(log_dir, *scrubbed),
+            (JobPurpose::Flush(log_dir, points), JobOutput::Sync(_)) => {
+                for (key, point) in points {
+                    self.on_synced(key, point, Partition::on_flushed);
+                }
+                self.on_flushed_for_checkpoint(log_dir);
+            }
             (JobPurpose::Checkpoint(log_dir), JobOutput::Checkpoint(_)) => {
                 self.on_checkpoint_written(log_dir);
-                self.on_sync_while_stopping();
+                self.end_when_flushed();
             }
             (JobPurpose::LastCheckpoint(log_dir), JobOutput::Checkpoint(_)) => {
                 self.on_last_checkpoint(log_dir);
@@ -174,9 +210,11 @@ impl Node {
             JobPurpose::OpenPartition(key) if error.is_full => self.on_no_room_to_open(key, error),
             JobPurpose::Move(target, id) => self.on_move_failed(target, id, &error.to_string()),
             JobPurpose::OpenPartition(_) | JobPurpose::LoadLedger(..) | JobPurpose::Scrub(_) => {}
+            // The log dir is offline, and will have no checkpoint any more.
+            JobPurpose::Flush(..) => {}
             JobPurpose::Checkpoint(log_dir) => {
                 self.on_checkpoint_failed(log_dir);
-                self.on_sync_while_stopping();
+                self.end_when_flushed();
             }
             JobPurpose::LastCheckpoint(log_dir) => self.on_last_checkpoint(log_dir),
         }

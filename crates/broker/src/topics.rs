@@ -12,7 +12,7 @@ use dohle_types::{ErrorCode, LeaderEpoch, PartitionIndex, Str, TopicId, TopicPar
 use crate::group_hosts::OFFSETS_TOPIC;
 use crate::handlers::k00_produce;
 use crate::node::{Node, Phase};
-use crate::partition::Tenant;
+use crate::partition::{PartitionKey, Tenant};
 
 /// The configs of a topic, resolved over the broker's.
 #[must_use]
@@ -58,7 +58,7 @@ impl Node {
         index: PartitionIndex,
         epoch: LeaderEpoch,
     ) {
-        let durability = topic_config(self.image(), &self.config, &topic).durability;
+        let durability = self.config_of(topic_id, &topic).durability;
         let tenant = if topic == OFFSETS_TOPIC { Tenant::Groups(index.0) } else { Tenant::None };
         let name = TopicPartition::new(topic, index);
         let log_dir = self.log_dir_for(&name);
@@ -94,12 +94,28 @@ impl Node {
             }
             removed.push(partition);
         }
+        self.topic_configs.remove(&topic_id);
         self.discard(topic_id, &removed);
         removed.iter().for_each(|partition| self.on_opening_ended(partition.key));
         self.forget_offsets_of(name.clone(), topic_id);
     }
 
-    /// Configs changed: the broker's, and with them what topics inherit, or a topic's own.
+    /// The configs of a topic of this node, resolved once for all its partitions.
+    pub(crate) fn config_of(&mut self, topic_id: TopicId, topic: &Str) -> Arc<TopicConfig> {
+        let resolve = || Arc::new(topic_config(self.metadata.image(), &self.config, topic));
+        Arc::clone(self.topic_configs.entry(topic_id).or_insert_with(resolve))
+    }
+
+    /// A topic's own configs changed.
+    pub(crate) fn on_topic_configs_changed(&mut self, topic: &Str) {
+        let Some(topic_id) = self.image().topic(topic).map(|topic| topic.id) else { return };
+        self.topic_configs.remove(&topic_id);
+        for key in self.partitions.keys_of(topic_id) {
+            self.resolve_configs(key);
+        }
+    }
+
+    /// The broker's configs changed, and with them what topics inherit.
     pub(crate) fn on_configs_changed(&mut self) {
         let image = self.metadata.image();
         let per_broker = ConfigResource::Broker(self.config.node_id());
@@ -108,20 +124,31 @@ impl Node {
             image.config_overrides(&per_broker),
         );
         self.config = Arc::new(config);
-        for partition in self.partitions.iter_mut().filter(|partition| partition.tenant != Tenant::Metadata) {
-            let config = topic_config(self.metadata.image(), &self.config, &partition.name.topic);
-            let was = std::mem::replace(&mut partition.durability, config.durability);
-            if let Some(log) = partition.log_mut() {
-                log.set_config(Arc::new(config));
-            }
-            if (was, partition.durability) == (Durability::Relaxed, Durability::Durable) {
-                // What was acknowledged before becomes as durable as what comes after it.
-                partition.begin_sync(&mut self.effects);
-            }
+        self.topic_configs.clear();
+        for key in self.partitions.iter().map(|partition| partition.key).collect::<Vec<_>>() {
+            self.resolve_configs(key);
         }
-        self.mark_all_for_cleaning();
-        self.note_all_flush_times();
         self.set_cordons();
         self.hurry_moves();
+    }
+
+    /// Has a partition heed the configs of its topic as they are now.
+    fn resolve_configs(&mut self, key: PartitionKey) {
+        let partition = self.partitions.by_key(key).filter(|partition| partition.tenant != Tenant::Metadata);
+        let Some((topic_id, topic)) = partition.map(|it| (it.topic_id, it.name.topic.clone())) else {
+            return;
+        };
+        let config = self.config_of(topic_id, &topic);
+        let Some(partition) = self.partitions.by_key_mut(key) else { return };
+        let was = std::mem::replace(&mut partition.durability, config.durability);
+        if let Some(log) = partition.log_mut() {
+            log.set_config(config);
+        }
+        if (was, partition.durability) == (Durability::Relaxed, Durability::Durable) {
+            // What was acknowledged before becomes as durable as what comes after it.
+            partition.begin_sync(&mut self.effects);
+        }
+        self.mark_again_for_cleaning(key);
+        self.note_flush_time(key);
     }
 }

@@ -202,6 +202,10 @@ fn settings(rng: &mut Rng, durable: bool, partitions: i32) -> Vec<String> {
         format!("dohle.scrub.bytes.per.second={}", pick(rng, &[10_000, 1_000_000])),
         format!("log.index.interval.bytes={}", pick(rng, &[0, 500, 4096])),
     ];
+    // Where time does not have checkpoints written, what is written does.
+    if settings.iter().any(|setting| setting == "log.flush.offset.checkpoint.interval.ms=60000") {
+        settings.push("dohle.checkpoint.bytes=5000".to_owned());
+    }
     // The logs of group coordinators are compacted.
     if rng.chance(1, 2) {
         settings.push(format!("log.cleaner.backoff.ms={}", pick(rng, &[0, 100, 1000])));

@@ -284,7 +284,7 @@ impl World {
                         process.commits.ask(SyncRequest { key: LogKey(partition.0), id, work });
                     }
                 }
-                Effect::Start { token, job } => started.push((token, job)),
+                Effect::Start { token, job, in_background: _ } => started.push((token, job)),
                 Effect::Ready => {
                     if let Some(process) = &mut self.process {
                         process.is_ready = true;

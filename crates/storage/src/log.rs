@@ -349,14 +349,17 @@ impl Log {
         self.files.flushed = SyncPoint { number: self.files.syncs_begun, end: self.end };
     }
 
+    /// Whether all that a sync was asked for is durable in the log's own files.
+    #[must_use]
+    pub fn is_flushed(&self) -> bool {
+        self.files.flushed.number == self.files.syncs_begun
+    }
+
     /// Whether all that there is, is durable in the log's own files.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         let files = &self.files;
-        files.flushed.number == files.syncs_begun
-            && files.dirty.is_empty()
-            && files.unsynced.is_empty()
-            && !self.is_active_dirty()
+        self.is_flushed() && files.dirty.is_empty() && files.unsynced.is_empty() && !self.is_active_dirty()
     }
 
     fn is_active_dirty(&self) -> bool {

@@ -99,6 +99,10 @@ configs! {
         "From how many partitions on, written to at once, records are made durable in the commit journal instead of by \
          a sync of each partition's file.";
 
+    DOHLE_CHECKPOINT_BYTES "dohle.checkpoint.bytes": Long = 268435456, AtLeast(1), ReadOnly, InForce,
+        "How much is written in a log directory before what is in its files for good is noted, so that a start after a \
+         crash reads little more than twice that, however long ago `log.flush.offset.checkpoint.interval.ms` had it noted.";
+
     DOHLE_TAIL_CACHE_BYTES "dohle.tail.cache.bytes": Long = 33554432, AtLeast(0), ReadOnly, InForce,
         "How much memory keeps the newest records of all partitions, so that consumers at the end of a log \
          never read a file; at most an eighth of `dohle.memory.max`.";

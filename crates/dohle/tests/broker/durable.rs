@@ -107,6 +107,31 @@ fn number(value: &Bytes) -> u64 {
 }
 
 #[test]
+fn what_is_written_with_relaxed_durability_is_flushed_before_it_is_much() {
+    let data = Directory::new();
+    let settings = ["dohle.durability=relaxed", "log.flush.offset.checkpoint.interval.ms=600000"];
+    let broker = Broker::start(&data.0, &settings);
+    let mut client = Client::connect(&broker.address);
+    let topic = client.create_topic("notes", 1, &[]);
+    let note = vec![b'.'; 1_000_000];
+    let records = 300;
+    for _ in 0..records {
+        assert_eq!(client.produce(topic, 0, &[&note]), 0);
+    }
+    let checkpoint = || std::fs::read_to_string(data.0.join("recovery-point-offset-checkpoint")).ok();
+    let recovery_point = until("there is a recovery point", || {
+        checkpoint()?.lines().find_map(|line| line.strip_prefix("notes 0 ")?.parse::<i64>().ok())
+    });
+    assert!((200..=records).contains(&recovery_point), "{recovery_point}");
+    assert!(data.0.join(format!("notes-0/{recovery_point:020}.snapshot")).exists());
+    broker.kill();
+    let broker = Broker::start(&data.0, &settings);
+    let mut client = Client::connect(&broker.address);
+    assert_eq!(client.produce(topic, 0, &[b"one more"]), 0);
+    assert_eq!(client.consume_from(topic, 0, records - 1), [&*note, b"one more"]);
+}
+
+#[test]
 fn every_acknowledged_record_is_there_after_kill_once_and_in_order() {
     let partitions = i32::try_from(number_from_environment("DOHLE_CRASH_PARTITIONS", 3)).unwrap();
     kill_again_and_again(partitions, &[]);

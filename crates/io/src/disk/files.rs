@@ -1,5 +1,6 @@
 //! Files below the log dirs: a bounded set of open handles, and which directories a sync must include.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::os::unix::fs::FileExt;
@@ -9,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use dohle_storage::disk::{Answer, DiskError, Entry, FilePath, LogDir, Op, Step};
-use dohle_types::{FastMap, FastSet};
+use dohle_types::FastSet;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
@@ -49,7 +50,8 @@ pub struct LogDirError {
 
 #[derive(Debug, Default)]
 struct State {
-    open: FastMap<FilePath, OpenFile>,
+    /// By path, so that those below a directory stand together.
+    open: BTreeMap<FilePath, OpenFile>,
     uses: u64,
     /// How often handles were closed because names changed: what was opened before that is not kept after it.
     names_changed: u64,
@@ -307,7 +309,14 @@ impl Files {
         let below = format!("{path}/");
         let mut state = self.state();
         state.names_changed += 1;
-        state.open.retain(|open, _| open != path && !open.starts_with(&below));
+        state.open.remove(path);
+        let from: FilePath = below.as_str().into();
+        while let Some((open, _)) = state.open.range(Arc::clone(&from)..).next()
+            && open.starts_with(&below)
+        {
+            let open = Arc::clone(open);
+            state.open.remove(&open);
+        }
     }
 
     fn handle(&self, path: &FilePath, create: bool) -> io::Result<Arc<File>> {

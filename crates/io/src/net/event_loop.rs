@@ -435,7 +435,7 @@ impl EventLoop {
                     Effect::Sync { partition, of: id, work } => {
                         syncs.push(SyncRequest { key: LogKey(partition.0), id, work });
                     }
-                    Effect::Start { token, job } => started.push((token, job)),
+                    Effect::Start { token, job, in_background } => started.push((token, job, in_background)),
                     Effect::Ready => self.listen(),
                     Effect::Stopped { error } => self.stopped = Some(error.map_or(Ok(()), Err)),
                 }
@@ -448,7 +448,9 @@ impl EventLoop {
                 self.handle(now, Input::Written { partition, end });
             }
             syncs.into_iter().for_each(|request| self.committer.sync(request));
-            started.into_iter().for_each(|(token, job)| self.jobs.start_job(token, job));
+            for (token, job, in_background) in started {
+                self.jobs.start_job(token, job, in_background);
+            }
         }
     }
 
