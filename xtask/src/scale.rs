@@ -7,9 +7,11 @@
 //! - `connections`: ten thousand clients that are connected and silent
 //! - `memory`: thousands of clients that together want much more memory than there is
 //! - `cold`: producers while others read what was written long ago
+//! - `groups`: 10,000 members of groups by both protocols, beside Apache Kafka where `--target both` asks for it
 //! - `kill`: kill -9 while many partitions are written to, again and again; whether all that was acknowledged is there
 
 mod cold;
+mod groups;
 mod memory;
 
 use std::fs;
@@ -24,8 +26,8 @@ use crate::interop::broker::{Broker, Target};
 use crate::interop::process::{self, Process, Result};
 use crate::interop::{dohle_binary, install, java};
 
-const USAGE: &str = "usage: cargo xtask scale bytes|small|partitions|connections|memory|cold|kill [--gigabytes N] \
-     [--partitions N] [--connections N] [--rounds N] [--target dohle|kafka] [--bin PATH]";
+const USAGE: &str = "usage: cargo xtask scale bytes|small|partitions|connections|memory|cold|groups|kill \
+     [--gigabytes N] [--partitions N] [--connections N] [--rounds N] [--target dohle|kafka|both] [--bin PATH]";
 /// For one command of the client.
 const PATIENCE: Duration = Duration::from_secs(3600);
 /// A topic of more is created in several.
@@ -35,9 +37,17 @@ struct Options {
     gigabytes: Option<u64>,
     partitions: Option<u32>,
     connections: Option<usize>,
-    rounds: u64,
-    kafka: bool,
+    rounds: Option<u64>,
+    side: Side,
     bin: Option<PathBuf>,
+}
+
+/// Which broker.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Dohle,
+    Kafka,
+    Both,
 }
 
 /// Runs one of them.
@@ -46,10 +56,13 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let options = parse(rest)?;
     process::end_with_us()?;
     if name == "kill" {
-        return kill(options.rounds, options.partitions.unwrap_or(100));
+        return kill(options.rounds.unwrap_or(100), options.partitions.unwrap_or(100));
     }
     let binary = dohle_binary(options.bin.as_deref())?;
-    let target = if options.kafka {
+    if name == "groups" {
+        return groups::run(&binary, options.side, options.rounds.unwrap_or(1));
+    }
+    let target = if options.side == Side::Kafka {
         java::install()?;
         Target::Kafka
     } else {
@@ -80,8 +93,8 @@ fn parse(words: &[&str]) -> Result<Options> {
         gigabytes: None,
         partitions: None,
         connections: None,
-        rounds: 100,
-        kafka: false,
+        rounds: None,
+        side: Side::Dohle,
         bin: None,
     };
     let mut words = words.iter().copied();
@@ -92,9 +105,10 @@ fn parse(words: &[&str]) -> Result<Options> {
             ("--gigabytes", number) => options.gigabytes = Some(number.parse().map_err(invalid)?),
             ("--partitions", number) => options.partitions = Some(number.parse().map_err(invalid)?),
             ("--connections", number) => options.connections = Some(number.parse().map_err(invalid)?),
-            ("--rounds", number) => options.rounds = number.parse().map_err(invalid)?,
-            ("--target", "kafka") => options.kafka = true,
-            ("--target", "dohle") => options.kafka = false,
+            ("--rounds", number) => options.rounds = Some(number.parse().map_err(invalid)?),
+            ("--target", "kafka") => options.side = Side::Kafka,
+            ("--target", "dohle") => options.side = Side::Dohle,
+            ("--target", "both") => options.side = Side::Both,
             ("--bin", path) => options.bin = Some(PathBuf::from(path)),
             _ => return Err(USAGE.to_owned()),
         }

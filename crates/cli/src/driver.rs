@@ -21,8 +21,9 @@ use crate::timer::Timer;
 
 /// The largest response taken: more than a fetch of any sensible size.
 const FRAME_SIZE_MAX: usize = 256 << 20;
-/// Bytes of room for a read.
-const READ_SIZE: usize = 128 << 10;
+/// Bytes of room for a read: of a connection that has little to say, and at the most.
+const READ_SIZE_MIN: usize = 4 << 10;
+const READ_SIZE_MAX: usize = 128 << 10;
 /// Slices in one write.
 const WRITE_SLICES: usize = 64;
 /// So that an interrupt that comes just before waiting is noticed soon.
@@ -43,6 +44,8 @@ pub struct Driver {
     next_token: usize,
     /// What happened while effects were carried out.
     inputs: VecDeque<(usize, Input)>,
+    /// Machines to which something happened.
+    touched: Vec<usize>,
     effects: Effects,
     started: Instant,
     interrupted: Arc<AtomicBool>,
@@ -58,6 +61,8 @@ struct Socket {
     others: Vec<SocketAddr>,
     connected: bool,
     received: BytesMut,
+    /// Room for the next read.
+    read_size: usize,
     to_send: VecDeque<Bytes>,
 }
 
@@ -82,6 +87,7 @@ impl Driver {
             tokens: FastMap::default(),
             next_token: 0,
             inputs: VecDeque::new(),
+            touched: Vec::new(),
             effects: Effects::new(),
             started: Instant::now(),
             interrupted,
@@ -113,11 +119,33 @@ impl Driver {
     /// Wakes all machines, carries out what they ask for, waits for something to happen or for `patience` to end,
     /// and hands in what happened.
     pub fn turn<M: Machine>(&mut self, machines: &mut [M], patience: Option<Duration>) -> io::Result<()> {
+        self.touched.clear();
         for index in 0..machines.len() {
             self.hand_in(machines, index, Input::Wake);
         }
         self.hand_in_all(machines);
-        let wait = self.wait(machines, patience);
+        self.poll(machines, self.wait(machines, patience))
+    }
+
+    /// As [`Self::turn`], where there are so many machines that only those are to be woken for which it is time. The
+    /// machines to which something happened, some of them several times.
+    pub fn turn_of_many<M: Machine>(
+        &mut self,
+        machines: &mut [M],
+        woken: impl IntoIterator<Item = usize>,
+        patience: Duration,
+    ) -> io::Result<Vec<usize>> {
+        self.touched.clear();
+        for index in woken {
+            self.hand_in(machines, index, Input::Wake);
+        }
+        self.hand_in_all(machines);
+        self.poll(machines, patience.min(WAIT_MAX))?;
+        Ok(std::mem::take(&mut self.touched))
+    }
+
+    /// Waits for something to happen and hands in what happened.
+    fn poll<M: Machine>(&mut self, machines: &mut [M], wait: Duration) -> io::Result<()> {
         let wait = self.timer.arm(wait)?;
         match self.poll.poll(&mut self.events, Some(wait)) {
             Ok(()) => {}
@@ -160,6 +188,7 @@ impl Driver {
     fn hand_in<M: Machine>(&mut self, machines: &mut [M], index: usize, input: Input) {
         let now = self.now();
         let Some(machine) = machines.get_mut(index) else { return };
+        self.touched.push(index);
         let mut effects = std::mem::take(&mut self.effects);
         machine.handle(now, input, &mut effects);
         for effect in effects.drain(..) {
@@ -228,6 +257,7 @@ impl Driver {
             others: others.to_vec(),
             connected: false,
             received: BytesMut::new(),
+            read_size: READ_SIZE_MIN,
             to_send: VecDeque::new(),
         };
         self.sockets.insert(token, socket);
@@ -338,10 +368,10 @@ impl Socket {
     /// Reads once; whether there may be more.
     fn read_some(&mut self) -> io::Result<bool> {
         // A large frame doubles its room as it arrives.
-        let room = READ_SIZE.max(self.received.len());
+        let room = self.read_size.max(self.received.len());
         self.received.reserve(room);
         let filled = self.received.len();
-        self.received.resize(filled + READ_SIZE, 0);
+        self.received.resize(filled + self.read_size, 0);
         let (_, free) = self.received.split_at_mut(filled);
         let read = loop {
             match self.stream.read(free) {
@@ -349,7 +379,11 @@ impl Socket {
                 read => break read,
             }
         };
-        self.received.truncate(filled + read.as_ref().map_or(0, |&count| count));
+        let count = read.as_ref().map_or(0, |&count| count);
+        self.received.truncate(filled + count);
+        if count == self.read_size {
+            self.read_size = READ_SIZE_MAX.min(count * 2);
+        }
         match read {
             Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the broker closed the connection")),
             Ok(_) => Ok(true),

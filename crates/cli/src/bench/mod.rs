@@ -4,6 +4,7 @@
 //! from that time, whether or not the client or the server was ready for it. A closed loop would leave out
 //! exactly the waiting that a stall causes ("coordinated omission").
 
+mod groups;
 mod load;
 mod read;
 mod report;
@@ -11,6 +12,7 @@ mod report;
 use std::time::Duration;
 
 use dohle_client::Acks;
+use dohle_client::group::GroupProtocol;
 use dohle_records::Compression;
 use dohle_types::Str;
 
@@ -27,6 +29,8 @@ pub enum BenchCommand {
     Consume(ConsumeBench),
     /// Write single records at a rate, each in a request of its own
     Latency(LatencyBench),
+    /// Have many members join groups at once, live in them, commit at once, and leave
+    Groups(GroupsBench),
 }
 
 /// What all benchmarks take.
@@ -118,6 +122,49 @@ pub struct ConsumeBench {
     fetch_size: i32,
 }
 
+/// `dohle bench groups`
+#[derive(Clone, Debug, clap::Args)]
+pub struct GroupsBench {
+    /// How many groups
+    #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    groups: u32,
+    /// How many members each has
+    #[arg(short, long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    members: u32,
+    /// classic or consumer
+    #[arg(long, default_value = "classic", value_parser = parse_protocol)]
+    protocol: GroupProtocol,
+    /// The topic that all subscribe to; it is made if there is none
+    #[arg(long, default_value = "dohle-bench-groups")]
+    topic: Str,
+    /// How many partitions the topic is made with; by default as many as a group has members
+    #[arg(long)]
+    partitions: Option<i32>,
+    /// What the names of the groups begin with
+    #[arg(long, default_value = "bench")]
+    prefix: String,
+    /// For how many seconds the members only live
+    #[arg(short, long, default_value_t = 10.0, value_name = "SECONDS")]
+    duration: f64,
+    /// How often all members commit at once
+    #[arg(long, default_value_t = 10)]
+    commits: u32,
+    /// The server's process on this machine, of which CPU time and memory are reported too
+    #[arg(long, value_name = "PID")]
+    server_pid: Option<u32>,
+    /// The result as JSON, an object a line
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_protocol(text: &str) -> Result<GroupProtocol, String> {
+    match text {
+        "classic" => Ok(GroupProtocol::Classic),
+        "consumer" => Ok(GroupProtocol::Consumer),
+        _ => Err("a protocol is classic or consumer".to_owned()),
+    }
+}
+
 pub(crate) fn run(connection: &Connection, command: BenchCommand) -> Result<(), CliError> {
     match command {
         BenchCommand::Produce(bench) => {
@@ -129,6 +176,7 @@ pub(crate) fn run(connection: &Connection, command: BenchCommand) -> Result<(), 
             load::run(connection, &bench.common, &load::Load::latency(&bench)?)
         }
         BenchCommand::Consume(bench) => read::run(connection, &bench),
+        BenchCommand::Groups(bench) => groups::run(connection, &bench),
     }
 }
 

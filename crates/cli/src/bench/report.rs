@@ -125,13 +125,13 @@ impl Report {
     }
 }
 
-fn number(value: f64) -> Value {
+pub(super) fn number(value: f64) -> Value {
     // Three digits behind the point are more than a benchmark repeats.
     json!((value * 1000.0).round() / 1000.0)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "numbers for people")]
-const fn as_f64(count: u64) -> f64 {
+pub(super) const fn as_f64(count: u64) -> f64 {
     count as f64
 }
 
@@ -140,7 +140,7 @@ fn millis(nanos: u64) -> f64 {
 }
 
 /// The CPU time a process used so far, user and system.
-fn cpu_seconds(pid: u32) -> Result<f64, CliError> {
+pub(super) fn cpu_seconds(pid: u32) -> Result<f64, CliError> {
     let path = format!("/proc/{pid}/stat");
     let text = std::fs::read_to_string(&path).map_err(crate::error::on_file(path.as_ref()))?;
     parse_cpu_ticks(&text)
