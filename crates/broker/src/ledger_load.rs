@@ -12,7 +12,7 @@ use crate::partition::{PartitionKey, Tenant};
 use crate::started_jobs::JobPurpose;
 
 /// Bytes that are replayed at a time, so that loading a long log holds up nothing else for long.
-const PIECE_BYTES: usize = 1 << 20;
+const PIECE_BYTES: usize = 256 << 10;
 
 impl Node {
     /// Goes on loading from `next`, until the next piece must be read from files.

@@ -3,6 +3,7 @@
 mod consumer_random;
 mod consumer_script;
 pub(crate) mod host;
+mod intervals;
 mod journal;
 mod random;
 mod script;

@@ -7,6 +7,9 @@
 //! depends on, the group epoch grows. If the target assignment is of an older epoch, a new one is computed, at most
 //! once in `group.consumer.assignment.interval.ms`. The member goes a step towards its target.
 //!
+//! Differs from Kafka: a member that has just joined, or is still on its way to its target, is asked to come again
+//! after a second if its heartbeat interval is longer, so that a group of many members is at rest soon.
+//!
 //! Differs from Kafka: a regular expression is evaluated when it comes, not in the background, so that its member
 //! has its topics at once; and records of one that still matches the same are not written again.
 
@@ -23,6 +26,10 @@ use super::update::{Update, UpdateError};
 use crate::cluster::{Cluster, Turn};
 use crate::group::{Phase, millis};
 use crate::{Caller, GroupLedger, Record};
+
+/// How often a member is heard of that is on its way to its target, or has just joined and may soon be: who comes with
+/// many others is assigned to with them.
+const INTERVAL_MAX_ON_THE_WAY_MS: i32 = 1000;
 
 /// Why a heartbeat is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -221,10 +228,12 @@ impl GroupLedger {
         let tells = request.member_epoch == JOINING
             || is_full_request(request)
             || updated.member.assigned != member.assigned;
+        let is_on_the_way = request.member_epoch == JOINING || !next.is_reconciled_to(updated.epoch);
+        let interval_ms_max = if is_on_the_way { INTERVAL_MAX_ON_THE_WAY_MS } else { i32::MAX };
         Ok(ConsumerGroupHeartbeatResponse {
             member_id: Some(member_id),
             member_epoch: next.epoch,
-            heartbeat_interval_ms: settings.heartbeat_interval_ms,
+            heartbeat_interval_ms: settings.heartbeat_interval_ms.min(interval_ms_max),
             assignment: tells.then(|| assignment_of(&next.assigned)),
             ..ConsumerGroupHeartbeatResponse::default()
         })

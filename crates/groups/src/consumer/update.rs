@@ -36,7 +36,9 @@ pub(crate) struct Updated {
     /// The member after its step.
     pub(crate) member: ConsumerMember,
     pub(crate) records: Vec<Record>,
-    /// Why the group epoch grew, if it did.
+    /// The group epoch.
+    pub(crate) epoch: i32,
+    /// Why it grew, if it did.
     pub(crate) cause: Option<Cause>,
     /// What else is to be told of the membership, if it did not.
     pub(crate) note: Option<Cause>,
@@ -139,6 +141,7 @@ impl Update<'_> {
         Ok(Updated {
             member,
             records,
+            epoch,
             cause,
             note: self.note(),
             assigned_epoch,
