@@ -13,7 +13,6 @@ use dohle_types::time::Instant;
 use dohle_types::{ErrorCode, Offset};
 
 use crate::boot_facts::KnownLog;
-use crate::handlers::k00_produce;
 use crate::host::Effect;
 use crate::log_dirs::LogDirs;
 use crate::node::{Node, Phase};
@@ -153,9 +152,7 @@ impl Node {
     /// Goes on with a partition under another number, so that nothing that is under way for it so far counts.
     fn reopen(&mut self, key: PartitionKey) {
         let Some(mut partition) = self.partitions.remove(key) else { return };
-        for waiter in partition.abandon_waiters() {
-            k00_produce::on_abandoned(self, waiter, ErrorCode::KafkaStorageError);
-        }
+        self.abandon(partition.abandon_waiters(), ErrorCode::KafkaStorageError);
         self.wake_fetches_of(&partition);
         let Some(log) = partition.log() else { return };
         // The indexes of the segment before the last may be what found no room.

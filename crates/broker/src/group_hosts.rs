@@ -29,6 +29,7 @@ use crate::ledger_hosts::{Gathering, Held, Then};
 use crate::node::{Node, encode};
 use crate::partition::PartitionKey;
 use crate::purgatory::Parked;
+use crate::txn_markers::TxnMarker;
 
 /// The internal topic that the groups' ledgers are kept in.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
@@ -265,6 +266,22 @@ impl Node {
         host.appended = end;
         held.into_iter().for_each(|held| host.held.hold(end, held));
         Some(())
+    }
+
+    /// A transaction is about to be ended in a ledger's log: what the ledger has gathered comes before the marker.
+    pub(crate) fn prepare_for_marker(&mut self, index: i32) -> Result<(), ErrorCode> {
+        if !self.groups.hosts.get(&index).is_some_and(|host| host.loaded) {
+            return Err(ErrorCode::NotLeaderOrFollower);
+        }
+        self.write_gathered(index, Some(0)).ok_or(ErrorCode::KafkaStorageError)
+    }
+
+    /// A transaction was ended in a ledger's log, which ends at `end` now.
+    pub(crate) fn on_group_marker(&mut self, index: i32, marker: &TxnMarker, end: Offset) {
+        if let Some(host) = self.groups.hosts.get_mut(&index) {
+            host.ledger.replay_marker(marker.producer_id, marker.is_commit);
+            host.appended = end;
+        }
     }
 
     /// Calls the ledgers that wanted to be called by now.

@@ -56,6 +56,7 @@ mod started_jobs;
 mod topics;
 pub mod trash;
 pub mod trash_files;
+mod txn_markers;
 
 pub use host::{Effect, Input};
 pub use node::Node;

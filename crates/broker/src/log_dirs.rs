@@ -9,7 +9,6 @@ use uuid::Uuid;
 
 use crate::checkpoints::Checkpoints;
 use crate::disk_space::Room;
-use crate::handlers::k00_produce;
 use crate::host::Effect;
 use crate::moves::Moves;
 use crate::node::{Node, Phase};
@@ -198,9 +197,7 @@ impl Node {
         partition.take_offline(reason);
         let (tenant, waiters) = (partition.tenant, partition.abandon_waiters());
         let fetches = partition.fetches.clone();
-        for waiter in waiters {
-            k00_produce::on_abandoned(self, waiter, ErrorCode::KafkaStorageError);
-        }
+        self.abandon(waiters, ErrorCode::KafkaStorageError);
         self.wake(fetches);
         match tenant {
             Tenant::None | Tenant::Metadata => {}

@@ -282,7 +282,7 @@ impl Node {
         match parked {
             Parked::Produce(parked) => handlers::k00_produce::on_expired(self, *parked),
             Parked::Fetch(parked) => handlers::k01_fetch::on_expired(self, id, *parked),
-            Parked::ListOffsets(_) | Parked::Gathering(_) => {
+            Parked::Markers(_) | Parked::ListOffsets(_) | Parked::Gathering(_) => {
                 unreachable!("these wait without a deadline")
             }
         }
@@ -448,10 +448,26 @@ impl Node {
         self.acknowledge(progress.acknowledged);
     }
 
-    /// Acknowledges appends of produce requests.
+    /// Acknowledges appends.
     pub(crate) fn acknowledge(&mut self, waiters: Vec<Waiter>) {
         for waiter in waiters {
-            handlers::k00_produce::on_acknowledged(self, waiter);
+            self.on_appended(waiter, Ok(()));
+        }
+    }
+
+    /// Tells of appends that will never be acknowledged.
+    pub(crate) fn abandon(&mut self, waiters: Vec<Waiter>, error: ErrorCode) {
+        for waiter in waiters {
+            self.on_appended(waiter, Err(error));
+        }
+    }
+
+    fn on_appended(&mut self, waiter: Waiter, result: Result<(), ErrorCode>) {
+        match self.purgatory.parked_mut(waiter.parked) {
+            Some(Parked::Produce(_)) => handlers::k00_produce::on_appended(self, waiter, result),
+            Some(Parked::Markers(_)) => handlers::k27_write_txn_markers::on_appended(self, waiter, result),
+            // It was answered at its timeout, or its connection is gone.
+            Some(Parked::Fetch(_) | Parked::ListOffsets(_) | Parked::Gathering(_)) | None => {}
         }
     }
 

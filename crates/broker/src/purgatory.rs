@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use dohle_types::FastMap;
 use dohle_types::time::Instant;
 
-use crate::handlers::{k00_produce, k01_fetch, k02_list_offsets};
+use crate::handlers::{k00_produce, k01_fetch, k02_list_offsets, k27_write_txn_markers};
 use crate::host::ConnectionId;
 use crate::ledger_hosts::Gathering;
 
@@ -21,6 +21,8 @@ pub struct ParkedId(pub u64);
 pub enum Parked {
     /// Appends that are not committed yet.
     Produce(Box<k00_produce::ParkedProduce>),
+    /// Transaction markers that are not committed yet.
+    Markers(Box<k27_write_txn_markers::ParkedMarkers>),
     /// A fetch that wants more data, or that waits for files.
     Fetch(Box<k01_fetch::ParkedFetch>),
     /// Offsets that are looked up in files.

@@ -10,7 +10,6 @@ use dohle_controller::{
 use dohle_types::{ErrorCode, LeaderEpoch, PartitionIndex, Str, TopicId, TopicPartition};
 
 use crate::group_hosts::OFFSETS_TOPIC;
-use crate::handlers::k00_produce;
 use crate::node::{Node, Phase};
 use crate::partition::{PartitionKey, Tenant};
 
@@ -84,9 +83,7 @@ impl Node {
         let mut removed = Vec::new();
         for key in self.partitions.keys_of(topic_id) {
             let Some(mut partition) = self.partitions.remove(key) else { continue };
-            for waiter in partition.abandon_waiters() {
-                k00_produce::on_abandoned(self, waiter, ErrorCode::UnknownTopicOrPartition);
-            }
+            self.abandon(partition.abandon_waiters(), ErrorCode::UnknownTopicOrPartition);
             self.forget_clean_to(partition.log_dir, &partition.name);
             self.wake_fetches_of(&partition);
             if let Tenant::Groups(index) = partition.tenant {

@@ -7,11 +7,11 @@ use dohle_records::{
     ControlRecordType, Decompressor, EndTxnMarker, InvalidBatch, TimestampType, ValidationRules, patch,
     recompress::RecompressError, validate::RecordError,
 };
-use dohle_types::{ErrorCode, LeaderEpoch, Now, Offset, Timestamp};
+use dohle_types::{ErrorCode, LeaderEpoch, Now, Offset, Sequence, Timestamp};
 
 use crate::disk::Op;
 use crate::log::{Log, into_own};
-use crate::producer_state::{Checked, ProducerBatch, ProducerError, SequenceCheck};
+use crate::producer_state::{Checked, MarkerCheck, ProducerBatch, ProducerError, SequenceCheck};
 use crate::segment::{TXN_INDEX_SUFFIX, file};
 use crate::txn_index;
 
@@ -25,6 +25,9 @@ pub enum Origin {
     },
     /// A coordinator of this broker: control batches are allowed, sequences are not checked.
     Coordinator,
+    /// As a coordinator, a marker of transactions v2 (KIP-890): its epoch has to be greater than the producer's
+    /// (KIP-1228). One that the log has already is not appended again.
+    MarkerV2,
     /// The leader of the metadata log: as a coordinator, and no producers are kept.
     RaftLeader,
 }
@@ -137,7 +140,9 @@ impl Log {
         }
         let incoming = match origin {
             Origin::Client { zstd_allowed } => self.check_client_batch(now, records, zstd_allowed, codecs)?,
-            Origin::Coordinator | Origin::RaftLeader => from_broker(&records, &mut codecs.decompressor)?,
+            Origin::Coordinator | Origin::MarkerV2 | Origin::RaftLeader => {
+                from_broker(&records, &mut codecs.decompressor)?
+            }
         };
         if let Checked::Duplicate(batch) = self.check_producer(&incoming, origin)? {
             return Ok(self.duplicate(batch));
@@ -200,11 +205,23 @@ impl Log {
 
     fn check_producer(&self, incoming: &Incoming, origin: Origin) -> Result<Checked, ProducerError> {
         if let Some(marker) = incoming.marker {
-            self.producers.check_marker(&incoming.header, marker.coordinator_epoch)?;
+            let is_v2 = origin == Origin::MarkerV2;
+            match self.producers.check_marker(&incoming.header, marker.coordinator_epoch, is_v2)? {
+                MarkerCheck::New => {}
+                MarkerCheck::Repeated { written_at } => {
+                    // Where it stands is not kept; it is committed when all of the log is.
+                    return Ok(Checked::Duplicate(ProducerBatch {
+                        last_sequence: Sequence(-1),
+                        last_offset: self.end.plus(-1),
+                        offset_delta: 0,
+                        timestamp: written_at,
+                    }));
+                }
+            }
         }
         let check = match origin {
             Origin::Client { .. } => SequenceCheck::Full,
-            Origin::Coordinator => SequenceCheck::EpochOnly,
+            Origin::Coordinator | Origin::MarkerV2 => SequenceCheck::EpochOnly,
             Origin::RaftLeader => SequenceCheck::None,
         };
         self.producers.check(&incoming.header, check)
@@ -278,10 +295,12 @@ impl Log {
 
         match (origin, marker) {
             (Origin::RaftLeader, _) => {}
-            (Origin::Client { .. } | Origin::Coordinator, Some(marker)) => {
+            (Origin::Client { .. } | Origin::Coordinator | Origin::MarkerV2, Some(marker)) => {
                 self.note_marker(&header, marker, ops);
             }
-            (Origin::Client { .. } | Origin::Coordinator, None) => self.producers.note_data(&header),
+            (Origin::Client { .. } | Origin::Coordinator | Origin::MarkerV2, None) => {
+                self.producers.note_data(&header);
+            }
         }
         self.end = next_offset;
         let size = bytes.len();

@@ -195,6 +195,15 @@ pub(crate) enum Checked {
     Duplicate(ProducerBatch),
 }
 
+/// What the check of a marker comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MarkerCheck {
+    /// It may be appended.
+    New,
+    /// It, or one that says the same, is in the log already, with this time.
+    Repeated { written_at: Timestamp },
+}
+
 /// A transaction that its marker ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct EndedTxn {
@@ -262,13 +271,25 @@ impl ProducerStates {
         &self,
         batch: &BatchHeader,
         coordinator_epoch: i32,
-    ) -> Result<(), ProducerError> {
+        is_v2: bool,
+    ) -> Result<MarkerCheck, ProducerError> {
         let producer_id = batch.producer_id;
-        let current = self.producers.get(&producer_id).map_or(-1, |known| known.coordinator_epoch);
-        if coordinator_epoch < current {
-            return Err(ProducerError::CoordinatorFenced { producer_id, epoch: coordinator_epoch, current });
+        let Some(known) = self.producers.get(&producer_id) else { return Ok(MarkerCheck::New) };
+        if coordinator_epoch < known.coordinator_epoch {
+            let (epoch, current) = (coordinator_epoch, known.coordinator_epoch);
+            return Err(ProducerError::CoordinatorFenced { producer_id, epoch, current });
         }
-        Ok(())
+        // What the producer writes after a marker of transactions v2 has the marker's epoch: one that comes late must
+        // not end that.
+        match (is_v2 && batch.producer_epoch == known.epoch, known.transaction_start) {
+            (false, _) => Ok(MarkerCheck::New),
+            (true, None) => Ok(MarkerCheck::Repeated { written_at: known.last_timestamp }),
+            (true, Some(_)) => Err(ProducerError::InvalidProducerEpoch {
+                producer_id,
+                epoch: batch.producer_epoch,
+                current: known.epoch,
+            }),
+        }
     }
 
     /// Takes note of a data batch that was appended.
@@ -461,12 +482,42 @@ mod tests {
         states.forget_decided(Offset(121));
         assert_eq!(states.first_unstable_offset(Offset(120)), None);
         assert_eq!(states.check(&batch(0, 20, 1, 0), SequenceCheck::Full), Ok(Checked::New));
-        assert!(states.check_marker(&marker(0, 130), 4).is_err());
-        assert_eq!(states.check_marker(&marker(0, 130), 5), Ok(()));
+        assert!(states.check_marker(&marker(0, 130), 4, false).is_err());
+        assert_eq!(states.check_marker(&marker(0, 130), 5, false), Ok(MarkerCheck::New));
         // A marker of a higher epoch starts the sequences anew.
         states.note_marker(&marker(1, 121), 5);
         assert_eq!(states.check(&batch(1, 0, 1, 0), SequenceCheck::Full), Ok(Checked::New));
         assert!(states.check(&batch(1, 20, 1, 0), SequenceCheck::Full).is_err());
+    }
+
+    #[test]
+    fn a_marker_of_transactions_v2_ends_only_what_has_a_lower_epoch() {
+        let mut states = ProducerStates::default();
+        assert_eq!(
+            states.check_marker(&marker(1, 0), 5, true),
+            Ok(MarkerCheck::New),
+            "nothing is known of it"
+        );
+        states.note_data(&transactional(batch(0, 0, 10, 100)));
+        let fenced =
+            |states: &ProducerStates, epoch| states.check_marker(&marker(epoch, 110), 5, true).is_err();
+        assert!(fenced(&states, 0), "it is not greater");
+        assert_eq!(
+            states.check_marker(&marker(0, 110), 5, false),
+            Ok(MarkerCheck::New),
+            "before v2 it need not be"
+        );
+        assert_eq!(states.check_marker(&marker(1, 110), 5, true), Ok(MarkerCheck::New));
+        states.note_marker(&marker(1, 110), 5);
+        // The answer was lost, and the coordinator sends it again; another one may do so after a restart.
+        let repeated = Ok(MarkerCheck::Repeated { written_at: Timestamp(1110) });
+        assert_eq!(states.check_marker(&marker(1, 111), 5, true), repeated);
+        assert_eq!(states.check_marker(&marker(1, 111), 6, true), repeated);
+        assert!(states.check_marker(&marker(1, 111), 4, true).is_err());
+        // By then the producer may have begun its next transaction.
+        states.note_data(&transactional(batch(1, 0, 10, 111)));
+        assert!(fenced(&states, 1), "it would end the next one");
+        assert_eq!(states.check_marker(&marker(2, 121), 5, true), Ok(MarkerCheck::New));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use dohle_protocol::messages::produce_response::{
 };
 use dohle_protocol::messages::{ProduceRequest, ProduceResponse};
 use dohle_protocol::Records;
+use dohle_records::BatchHeader;
 use dohle_storage::{AppendError, Appended, Origin};
 use dohle_types::{ErrorCode, Str, TopicId};
 
@@ -127,31 +128,22 @@ pub(super) fn handle(node: &mut Node, call: Call, request: ProduceRequest) {
     }
 }
 
-/// An append of a parked request is acknowledged; the last one answers the request.
-pub(crate) fn on_acknowledged(node: &mut Node, waiter: Waiter) {
+/// An append of a parked request is acknowledged, or never will be; the last one answers the request.
+pub(crate) fn on_appended(node: &mut Node, waiter: Waiter, result: Result<(), ErrorCode>) {
     let Some(Parked::Produce(parked)) = node.purgatory.parked_mut(waiter.parked) else { return };
+    if let Err(error) = result {
+        let (topic, place) = waiter.place;
+        let topic = parked.response.responses.get_mut(topic);
+        if let Some(partition) = topic.and_then(|topic| topic.partition_responses.get_mut(place)) {
+            *partition = refused(partition.index, error.into());
+        }
+    }
     parked.outstanding -= 1;
     if parked.outstanding == 0
         && let Some((Parked::Produce(parked), _)) = node.purgatory.take(waiter.parked)
     {
         node.reply(&parked.call, &parked.response);
     }
-}
-
-/// The partition of a waiting append is gone.
-pub(crate) fn on_abandoned(node: &mut Node, waiter: Waiter, error: ErrorCode) {
-    if let Some(Parked::Produce(parked)) = node.purgatory.parked_mut(waiter.parked) {
-        let (topic, place) = waiter.place;
-        let partition = parked
-            .response
-            .responses
-            .get_mut(topic)
-            .and_then(|topic| topic.partition_responses.get_mut(place));
-        if let Some(partition) = partition {
-            *partition = refused(partition.index, error.into());
-        }
-    }
-    on_acknowledged(node, waiter);
 }
 
 /// The request's timeout has come before all appends were acknowledged.
@@ -186,6 +178,9 @@ fn append(
         return Err(ErrorCode::InvalidTopicException.into());
     }
     let records = records.map(Records::into_bytes).unwrap_or_default();
+    if BatchHeader::parse(&records).is_ok_and(|header| header.attributes.is_transactional()) {
+        return Err(ErrorCode::InvalidTxnState.into());
+    }
     let log_dir = partition.log_dir;
     if partition.log().is_some() && !node.log_dirs.has_room(log_dir, records.len(), reserve) {
         let name = node.log_dirs.name(log_dir);

@@ -82,6 +82,7 @@ apis! {
     k21_delete_records: DeleteRecordsRequest with unopened,
     k22_init_producer_id: InitProducerIdRequest,
     k23_offset_for_leader_epoch: OffsetForLeaderEpochRequest with unopened,
+    k27_write_txn_markers: WriteTxnMarkersRequest with unopened,
     k32_describe_configs: DescribeConfigsRequest,
     k33_alter_configs: AlterConfigsRequest,
     k34_alter_replica_log_dirs: AlterReplicaLogDirsRequest,

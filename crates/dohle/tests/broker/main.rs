@@ -24,4 +24,5 @@ mod memory;
 mod moves;
 mod offsets;
 mod process;
+mod transactions;
 mod trash;

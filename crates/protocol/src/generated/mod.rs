@@ -148,6 +148,8 @@ pub mod update_features_request;
 pub mod update_features_response;
 pub mod user_scram_credential_record;
 pub mod voters_record;
+pub mod write_txn_markers_request;
+pub mod write_txn_markers_response;
 pub mod zk_migration_state_record;
 
 pub use abort_transaction_record::AbortTransactionRecord;
@@ -297,6 +299,8 @@ pub use update_features_request::UpdateFeaturesRequest;
 pub use update_features_response::UpdateFeaturesResponse;
 pub use user_scram_credential_record::UserScramCredentialRecord;
 pub use voters_record::VotersRecord;
+pub use write_txn_markers_request::WriteTxnMarkersRequest;
+pub use write_txn_markers_response::WriteTxnMarkersResponse;
 pub use zk_migration_state_record::ZkMigrationStateRecord;
 
 /// Calls a macro with the name of each message.
@@ -450,6 +454,8 @@ macro_rules! for_each_message {
         $per_message!(UpdateFeaturesResponse);
         $per_message!(UserScramCredentialRecord);
         $per_message!(VotersRecord);
+        $per_message!(WriteTxnMarkersRequest);
+        $per_message!(WriteTxnMarkersResponse);
         $per_message!(ZkMigrationStateRecord);
     };
 }

@@ -96,6 +96,23 @@ fn a_range_has_the_aborted_transactions_that_reach_into_it() {
 }
 
 #[test]
+fn a_marker_of_transactions_v2_that_the_log_has_is_not_appended_again() {
+    let mut node = Node::new(TopicConfig::default());
+    script(&mut node, "a2");
+    let options =
+        BatchOptions { producer_epoch: ProducerEpoch(1), base_sequence: Sequence(-1), ..options(&node, 'a') };
+    let value = EndTxnMarker::new(0).to_bytes();
+    let kind = ControlRecordType::Abort;
+    let marker = dohle_records::control::control_batch(options, Timestamp(1), &[(kind, &value)]).unwrap();
+    for is_repeated in [false, true] {
+        let appended = node.append_at(now(0), marker.clone(), Origin::MarkerV2).unwrap();
+        assert_eq!((appended.duplicate, appended.next_offset), (is_repeated, Offset(3)));
+    }
+    assert_eq!(node.log.end_offset(), Offset(3));
+    assert_eq!(aborted(&mut node, 0, 3), "a 0-2");
+}
+
+#[test]
 fn a_transaction_is_found_from_every_segment_it_has_records_in() {
     check("a1 / -1 / a! / -1", &[(0, 1, "a 0-2"), (1, 2, "a 0-2"), (2, 3, "a 0-2"), (3, 4, "")]);
     check("a1 b1 / a! b1 / b! / a1 a.", &[(0, 2, "a 0-2, b 1-4"), (3, 4, "b 1-4"), (5, 7, "")]);
