@@ -231,12 +231,19 @@ impl Opener {
     /// What recovery has found above `scan_from` must not be lost by the next crash, since it is served from now on.
     /// What lies below it is durable already.
     async fn make_durable(&self, log: &mut Log, listing: &Listing, scan_from: Offset, is_cut: bool) {
+        let data = Bytes::from(checkpoint::format_partition_metadata(self.opening.topic_id));
+        // Of a log that no checkpoint knows the file may be in the cache alone; the next start would take its directory
+        // for that of a deleted topic.
+        if log.files.exist && self.opening.recovery_point.unwrap_or_default() == Offset::ZERO {
+            let path = self.path(PARTITION_METADATA);
+            self.disk.apply(Op::Write { path: path.clone(), position: 0, data: data.clone() }).await;
+            log.files.dirty.insert(path);
+        }
         for path in std::mem::take(&mut log.files.dirty) {
             self.disk.sync(&path).await;
         }
         if !log.files.exist {
-            let data = checkpoint::format_partition_metadata(self.opening.topic_id);
-            self.disk.replace(self.path(PARTITION_METADATA), data.into()).await;
+            self.disk.replace(self.path(PARTITION_METADATA), data).await;
             log.files.exist = true;
         }
         let is_durable = log.epochs.entries().last().is_some_and(|last| last.start < scan_from);

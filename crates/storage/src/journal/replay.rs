@@ -67,9 +67,10 @@ impl ReplayJournal {
             }
             for path in journal {
                 disk.apply(Op::Remove { path }).await;
+                // A new journal has the same names: nothing of the old one may come back after that. And of the old one
+                // none in the middle may be gone before the others, as if it had been lost.
+                disk.sync(&neighbour).await;
             }
-            // A new journal has the same names: nothing of the old one may come back after that.
-            disk.sync(&neighbour).await;
             Replayed
         }))
     }

@@ -1,4 +1,4 @@
-//! The commit journal with logs around it, on a disk that loses what is not synced.
+//! The commit journal with logs around it, on a disk that may lose what is not synced.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::log::small_segments;
 use super::node::now;
+use crate::checkpoint::parse_partition_metadata;
 use crate::disk::{DiskError, FilePath, Job, LogDir, Op, Progress, Step};
 use crate::journal::{
     CommitCycle, Done, GivenBack, JournalConfig, JournalFound, ReadJournal, ReplayJournal, Round,
@@ -20,9 +21,9 @@ use crate::{Codecs, Log, LogId, LogKey, OpenLog, Opening, Origin, Read};
 const LOGS: usize = 6;
 const META: &str = "meta.properties";
 
-/// The power went.
+/// The process ended, perhaps with the power.
 #[derive(Debug)]
-struct PowerLoss;
+struct Crash;
 
 /// One log, and what is known of it outside.
 struct Kept {
@@ -45,7 +46,7 @@ struct World {
     next: u64,
     /// A task under way.
     task: Option<Task>,
-    /// Changes and syncs until the power goes.
+    /// Changes and syncs until it ends.
     fuel: u64,
     journaled: usize,
     given_back: usize,
@@ -91,24 +92,24 @@ impl World {
         }
     }
 
-    fn burn(&mut self) -> Result<(), PowerLoss> {
-        self.fuel = self.fuel.checked_sub(1).ok_or(PowerLoss)?;
+    fn burn(&mut self) -> Result<(), Crash> {
+        self.fuel = self.fuel.checked_sub(1).ok_or(Crash)?;
         Ok(())
     }
 
-    fn change(&mut self, op: &Op) -> Result<(), PowerLoss> {
+    fn change(&mut self, op: &Op) -> Result<(), Crash> {
         self.burn()?;
         self.disk.apply(op).unwrap();
         Ok(())
     }
 
-    fn sync(&mut self, path: &FilePath) -> Result<(), PowerLoss> {
+    fn sync(&mut self, path: &FilePath) -> Result<(), Crash> {
         self.burn()?;
         self.disk.sync(path);
         Ok(())
     }
 
-    fn append(&mut self) -> Result<(), PowerLoss> {
+    fn append(&mut self) -> Result<(), Crash> {
         for index in 0..LOGS {
             if !self.rng.chance(1, 2) {
                 continue;
@@ -135,7 +136,7 @@ impl World {
         Ok(())
     }
 
-    fn commit(&mut self) -> Result<(), PowerLoss> {
+    fn commit(&mut self) -> Result<(), Crash> {
         let flushes = self.rng.chance(1, 20);
         let mut requests = Vec::new();
         for (index, kept) in self.logs.iter_mut().enumerate() {
@@ -173,7 +174,7 @@ impl World {
     }
 
     /// Goes on with what follows behind the journal.
-    fn step_aside(&mut self) -> Result<(), PowerLoss> {
+    fn step_aside(&mut self) -> Result<(), Crash> {
         let Some(task) = self.task.take() else {
             self.task = self.cycle.next_task();
             return Ok(());
@@ -194,7 +195,7 @@ impl World {
         Ok(())
     }
 
-    fn live(&mut self) -> Result<(), PowerLoss> {
+    fn live(&mut self) -> Result<(), Crash> {
         loop {
             match self.rng.below(10) {
                 0..4 => self.append()?,
@@ -208,9 +209,16 @@ impl World {
         }
     }
 
-    /// The next process: power may go again while it gives logs back what the journal has.
+    /// What is in the cache stays, or the power goes, too.
+    fn crash(&mut self) {
+        if self.rng.chance(3, 4) {
+            self.disk.lose_power(&mut self.rng);
+        }
+    }
+
+    /// The next process: it may end again while it gives logs back what the journal has.
     fn start(&mut self) {
-        self.disk.lose_power(&mut self.rng);
+        self.crash();
         self.task = None;
         let found = loop {
             let found = read_journal(&mut self.disk, false);
@@ -225,7 +233,7 @@ impl World {
             self.fuel = if self.rng.chance(1, 3) { self.rng.below(40) } else { u64::MAX };
             match self.run(job) {
                 Ok(_) => break found,
-                Err(PowerLoss) => drop(self.disk.lose_power(&mut self.rng)),
+                Err(Crash) => self.crash(),
             }
         };
         assert_eq!(read_journal(&mut self.disk, false), JournalFound::default());
@@ -236,7 +244,7 @@ impl World {
     }
 
     /// Runs a job until it is done, or the power goes.
-    fn run<J: Job>(&mut self, mut job: J) -> Result<J::Output, PowerLoss> {
+    fn run<J: Job>(&mut self, mut job: J) -> Result<J::Output, Crash> {
         let mut progress = job.start();
         loop {
             progress = match progress {
@@ -314,13 +322,14 @@ fn read_all(disk: &mut MemoryDisk, log: &Log) -> Vec<u64> {
 }
 
 #[test]
-fn whatever_the_power_takes_nothing_acknowledged_is_lost() {
+fn whatever_a_crash_takes_nothing_acknowledged_is_lost() {
     let (mut journaled, mut given_back) = (0, 0);
     for seed in 0..150 {
         let mut world = World::new(seed);
         for _ in 0..6 {
-            world.fuel = 20 + world.rng.below(1200);
-            let PowerLoss = world.live().unwrap_err();
+            let fuel_max = if world.rng.chance(1, 3) { 100 } else { 1200 };
+            world.fuel = 20 + world.rng.below(fuel_max);
+            let Crash = world.live().unwrap_err();
             world.start();
         }
         journaled += world.journaled;
@@ -419,6 +428,22 @@ fn what_is_below_the_checkpoints_is_not_touched_and_anothers_directory_is_put_as
     let has = |name: &str| files.iter().any(|path| path.starts_with(name));
     assert!(!has("compacted-0/") && has("lost-0/") && has("old-stray/"), "{files:?}");
     assert!(!has(&format!("{}/partition.metadata", dir(index))), "{files:?}");
+}
+
+#[test]
+fn whose_directory_it_is_survives_the_power_once_a_log_was_recovered() {
+    let mut world = World::new(1);
+    world.fuel = u64::MAX;
+    world.append().unwrap();
+    let index = (0..LOGS).find(|&index| !world.logs[index].appended.is_empty()).unwrap();
+    // The process was killed; so far everything is in the cache alone.
+    world.open(index, &JournalFound::default());
+    for seed in 0..20 {
+        let mut disk = world.disk.clone();
+        disk.lose_power(&mut Rng::from_seed(seed));
+        let metadata = bytes_of(&mut disk, &format!("{}/partition.metadata", dir(index)).into());
+        assert_eq!(parse_partition_metadata(&metadata), Some(log_id(index).topic_id), "seed {seed}");
+    }
 }
 
 #[test]
