@@ -56,8 +56,8 @@ pub struct KnownLog {
     pub recovery_point: Option<Offset>,
     /// Its start offset, where the checkpoint has it.
     pub start_offset: Option<Offset>,
-    /// Whether the cleaner offset checkpoint knows it.
-    pub cleaned: bool,
+    /// Up to where it was compacted, where the cleaner offset checkpoint knows it.
+    pub cleaned: Option<Offset>,
     /// The end of what the commit journal had of it after a crash.
     pub durable_to: Option<Offset>,
 }
@@ -263,7 +263,7 @@ impl BootFacts {
             clean: self.clean,
             recovery_point: self.recovery_points.get(name).copied(),
             start_offset: self.log_start_offsets.get(name).copied(),
-            cleaned: self.cleaner_offsets.contains_key(name),
+            cleaned: self.cleaner_offsets.get(name).copied(),
             durable_to: self.durable_to.get(&id).copied(),
         })
     }

@@ -162,7 +162,7 @@ impl Node {
             clean: false,
             recovery_point: Some(log.recovery_point().min(before_last)),
             start_offset: Some(log.start_offset()),
-            cleaned: log.has_gaps(),
+            cleaned: log.has_gaps().then(|| log.recovery_point()),
             durable_to: None,
         };
         let key = self.renumber(&partition, known);

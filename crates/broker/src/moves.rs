@@ -366,7 +366,7 @@ impl Node {
                 recovery_point: Some(log.end_offset()),
                 start_offset: Some(log.start_offset()),
                 durable_to: None,
-                cleaned: log.has_gaps(),
+                cleaned: log.has_gaps().then(|| log.recovery_point()),
             },
         };
         // Where it is, not all of it may be durable.

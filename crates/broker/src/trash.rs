@@ -159,8 +159,8 @@ impl Trash {
                 clean: false,
                 recovery_point: known.map(|known| Offset(known.recovery_point)),
                 start_offset: known.map(|known| Offset(known.log_start_offset)),
-                // Nobody remembers whether it was compacted.
-                cleaned: true,
+                // Nobody remembers whether it was compacted, and how far.
+                cleaned: Some(Offset(i64::MAX)),
                 durable_to: None,
             };
             self.placements.insert((topic_id, index), Placement { from, known });

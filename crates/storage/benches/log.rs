@@ -188,7 +188,7 @@ fn open(disk: &mut MemoryDisk, clean: bool) -> Log {
         recovery_point: None,
         start_offset: None,
         durable_to: None,
-        cleaned: false,
+        cleaned: None,
         now: now(),
     };
     disk.run(OpenLog::new(opening)).unwrap().unwrap()

@@ -43,8 +43,8 @@ pub struct Opening {
     pub recovery_point: Option<Offset>,
     /// The start of the log, by the log start offset checkpoint.
     pub start_offset: Option<Offset>,
-    /// Whether the cleaner offset checkpoint knows it: it was compacted, whatever its configs say now.
-    pub cleaned: bool,
+    /// Up to where it was compacted, whatever its configs say now; the cleaner offset checkpoint knows it.
+    pub cleaned: Option<Offset>,
     /// The end of what the commit journal had of the log after a crash: it was durable, and everything before it.
     pub durable_to: Option<Offset>,
     /// The time.
@@ -402,7 +402,18 @@ impl Opener {
 
     /// Whether offsets may be missing between the batches.
     pub(crate) fn compacted(&self) -> bool {
-        self.opening.cleaned || self.opening.config.cleanup_policy.compact
+        self.opening.cleaned.is_some() || self.opening.config.cleanup_policy.compact
+    }
+
+    /// The highest offset before which compaction may have left a gap, or put a segment in the place of others: it takes
+    /// only what the recovery point checkpoint knows to be durable. Without that checkpoint nobody knows how far it came.
+    pub(crate) fn compacted_to(&self) -> Offset {
+        if !self.compacted() {
+            return Offset::ZERO;
+        }
+        let known =
+            self.opening.recovery_point.map(|point| point.max(self.opening.cleaned.unwrap_or_default()));
+        known.unwrap_or(Offset(i64::MAX))
     }
 }
 

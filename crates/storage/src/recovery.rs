@@ -88,7 +88,7 @@ impl Opener {
             let is_first = index == 0;
             // Of the segments below the start, which were deleted, a power loss may have brought any back.
             let is_deleted = self.opening.start_offset.is_some_and(|start| base <= start);
-            let is_gap = base > log.end && !is_deleted && !self.compacted();
+            let is_gap = base > log.end && !is_deleted && base > self.compacted_to();
             let is_lost = is_gap && !torn && log.end < recovery_point;
             // What follows a torn end was not durable either. What begins before the end of the segment before
             // it was cut off once already, and its removal was lost.
@@ -147,7 +147,7 @@ impl Opener {
         let base = segment.base;
         let path = file(dir, base, LOG_SUFFIX);
         let mut durable_to = u64::from(segment.size);
-        let scan = Scan::new(&self.disk, path.clone(), length, base, self.compacted());
+        let scan = Scan::new(&self.disk, path.clone(), length, base, self.compacted_to());
         let mut scan = scan.go_on(durable_to, end).before(follower);
         let mut damage = Vec::new();
         let torn = loop {

@@ -47,8 +47,9 @@ pub(crate) struct Scan {
     pub(crate) position: u64,
     /// The offset that the next batch must have,
     pub(crate) expected: Offset,
-    /// or, in a log that was compacted, must not be below.
-    compacted: bool,
+    /// or, where compaction may have taken the records before it away, must not be below. It took none before an offset
+    /// above this.
+    compacted_to: Offset,
     /// No batch of the segment goes beyond it: its offsets are kept in 31 bits, and the next segment has later ones.
     highest: Offset,
     chunk: Bytes,
@@ -75,10 +76,10 @@ pub(crate) enum Scanned {
 
 impl Scan {
     /// From the beginning of the segment with this base offset.
-    pub(crate) fn new(disk: &Disk, path: FilePath, length: u64, base: Offset, compacted: bool) -> Self {
+    pub(crate) fn new(disk: &Disk, path: FilePath, length: u64, base: Offset, compacted_to: Offset) -> Self {
         let (chunk, disk) = (Bytes::new(), disk.clone());
         let highest = Offset(base.0.saturating_add(i64::from(i32::MAX)));
-        Self { disk, path, length, position: 0, expected: base, compacted, highest, chunk, chunk_start: 0 }
+        Self { disk, path, length, position: 0, expected: base, compacted_to, highest, chunk, chunk_start: 0 }
     }
 
     /// From a batch within it, which must have this offset.
@@ -180,12 +181,12 @@ impl Scan {
     }
 
     fn is_due(&self, header: &BatchHeader) -> bool {
-        let in_order = if self.compacted {
-            header.base_offset >= self.expected && header.last_offset() <= self.highest
-        } else {
-            header.base_offset == self.expected
-        };
-        in_order && header.last_offset_delta >= 0
+        let follows_gap = self.may_follow_gap(header.base_offset) && header.last_offset() <= self.highest;
+        (header.base_offset == self.expected || follows_gap) && header.last_offset_delta >= 0
+    }
+
+    fn may_follow_gap(&self, offset: Offset) -> bool {
+        self.expected < offset && offset <= self.compacted_to
     }
 
     async fn has_valid_crc(&mut self, position: u64, header: &BatchHeader) -> bool {
@@ -269,7 +270,8 @@ impl Scan {
         let rest = self.length - position;
         // A record takes more than a byte, so that offsets cannot run ahead of positions.
         let distance = u64::try_from(header.base_offset.0.checked_sub(self.expected.0)?).ok()?;
-        let is_later = distance > 0 && (self.compacted || distance <= position - self.position);
+        let is_later =
+            distance > 0 && (self.may_follow_gap(header.base_offset) || distance <= position - self.position);
         let is_possible = header.last_offset_delta >= 0 && header.last_offset() <= self.highest;
         (is_later && is_possible && header.size_in_bytes() as u64 <= rest).then_some(header)
     }

@@ -92,7 +92,7 @@ impl Log {
 async fn scrub_piece(disk: Disk, path: FilePath, size: u32, end: Offset, point: ScrubPoint) -> Scrubbed {
     let length = u64::from(size);
     // Compaction may have taken records away, so that any later offset is due.
-    let mut scan = Scan::new(&disk, path.clone(), length, point.floor.max(point.base), true);
+    let mut scan = Scan::new(&disk, path.clone(), length, point.floor.max(point.base), Offset(i64::MAX));
     scan.position = point.position;
     let mut damage = Vec::new();
     while scan.position < length && scan.position - point.position < PIECE_BYTES {

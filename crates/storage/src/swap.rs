@@ -13,6 +13,7 @@
 //!
 //! That last one is looked for only after a crash; a stop in good order makes all of it durable.
 
+use dohle_records::BatchHeader;
 use dohle_types::Offset;
 
 use crate::disk::{Entry, Op};
@@ -96,7 +97,7 @@ impl Opener {
     /// Removes the segments that a completed one is made of.
     async fn remove_replaced(&self, swap: &Entry, listing: &Listing) {
         let Some(base) = swapped_log(&swap.name) else { return };
-        let mut scan = Scan::new(&self.disk, self.path(&swap.name), swap.length, base, true);
+        let mut scan = Scan::new(&self.disk, self.path(&swap.name), swap.length, base, Offset(i64::MAX));
         while let Scanned::Batch(_) = scan.next().await {}
         let end = scan.expected;
         // What has its own base is replaced by the renaming; an index may have been already.
@@ -106,15 +107,22 @@ impl Opener {
     }
 
     /// Removes segments whose records are in the one before them too. That one ends where the next that stays begins,
-    /// exactly: compaction leaves the last batch of what it replaces. An end elsewhere is damage, on which nothing is
-    /// removed: what says how far a batch reaches is read without a CRC.
+    /// exactly: compaction leaves the last batch of what it replaces. An end elsewhere, or with another batch, is damage,
+    /// on which nothing is removed: what says how far a batch reaches is read without a CRC.
     async fn remove_overlapped(&self, listing: Listing) -> Listing {
         let mut is_tidy = true;
         let mut logs = &listing.logs[..];
         while let Some((&segment, rest)) = logs.split_first() {
-            let end = self.end_of(&listing, segment).await;
+            let last = self.last_batch(&listing, segment).await;
+            let end = last.map_or(segment.0, |last| last.next_offset());
             let (overlapped, others) = rest.split_at(rest.partition_point(|&(base, _)| base < end));
-            let is_replaced = others.first().is_some_and(|&(base, _)| base == end);
+            let is_replaced = match (last, overlapped.last()) {
+                (Some(last), Some(&old)) if others.first().is_some_and(|&(base, _)| base == end) => {
+                    let old = self.last_batch(&listing, old).await;
+                    end <= self.compacted_to() && old.is_some_and(|old| ends_replaced(&last, &old))
+                }
+                _ => false,
+            };
             for &(base, _) in overlapped.iter().filter(|_| is_replaced) {
                 self.remove_segment(base).await;
                 is_tidy = false;
@@ -124,19 +132,29 @@ impl Opener {
         if is_tidy { listing } else { self.list().await }
     }
 
-    /// The offset after the last batch that can be read of a segment.
-    async fn end_of(&self, listing: &Listing, (base, length): (Offset, u64)) -> Offset {
+    /// The last batch that can be read of a segment.
+    async fn last_batch(&self, listing: &Listing, (base, length): (Offset, u64)) -> Option<BatchHeader> {
         let segment = self.segment(listing, base, length).await;
         let view = SegmentView::new(&self.opening.dir, &segment);
         let last = self.last_entry::<OffsetEntry>(base, INDEX_SUFFIX, segment.offset_entries).await;
-        let mut end = base;
+        let mut header = None;
         if let Ok(mut walk) = start(&self.disk, &view, last).await {
             while let Ok(Some(found)) = walk.next().await {
-                end = found.header.next_offset();
+                header = Some(found.header);
             }
         }
-        end
+        header
     }
+}
+
+/// Whether `last`, with which a segment ends, may be what compaction left of the last batch of what it replaced. `old` is
+/// the last batch of the last segment within its reach; where that is not the last of them, the others are gone already.
+fn ends_replaced(last: &BatchHeader, old: &BatchHeader) -> bool {
+    if old.next_offset() != last.next_offset() {
+        return old.next_offset() < last.next_offset();
+    }
+    let is_changed = last.record_count < old.record_count || last.attributes.has_delete_horizon();
+    last.crc == old.crc || (last.base_offset == old.base_offset && is_changed)
 }
 
 fn swap_of(base: Offset) -> String {

@@ -176,7 +176,7 @@ impl Walk {
     /// Goes on behind the batch that cannot be read; what is damaged of a segment that ends with offset `end`.
     pub(crate) async fn pass_damage(&mut self, segment: &SegmentView, end: Offset, reason: String) -> Damage {
         // Compaction may have taken records away, so that any later offset is due.
-        let mut scan = Scan::new(&self.disk, self.path.clone(), self.size, self.floor, true);
+        let mut scan = Scan::new(&self.disk, self.path.clone(), self.size, self.floor, Offset(i64::MAX));
         scan.position = self.position;
         let damage = scan.pass_damage(segment.base, end, end, reason).await;
         (self.position, self.floor, self.previous) = (scan.position, scan.expected, None);

@@ -121,7 +121,7 @@ fn transaction_index(bytes: &[u8]) {
         recovery_point: None,
         start_offset: None,
         durable_to: None,
-        cleaned: false,
+        cleaned: None,
         now: now(),
     };
     let log = disk.run(&mut OpenLog::new(opening)).expect("the records of the log are good");

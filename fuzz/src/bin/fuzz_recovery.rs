@@ -37,13 +37,13 @@ fuzz_target!(|data: &[u8]| {
         clean: flags & 2 != 0,
         recovery_point: offset(recovery_point),
         start_offset: offset(start_offset),
-        cleaned: flags & 4 != 0,
+        cleaned: (flags & 4 != 0).then_some(Offset(i64::MAX)),
         durable_to: None,
         now: now(),
     };
     let Ok(mut log) = disk.run(&mut OpenLog::new(opening.clone())) else { return };
     let checked = !opening.clean && opening.recovery_point.is_none_or(|point| point == Offset::ZERO);
-    let before = read_all(&mut log, &mut disk, checked, opening.cleaned);
+    let before = read_all(&mut log, &mut disk, checked, opening.cleaned.is_some());
     for timestamp in [0, 900, i64::MAX] {
         if let Some(mut job) = log.find_by_timestamp(Timestamp(timestamp), log.end_offset()) {
             let _ = disk.run(&mut job);
@@ -67,7 +67,7 @@ fuzz_target!(|data: &[u8]| {
     if checked {
         let mut reopened = reopened.expect("what was recovered opens");
         assert_eq!(reopened.end_offset(), log.end_offset());
-        let after = read_all(&mut reopened, &mut disk, true, cleaned);
+        let after = read_all(&mut reopened, &mut disk, true, cleaned.is_some());
         assert!(log.start_offset() > reopened_start(&before) || after.starts_with(&before));
     }
 });

@@ -316,12 +316,12 @@ fn check(config: &TopicConfig, steps: &[(&str, &str)]) {
             log.clean();
             assert_eq!(log.text(), expected, "{events} with {compression}");
             log.node.sync();
-            let opening = Opening { clean: false, cleaned: true, ..log.node.opening() };
+            let opening = Opening { clean: false, cleaned: log.checkpoint, ..log.node.opening() };
             let mut killed = log.reopened(log.node.disk.clone(), opening);
             assert_eq!(killed.text(), expected, "{events} with {compression}, killed");
         }
         log.node.close();
-        let opening = Opening { clean: true, cleaned: true, ..log.node.opening() };
+        let opening = Opening { clean: true, cleaned: log.checkpoint, ..log.node.opening() };
         let mut stopped = log.reopened(log.node.disk.clone(), opening);
         assert_eq!(stopped.text(), steps.last().unwrap().1, "with {compression}, stopped");
     }
@@ -467,7 +467,7 @@ fn a_policy_that_is_no_longer_compact_finds_the_gaps_it_has() {
     log.node.sync();
     let mut config = compacted();
     config.cleanup_policy = CleanupPolicy { delete: true, compact: false };
-    let opening = Opening { config: config.into(), cleaned: true, ..log.node.opening() };
+    let opening = Opening { config: config.into(), cleaned: log.checkpoint, ..log.node.opening() };
     let mut again = log.reopened(log.node.disk.clone(), opening);
     assert_eq!(again.text(), "1 b=1 | 3 a=3 | 4 c=1");
 }
@@ -492,27 +492,54 @@ fn damage_ends_the_cleaning_and_nothing_is_lost() {
 
 #[test]
 fn an_end_that_has_changed_takes_no_other_segment_for_replaced() {
-    // Of the last batch: its offset, which no CRC covers, and how far it reaches, which is read without it.
-    for bit in (0..64).chain(23 * 8..27 * 8) {
-        let mut log = Cleaned::new(compacted());
-        // No segment begins where such an end would be.
-        log.script("a=1 b=2 / c=3 d=4 e=5 / f=6 g=7 h=8 / i=9");
-        log.node.sync();
-        let mut disk = log.node.disk.clone();
-        let path: crate::disk::FilePath = "orders-0/00000000000000000000.log".into();
-        let content = disk.files.get_mut(&path).unwrap();
-        let last = content.len() / 2;
-        content[last + bit / 8] ^= 1 << (bit % 8);
-        for recovery_point in [Offset(0), Offset(2), Offset(9)] {
-            let opening = Opening { recovery_point: Some(recovery_point), ..log.node.opening() };
-            let mut again = log.reopened(disk.clone(), opening);
-            for offset in 2..9 {
-                let read = again.node.read_or_damage(Offset(offset));
-                let first = read.and_then(|read| Some(read.first()?.header().base_offset));
-                assert_eq!(first, Some(Offset(offset)), "bit {bit}, recovery point {recovery_point}");
+    for (script, end) in [
+        // No segment begins where such an end would be,
+        ("a=1 b=2 / c=3 d=4 e=5 / f=6 g=7 h=8 / i=9", 9),
+        // and exactly there one begins.
+        ("a=1 b=2 / c=3 d=4 / e=5 f=6 / g=7 h=8 i=9 j=10 / k=11", 11),
+    ] {
+        // Of the last batch: its offset, which no CRC covers, and how far it reaches, which is read without it.
+        for bit in (0..64).chain(23 * 8..27 * 8) {
+            let mut log = Cleaned::new(compacted());
+            log.script(script);
+            log.node.sync();
+            let mut disk = log.node.disk.clone();
+            let path: crate::disk::FilePath = "orders-0/00000000000000000000.log".into();
+            let content = disk.files.get_mut(&path).unwrap();
+            let last = content.len() / 2;
+            content[last + bit / 8] ^= 1 << (bit % 8);
+            for recovery_point in [0, 2, 8, end] {
+                let opening = Opening { recovery_point: Some(Offset(recovery_point)), ..log.node.opening() };
+                let mut again = log.reopened(disk.clone(), opening);
+                for offset in 2..end {
+                    let read = again.node.read_or_damage(Offset(offset));
+                    let first = read.and_then(|read| Some(read.first()?.header().base_offset));
+                    assert_eq!(first, Some(Offset(offset)), "bit {bit}, recovery point {recovery_point}");
+                }
             }
         }
     }
+}
+
+#[test]
+fn compaction_leaves_gaps_below_the_recovery_point_alone() {
+    let mut log = Cleaned::new(compacted());
+    log.script("a=1 b=2 / c=3 / d=4");
+    log.node.sync();
+    let mut disk = log.node.disk.clone();
+    disk.files.retain(|path, _| !path.starts_with("orders-0/00000000000000000002."));
+    let opened = |recovery_point: i64, cleaned: Option<i64>| {
+        let (recovery_point, cleaned) = (Some(Offset(recovery_point)), cleaned.map(Offset));
+        let mut again = log.reopened(disk.clone(), Opening { recovery_point, cleaned, ..log.node.opening() });
+        let end = again.node.log.end_offset().0;
+        let read = (end > 2).then(|| again.node.read_or_damage(Offset(2)));
+        (end, read.map(|read| read.and_then(|read| Some(read.first()?.header().base_offset.0))))
+    };
+    // What was not durable is lost, and what follows it was not durable either.
+    assert_eq!(opened(2, None), (2, None));
+    // It was durable.
+    assert_eq!(opened(3, None), (4, Some(Some(3))), "compaction may have taken it");
+    assert_eq!(opened(2, Some(3)), (4, Some(Some(3))), "compaction may have taken it");
 }
 
 fn random_events(rng: &mut Rng) -> String {
@@ -614,7 +641,9 @@ fn a_crash_at_any_moment_leaves_the_old_or_the_new_and_no_aborted_record_shows()
             let end = log.node.log.end_offset();
             for (moment, disk) in disks.into_iter().enumerate() {
                 let case = format!("seed {seed}, moment {moment}");
-                let durable = Some(Offset(i64::try_from(dice.below(end.0.unsigned_abs() + 1)).unwrap()));
+                // Compaction waits until the checkpoint knows what it takes.
+                let above = end.0.abs_diff(log.checkpoint.unwrap_or_default().0);
+                let durable = Some(end.plus(-i64::try_from(dice.below(above + 1)).unwrap()));
                 let opening = Opening { recovery_point: durable, ..log.node.opening() };
                 let mut again = log.reopened(disk, opening);
                 assert_eq!(again.node.log.end_offset(), end, "{case}");

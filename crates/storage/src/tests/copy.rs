@@ -131,7 +131,7 @@ impl Moving {
             recovery_point: Some(recovery_point),
             start_offset: Some(self.log.start_offset()),
             durable_to: None,
-            cleaned: false,
+            cleaned: None,
             now: now(self.at_ms),
         };
         self.disk.run(OpenLog::new(opening)).unwrap().unwrap()

@@ -375,7 +375,7 @@ fn a_compacted_log_has_gaps_and_is_read_across_them() {
     let mut config = TopicConfig::clone(&opening.config);
     config.cleanup_policy.compact = true;
     let config = std::sync::Arc::new(config);
-    for recovery_point in [Some(Offset(0)), Some(Offset(10))] {
+    for recovery_point in [None, Some(Offset(8)), Some(Offset(10))] {
         let opening = Opening { config: config.clone(), recovery_point, ..opening.clone() };
         let mut again = node.reopen(kept.clone(), opening).unwrap();
         assert_eq!(again.log.end_offset(), Offset(10));

@@ -268,7 +268,7 @@ impl World {
             clean: false,
             recovery_point: Some(self.logs[index].checkpointed),
             start_offset: None,
-            cleaned: false,
+            cleaned: None,
             durable_to: pieces.and_then(|pieces| pieces.last()).map(|piece| piece.end),
             now: now(0),
         }

@@ -138,7 +138,7 @@ impl Node {
             clean: false,
             recovery_point: Some(Offset(0)),
             start_offset: None,
-            cleaned: false,
+            cleaned: None,
             durable_to: None,
             now: now(0),
         }

@@ -152,7 +152,7 @@ impl World {
 
     pub(super) fn opening(&self, clean: bool) -> Opening {
         Opening {
-            cleaned: false,
+            cleaned: None,
             durable_to: None,
             dir: DIR.into(),
             topic_id: super::super::node::topic_id(),
