@@ -208,7 +208,7 @@ impl Opener {
             return false;
         }
         let from = self.load_producers(log, listing, log.end).await;
-        self.replay(log, from, from, log.end).await;
+        self.replay(log, log.end, from, log.end).await;
         log.snapshots.clone_from(&listing.snapshots);
         log.settle();
         true
@@ -275,9 +275,16 @@ impl Opener {
         listing.logs.first().map_or(offset, |&(base, _)| base)
     }
 
-    /// Takes note of the epochs of the batches in `from..to`, which are known to be good, and of the producers of
-    /// those at or above `producers_from`: the log has the producers of the earlier ones from a snapshot.
-    pub(crate) async fn replay(&self, log: &mut Log, from: Offset, producers_from: Offset, to: Offset) {
+    /// Takes note of the epochs of the batches in `epochs_from..to`, which are known to be good, and of the producers of
+    /// those in `producers_from..to`: the log has those of the earlier ones from its checkpoint and from a snapshot.
+    pub(crate) async fn replay(
+        &self,
+        log: &mut Log,
+        epochs_from: Offset,
+        producers_from: Offset,
+        to: Offset,
+    ) {
+        let from = epochs_from.min(producers_from);
         let views: Vec<SegmentView> =
             log.segments.iter().map(|segment| SegmentView::new(&self.opening.dir, segment)).collect();
         let first = views.partition_point(|view| view.base <= from).saturating_sub(1);
@@ -296,6 +303,10 @@ impl Opener {
                 } else {
                     Bytes::new()
                 };
+                // Where the checkpoint tells them it is believed: no CRC covers what a batch says.
+                if found.header.base_offset >= epochs_from {
+                    note_epoch(log, &found.header);
+                }
                 note(log, &found.header, &batch, producers_from);
             }
         }
@@ -422,6 +433,13 @@ pub(crate) fn needs_records(header: &BatchHeader) -> bool {
     header.attributes.is_control() && header.has_producer_id()
 }
 
+/// Takes note of the epoch of a batch that is in the log.
+pub(crate) fn note_epoch(log: &mut Log, header: &BatchHeader) {
+    if header.partition_leader_epoch > log.epochs.latest() {
+        log.epochs.assign(header.partition_leader_epoch, header.base_offset);
+    }
+}
+
 /// Takes note of a batch that is in the log; the transaction it aborts, if it is a marker that does. Its producer is
 /// that of a snapshot if the batch is below `producers_from`.
 pub(crate) fn note(
@@ -430,9 +448,6 @@ pub(crate) fn note(
     batch: &Bytes,
     producers_from: Offset,
 ) -> Option<AbortedTxn> {
-    if header.partition_leader_epoch > log.epochs.latest() {
-        log.epochs.assign(header.partition_leader_epoch, header.base_offset);
-    }
     if header.base_offset < producers_from {
         return None;
     }

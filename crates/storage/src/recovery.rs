@@ -15,7 +15,7 @@ use dohle_types::Offset;
 use crate::checkpoint::{self, LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA};
 use crate::disk::{FilePath, Op};
 use crate::log::Log;
-use crate::open::{INDEX_SUFFIXES, Listing, Opener, Opening, needs_records, note};
+use crate::open::{INDEX_SUFFIXES, Listing, Opener, Opening, needs_records, note, note_epoch};
 use crate::resume::Resumed;
 use crate::scan::{CHUNK_SIZE, Judgement, Scan, Scanned};
 use crate::segment::{Active, LOG_SUFFIX, SNAPSHOT_SUFFIX, Segment, TXN_INDEX_SUFFIX, file};
@@ -70,8 +70,8 @@ impl Opener {
         log.epochs.truncate_from_end(end);
         let from = self.load_producers(log, listing, end).await;
         let first_base = listing.logs.first().map_or(end, |&(base, _)| base);
-        let replay_from = if has_epochs { from } else { first_base.min(from) };
-        self.replay(log, replay_from, from, end).await;
+        let epochs_from = if has_epochs { end } else { first_base };
+        self.replay(log, epochs_from, from, end).await;
     }
 
     /// Reads the segments from the recovery point's on, but for what is `resumed` of the first one, and cuts the log
@@ -158,6 +158,7 @@ impl Opener {
                     }
                     let batch =
                         if needs_records(&header) { scan.passed(&header).await } else { Bytes::new() };
+                    note_epoch(log, &header);
                     if let Some(aborted) = note(log, &header, &batch, Offset::ZERO) {
                         let path = file(dir, base, TXN_INDEX_SUFFIX);
                         self.disk.apply(txn_index::append(&mut segment, dir, &aborted)).await;

@@ -403,3 +403,19 @@ fn offsets_that_were_deleted_and_then_lost_are_not_given_out_again() {
     let again = again.reopen(again.disk.clone(), again.opening()).unwrap();
     assert_eq!((again.log.start_offset(), again.log.end_offset()), (Offset(25), Offset(26)));
 }
+
+#[test]
+fn a_leader_epoch_that_has_changed_in_a_batch_is_not_believed_where_the_checkpoint_knows_it() {
+    let mut node = Node::new(config());
+    for epoch in [1, 2] {
+        node.epoch = LeaderEpoch(epoch);
+        node.append(batch(&[1], 20)).unwrap();
+    }
+    node.sync();
+    let mut disk = node.disk.clone();
+    let path: FilePath = format!("{DIR}/00000000000000000000.log").into();
+    disk.files.get_mut(&path).unwrap()[15] ^= 8;
+    let opening = Opening { recovery_point: Some(Offset(2)), ..node.opening() };
+    let again = node.reopen(disk, opening).unwrap();
+    assert_eq!([0, 1].map(|offset| again.log.epoch_at(Offset(offset)).0), [1, 2]);
+}
