@@ -76,9 +76,8 @@ impl World {
         for (_, round) in &rounds {
             self.begin_syncs(&round.paths, &mut syncs);
             let Some(write) = &round.write else { continue };
-            let disk = &mut self.disk;
             let record = write.encode(|path, position, length| {
-                match disk.perform(&Step::Read { path: path.clone(), position, length })? {
+                match self.read_disk(path, &Step::Read { path: path.clone(), position, length })? {
                     Answer::Read(bytes) => Ok(bytes),
                     Answer::Listed(_) | Answer::Done => Ok(None),
                 }
@@ -92,8 +91,11 @@ impl World {
                 Err(error) => Err(error),
             };
             if let Err(error) = written {
-                self.invariants
-                    .violate(format!("the journal, which has all its room, cannot be written: {error}"));
+                if !self.failed_log_dirs.contains(&LogDir::of(&write.path)) {
+                    self.invariants
+                        .violate(format!("the journal, which has all its room, cannot be written: {error}"));
+                }
+                self.handle(Input::DiskFailed { error });
             }
             self.begin_syncs(&BTreeSet::from([write.path.clone()]), &mut syncs);
         }
@@ -120,9 +122,7 @@ impl World {
             && let Some((log_dir, _)) = rounds.last()
         {
             let path = log_dir.path("dohle-journal-0");
-            self.failed_log_dirs.insert(*log_dir);
-            let reason = "input/output error".to_owned();
-            let error = DiskError { operation: "sync", path, reason, is_full: false };
+            let error = self.fail_log_dir("sync", &path);
             self.shared.marks.sometimes(Mark::SyncFailed, true);
             self.handle(Input::DiskFailed { error });
         }
@@ -140,6 +140,8 @@ impl World {
         self.begin_tasks();
         self.finish_round();
         self.begin_sync();
+        // The next round may have failed at its beginning.
+        self.finish_round();
     }
 
     fn finish_syncs(&mut self, syncs: Syncs) {
@@ -192,11 +194,18 @@ impl World {
         let task = self.process.as_mut().and_then(|process| process.commits.tasks.remove(&log_dir));
         let Some((task, syncs)) = task.filter(|_| !self.failed_log_dirs.contains(&log_dir)) else { return };
         if let Task::Prepare { path, length, head } = task {
-            match self.prepare(&path, length, head) {
-                Ok(Ok(())) => {}
+            let prepared = self.prepare(&path, length, head).and_then(|prepared| match prepared {
                 // Without room there is no journal.
-                Ok(Err(_)) => {
-                    let _ = self.change_disk(&Op::Remove { path });
+                Err(error) if error.is_full => Ok(self.change_disk(&Op::Remove { path })?.and(Err(error))),
+                prepared => Ok(prepared),
+            });
+            match prepared {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    if !error.is_full {
+                        self.handle(Input::DiskFailed { error });
+                        self.finish_round();
+                    }
                     return;
                 }
                 Err(Ended) => return,
@@ -211,6 +220,8 @@ impl World {
         self.begin_tasks();
         self.finish_round();
         self.begin_sync();
+        // The next round may have failed at its beginning.
+        self.finish_round();
     }
 
     fn prepare(&mut self, path: &FilePath, length: u64, head: Bytes) -> Result<Result<(), DiskError>, Ended> {

@@ -5,8 +5,8 @@
 //!
 //! Input: a seed. Output: a [`Report`]. A seed decides everything: the configs, the topics, what clients do, how
 //! long things take, what breaks when ([`plan`]). First there are faults: the process is killed or the power goes
-//! at any moment, in the middle of a write too; what was not synced is lost in part; syncs are slow or fail;
-//! connections stall and break; clients are killed. Then all heals, and everything that was begun has to end.
+//! at any moment, in the middle of a write too; what was not synced is lost in part; syncs are slow or fail, as reads
+//! and writes do; bits flip; connections stall and break; clients are killed. Then all heals, and everything that was begun has to end.
 //! Then the node ends once more, and what is left is read and checked.
 //!
 //! What must hold:
@@ -27,6 +27,7 @@
 
 pub mod clients;
 mod commits;
+mod flips;
 pub mod invariants;
 pub mod marks;
 pub mod network;

@@ -33,6 +33,14 @@ marks! {
     StoppedInGoodOrder,
     /// A sync failed, and with it a log dir or the node.
     SyncFailed,
+    /// A change to files failed, of which a part may have been made.
+    ChangeFailed,
+    /// A read failed.
+    ReadFailed,
+    /// A bit of a durable record flipped.
+    BitFlipped,
+    /// Somebody was refused a record, since it is damaged.
+    DamageRefused,
     /// The node started again after a failed sync, with a page cache that has what the disk has not.
     RestartedAfterFailedSync,
     /// A log dir failed, and the node went on with another.

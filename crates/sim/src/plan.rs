@@ -113,6 +113,12 @@ pub enum Fault {
     End(End, u64),
     /// The next sync fails.
     FailSync,
+    /// So many changes to files later, one fails.
+    FailChange(u64),
+    /// So many reads of files later, one fails.
+    FailRead(u64),
+    /// A bit of a durable record flips; drawn is which.
+    FlipBit(u64),
     /// The disk has room for so many bytes more, for so long.
     FillDisk(usize, Duration),
     /// It has room again.
@@ -269,6 +275,15 @@ fn faults(rng: &mut Rng, durable: bool, heal_at: Duration) -> Vec<(Duration, Fau
     }
     if durable && rng.chance(1, 6) {
         faults.push(Fault::FailSync);
+    }
+    if durable && rng.chance(1, 8) {
+        let after = rng.below(60);
+        faults.push(if rng.chance(1, 2) { Fault::FailChange(after) } else { Fault::FailRead(after) });
+    }
+    if rng.chance(1, 3) {
+        for _ in 0..=rng.below(2) {
+            faults.push(Fault::FlipBit(rng.next_u64()));
+        }
     }
     if rng.chance(1, 5) {
         let room = below(rng, 60_000);

@@ -339,7 +339,37 @@ impl World {
             Some((left, _)) => *left -= 1,
             None => {}
         }
+        if is_due(&mut self.fail_change) {
+            self.shared.marks.sometimes(Mark::ChangeFailed, true);
+            if let Op::Write { path, position, data } = op {
+                let kept = usize::try_from(self.rng.below(data.len() as u64 + 1)).unwrap_or(0);
+                let part = Op::Write { path: path.clone(), position: *position, data: data.slice(..kept) };
+                let _ = self.disk.apply(&part);
+            }
+            let (Op::Write { path, .. }
+            | Op::Truncate { path, .. }
+            | Op::Allocate { path, .. }
+            | Op::Rename { from: path, .. }
+            | Op::Remove { path }) = op;
+            return Ok(Err(self.fail_log_dir("change", path)));
+        }
         Ok(self.disk.apply(op))
+    }
+
+    /// The disk of a log dir fails; the node is not to use it any more until it starts again.
+    pub(crate) fn fail_log_dir(&mut self, operation: &'static str, path: &FilePath) -> DiskError {
+        self.failed_log_dirs.insert(LogDir::of(path));
+        let reason = "input/output error".to_owned();
+        DiskError { operation, path: path.clone(), reason, is_full: false }
+    }
+
+    /// Reads files, unless that fails.
+    pub(crate) fn read_disk(&mut self, path: &FilePath, step: &Step) -> Result<Answer, DiskError> {
+        if is_due(&mut self.fail_read) {
+            self.shared.marks.sometimes(Mark::ReadFailed, true);
+            return Err(self.fail_log_dir("read", path));
+        }
+        self.disk.perform(step)
     }
 
     fn start_jobs(&mut self) {
@@ -433,7 +463,9 @@ impl World {
                 self.disk.sync(path);
             }
             Step::Sync { path } => self.disk.sync(path),
-            Step::List { .. } | Step::Read { .. } => return Ok(self.disk.perform(step)),
+            Step::List { path } | Step::Read { path, .. } => {
+                return Ok(self.read_disk(path, step));
+            }
         }
         Ok(Ok(Answer::Done))
     }
@@ -530,6 +562,18 @@ impl World {
 pub(crate) fn wall(now: Instant, skew: i64) -> Timestamp {
     const BEGIN_MS: i64 = 1_795_305_600_000;
     Timestamp(BEGIN_MS + skew + i64::try_from(now.as_millis()).unwrap_or(0))
+}
+
+/// Whether what was to come after so many others has come.
+fn is_due(after: &mut Option<u64>) -> bool {
+    match after {
+        Some(0) => after.take().is_some(),
+        Some(left) => {
+            *left -= 1;
+            false
+        }
+        None => false,
+    }
 }
 
 fn is_from_snapshot(loaded: &Result<Loaded, String>) -> bool {

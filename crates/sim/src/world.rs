@@ -16,6 +16,7 @@ use dohle_types::{Now, Rng, Str, TopicPartition};
 use crate::clients::{
     Actor, Churner, Member, OffsetReader, Promises, Reader, Record, Sender, Shared, TopicCreator,
 };
+use crate::flips::Flip;
 use crate::invariants::Invariants;
 use crate::marks::Mark;
 use crate::network::{End as LinkEnd, Network, Transit};
@@ -105,6 +106,11 @@ pub(crate) struct World {
     /// The node ends after so many more changes to files.
     pub(crate) end_after: Option<(u64, End)>,
     pub(crate) fail_next_sync: bool,
+    /// So many changes to files, or reads of them, succeed before one fails.
+    pub(crate) fail_change: Option<u64>,
+    pub(crate) fail_read: Option<u64>,
+    /// Bits that are not as they were written.
+    pub(crate) flips: Vec<Flip>,
     /// Log dirs that have failed since the node was started.
     pub(crate) failed_log_dirs: BTreeSet<LogDir>,
     queue: BTreeMap<(Instant, u64), Event>,
@@ -136,6 +142,9 @@ impl World {
             trace,
             end_after: None,
             fail_next_sync: false,
+            fail_change: None,
+            fail_read: None,
+            flips: Vec::new(),
             failed_log_dirs: BTreeSet::new(),
             queue: BTreeMap::new(),
             next_event: 0,
@@ -282,6 +291,9 @@ impl World {
             Fault::End(end, 0) => self.end_node(end),
             Fault::End(end, after) => self.end_after = Some((after, end)),
             Fault::FailSync => self.fail_next_sync = true,
+            Fault::FailChange(after) => self.fail_change = Some(after),
+            Fault::FailRead(after) => self.fail_read = Some(after),
+            Fault::FlipBit(drawn) => self.flip_bit(drawn),
             Fault::FillDisk(room, duration) => {
                 self.disk.capacity = Some(self.disk.used() + room);
                 self.schedule(self.now + duration, Event::Fault(Fault::EmptyDisk));
@@ -305,11 +317,13 @@ impl World {
         self.shared.quiet = true;
         self.end_after = None;
         self.fail_next_sync = false;
+        (self.fail_change, self.fail_read) = (None, None);
         self.disk.capacity = None;
         if !self.failed_log_dirs.is_empty() {
             // A log dir that has failed is used again by the next start alone.
             self.end_failed_node();
         }
+        self.restore_flipped();
         self.start_node();
         for client in 0..self.clients.len() {
             self.step(client, ClientInput::Wake);

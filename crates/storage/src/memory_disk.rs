@@ -267,6 +267,15 @@ impl MemoryDisk {
         })
     }
 
+    /// Whether the medium has a file as it reads now.
+    #[must_use]
+    pub fn is_on_medium(&self, path: &str) -> bool {
+        match self.resolve(path).and_then(|inode| self.inodes.get(&inode)) {
+            Some(Inode::File(file)) => file.changes.is_empty() && file.cached == file.durable,
+            Some(Inode::Directory(_)) | None => false,
+        }
+    }
+
     /// Flips a bit of a file, on the medium and in the cache; whether there is such a bit on both.
     pub fn flip_bit(&mut self, path: &str, position: usize, bit: u8) -> bool {
         let inode = self.resolve(path).and_then(|inode| self.inodes.get_mut(&inode));
@@ -726,8 +735,9 @@ mod tests {
     fn a_flipped_bit_stays_flipped() {
         let mut disk = MemoryDisk::default();
         disk.write(&path("log"), 0, Bytes::from_static(b"abc")).unwrap();
-        assert!(!disk.flip_bit("log", 1, 0), "the medium has none of it yet");
+        assert!(!disk.flip_bit("log", 1, 0) && !disk.is_on_medium("log"), "the medium has none of it yet");
         disk.sync("log");
+        assert!(disk.is_on_medium("log"));
         assert!(disk.flip_bit("log", 1, 0));
         disk.lose_power(&mut Rng::from_seed(0));
         assert_eq!(read(&disk, "log"), Some(b"acc".to_vec()));

@@ -8,6 +8,7 @@ mod exchange;
 mod high_watermark_stays;
 mod one_owner;
 mod opens_after_crash;
+mod refused_is_damaged;
 mod wakes_for_work;
 
 use bytes::Bytes;
@@ -28,6 +29,7 @@ pub struct Invariants {
     acknowledged_is_synced: acknowledged_is_synced::AcknowledgedIsSynced,
     high_watermark_stays: high_watermark_stays::HighWatermarkStays,
     one_owner: one_owner::OneOwner,
+    refused_is_damaged: refused_is_damaged::RefusedIsDamaged,
     wakes_for_work: wakes_for_work::WakesForWork,
     violations: Vec<String>,
 }
@@ -57,9 +59,9 @@ impl Invariants {
         let answered = self.exchanges.on_response(now, connection, frame, marks);
         let result = match &answered {
             Ok(Answer::Produce(asked, response)) => self.acknowledged_is_synced.check(node, asked, response),
-            Ok(Answer::Fetch(response)) => {
-                below_high_watermark::check(response).and_then(|()| self.high_watermark_stays.check(response))
-            }
+            Ok(Answer::Fetch(response)) => below_high_watermark::check(response)
+                .and_then(|()| self.high_watermark_stays.check(response))
+                .and_then(|()| self.refused_is_damaged.check(node, response, marks)),
             Ok(Answer::Beat(asked, response)) => self.one_owner.on_beat(node, asked, response, marks),
             Ok(Answer::Sync(asked, response)) => self.one_owner.on_synced(node, asked, response, marks),
             Ok(Answer::Other(..)) => Ok(()),
@@ -90,8 +92,19 @@ impl Invariants {
     pub fn on_job_done(&mut self, output: &JobOutput) {
         if let JobOutput::Open(opened) = output {
             self.acknowledged_is_synced.on_opened(opened);
-            self.violations.extend(opens_after_crash::check(opened).err());
+            let is_damaged = |directory: &str| self.refused_is_damaged.is_damaged(directory);
+            self.violations.extend(opens_after_crash::check(opened, is_damaged).err());
         }
+    }
+
+    /// A bit of a partition's log flipped; the directory that it is in.
+    pub fn on_flipped(&mut self, directory: &str) {
+        self.refused_is_damaged.on_flipped(directory);
+    }
+
+    /// All files are as they were written again, and the node has ended.
+    pub fn on_restored(&mut self) {
+        self.refused_is_damaged.on_restored();
     }
 
     /// The node was woken, and says when it wants to be woken next.
