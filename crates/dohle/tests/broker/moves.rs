@@ -112,11 +112,14 @@ fn a_partition_moves_while_it_is_written_to_and_keeps_what_is_known_of_it() {
     let mut values = fill(&mut client, topic, "before", 10);
     assert_eq!(ask_to_move(&mut client, "orders", &two.root.0.join("c")), LOG_DIR_NOT_FOUND);
     assert_eq!(ask_to_move(&mut client, "other", &two.second), UNKNOWN_TOPIC_OR_PARTITION);
+    // It is not to end before records were deleted: its checkpoint tells of that.
+    set_rate(&mut client, Some(1));
     assert_eq!(ask_to_move(&mut client, "orders", &two.second), 0);
     values.extend(fill(&mut client, topic, "meanwhile", 10));
     let partition = DeleteRecordsPartition { partition_index: 0, offset: 7 };
     let topics = vec![DeleteRecordsTopic { name: "orders".into(), partitions: vec![partition] }];
     client.call(&DeleteRecordsRequest { topics, timeout_ms: 30_000 }, 2);
+    set_rate(&mut client, None);
     two.wait_for(&[], &["orders-0"]);
     values.extend(fill(&mut client, topic, "after", 3));
     assert_eq!(client.consume_from(topic, 0, 7), values[7..]);
