@@ -239,7 +239,7 @@ impl World {
         let mut written = Vec::new();
         let mut started = Vec::new();
         let mut stopped = None;
-        let mut without_room: Vec<FilePath> = Vec::new();
+        let mut failed_files: Vec<FilePath> = Vec::new();
         for effect in effects {
             match effect {
                 Effect::Send { connection, frame } => {
@@ -265,15 +265,13 @@ impl World {
                 Effect::Disk(op) => {
                     if let Op::Write { path, .. } | Op::Truncate { path, .. } | Op::Rename { from: path, .. } =
                         &op
-                        && without_room.contains(path)
+                        && failed_files.contains(path)
                     {
                         continue;
                     }
                     if let Err(error) = self.change_disk(&op)? {
-                        if error.is_full {
-                            self.shared.marks.sometimes(Mark::WriteWithoutRoom, true);
-                            without_room.push(error.path.clone());
-                        }
+                        self.shared.marks.sometimes(Mark::WriteWithoutRoom, error.is_full);
+                        failed_files.push(error.path.clone());
                         self.handle(Input::DiskFailed { error });
                     }
                 }

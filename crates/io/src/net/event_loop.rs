@@ -84,9 +84,9 @@ pub struct EventLoop {
     /// Writes of this round by file, in the order in which the files were first written to.
     writes: Vec<GatheredWrite>,
     write_of: FastMap<FilePath, usize>,
-    /// Files for which there was no room: the node does not know it yet, and what it still asks of them would stand
-    /// behind a gap.
-    without_room: FastSet<FilePath>,
+    /// Files of which a change failed in this round: the node does not know it yet, and what it still asks of them would
+    /// stand behind a gap.
+    failed_files: FastSet<FilePath>,
     /// Connections with something to send or to read, each once.
     touched: Vec<u64>,
     next_idle_check: Duration,
@@ -146,7 +146,7 @@ impl EventLoop {
             effects: Vec::new(),
             writes: Vec::new(),
             write_of: FastMap::default(),
-            without_room: FastSet::default(),
+            failed_files: FastSet::default(),
             touched: Vec::new(),
             next_idle_check: Duration::ZERO,
             next_space_check: Duration::ZERO,
@@ -405,7 +405,7 @@ impl EventLoop {
             let mut written = BTreeMap::new();
             let mut syncs = Vec::new();
             let mut started = Vec::new();
-            self.without_room.clear();
+            self.failed_files.clear();
             for effect in std::mem::take(&mut self.effects) {
                 match effect {
                     Effect::Send { connection, frame } => {
@@ -466,11 +466,14 @@ impl EventLoop {
         let Op::Write { path, position, data } = op else {
             let mut failed = self.write_gathered();
             if let Op::Truncate { path, .. } | Op::Rename { from: path, .. } = &op
-                && self.without_room.contains(path)
+                && self.failed_files.contains(path)
             {
                 return failed;
             }
-            failed.extend(self.files.apply(op).err());
+            if let Err(error) = self.files.apply(op) {
+                self.failed_files.insert(Arc::clone(&error.path));
+                failed.push(error);
+            }
             return failed;
         };
         let length = data.len() as u64;
@@ -492,13 +495,11 @@ impl EventLoop {
         self.write_of.clear();
         let mut failed = Vec::new();
         for write in self.writes.drain(..) {
-            if self.without_room.contains(&write.path) {
+            if self.failed_files.contains(&write.path) {
                 continue;
             }
             if let Err(error) = self.files.write(&write.path, write.position, &write.slices) {
-                if error.is_full {
-                    self.without_room.insert(write.path);
-                }
+                self.failed_files.insert(write.path);
                 failed.push(error);
             }
         }
