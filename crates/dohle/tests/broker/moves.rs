@@ -204,6 +204,25 @@ fn a_move_that_did_not_end_begins_anew_and_of_two_logs_the_known_one_counts() {
 }
 
 #[test]
+fn a_move_that_begins_anew_ends_though_its_log_has_lost_everything() {
+    let two = Two::new();
+    let (broker, mut client) = two.start(&[]);
+    set_rate(&mut client, Some(1));
+    let topic = client.create_topic("orders", 1, &[]);
+    fill(&mut client, topic, "before", 5);
+    assert_eq!(ask_to_move(&mut client, "orders", &two.second), 0);
+    until("it is on its way", || partitions(&two.second).first().map(|_| ()));
+    broker.kill();
+    std::fs::remove_dir_all(two.first.join("orders-0")).unwrap();
+    std::fs::create_dir(two.first.join("orders-0")).unwrap();
+
+    let (_broker, mut client) = two.start(&[]);
+    until("it is served", || (client.produce(topic, 0, &[b"goes on"]) == 0).then_some(()));
+    assert_eq!(client.consume(topic, 0), ["goes on"]);
+    assert!(two.second.join("orders-0").exists());
+}
+
+#[test]
 fn a_move_to_a_log_dir_that_fails_leaves_the_partition_where_it_is() {
     const KAFKA_STORAGE_ERROR: i16 = 56;
     let two = Two::new();
