@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dohle_configs::{BrokerConfig, broker};
 use dohle_groups::consumer::{Assignor, MigrationPolicy};
+use dohle_groups::lag::CommitWindows;
 use dohle_groups::state::CommittedOffset;
 use dohle_groups::{
     Caller, Effects, GroupLedger, GroupsConfig, Progress, Record, Replayed, Reply, Token, Turn,
@@ -44,6 +45,8 @@ pub struct GroupHosts {
     /// Who waits for an answer to JoinGroup or SyncGroup. A member has one of them under way.
     calls: FastMap<Token, Call>,
     next_token: u64,
+    /// The latest commits of their groups.
+    pub(crate) windows: CommitWindows,
 }
 
 #[derive(Debug)]
@@ -83,9 +86,9 @@ impl GroupHost {
 }
 
 impl GroupHosts {
-    /// No ledgers yet.
+    /// No ledgers yet, and room to remember the latest commits of so many partitions of groups.
     #[must_use]
-    pub fn new(config: &BrokerConfig) -> Self {
+    pub fn new(config: &BrokerConfig, commit_windows: usize) -> Self {
         let size = |value: i32| usize::try_from(value).unwrap_or_default();
         let duration_ms = |value: i32| Duration::from_millis(u64::try_from(value).unwrap_or_default());
         let retention_minutes = u64::try_from(config.value(broker::OFFSETS_RETENTION_MINUTES)).unwrap_or(1);
@@ -103,7 +106,13 @@ impl GroupHosts {
             offsets_retention: Duration::from_secs(60 * retention_minutes),
             ..GroupsConfig::default()
         };
-        Self { config, hosts: BTreeMap::new(), calls: FastMap::default(), next_token: 0 }
+        Self {
+            config,
+            hosts: BTreeMap::new(),
+            calls: FastMap::default(),
+            next_token: 0,
+            windows: CommitWindows::new(commit_windows),
+        }
     }
 
     /// When the next ledger wants to be called.
@@ -193,6 +202,7 @@ impl Node {
     pub(crate) fn on_groups_loaded(&mut self, index: i32) {
         if let Some(host) = self.groups.hosts.get_mut(&index) {
             host.loaded = true;
+            self.groups.windows.begin(self.now);
             let skipped: Vec<String> = std::mem::take(&mut host.skipped)
                 .into_iter()
                 .map(|(record_type, records)| {
@@ -356,6 +366,15 @@ impl Node {
             Some(_) => Err(ErrorCode::CoordinatorLoadInProgress),
             None => Err(ErrorCode::NotCoordinator),
         }
+    }
+
+    /// The ledger that coordinates a group, to be read.
+    ///
+    /// # Errors
+    /// As [`Node::coordinator_of`].
+    pub(crate) fn ledger_of(&self, group_id: &str) -> Result<&GroupLedger, ErrorCode> {
+        let index = self.coordinator_of(group_id)?;
+        self.groups.hosts.get(&index).map(|host| &host.ledger).ok_or(ErrorCode::NotCoordinator)
     }
 
     /// A name for a request that its ledger may answer later.

@@ -30,6 +30,7 @@ pub mod fetch_session;
 mod flush;
 pub mod group_hosts;
 pub mod group_journal;
+mod group_lag;
 mod groups_cluster;
 pub mod handlers;
 pub mod host;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use dohle_configs::{BrokerConfig, TopicConfig, broker};
 use dohle_controller::MetadataImage;
 use dohle_groups::journal::stats::JournalStats;
+use dohle_groups::lag::CommitWindows;
 use dohle_protocol::messages::ApiVersionsResponse;
 use dohle_protocol::{ApiKey, EncodeError, Frame, Message, Reader, decode_request_header, encode_response};
 use dohle_storage::{Codecs, SyncPoint};
@@ -105,6 +106,8 @@ impl Node {
     pub fn new(config: BrokerConfig, machine_bytes: u64, seed: u64) -> Self {
         let memory = Budget::new(&config, machine_bytes);
         let (tail_bytes, session_bytes) = (memory.limit(Share::Tails), memory.limit(Share::FetchSessions));
+        // Of what is for no share in particular.
+        let commit_windows = memory.total() / 64 / CommitWindows::WINDOW_BYTES;
         let session_slots = config.value(broker::MAX_INCREMENTAL_FETCH_SESSION_CACHE_SLOTS);
         let fetch_max_bytes = usize::try_from(config.value(broker::FETCH_MAX_BYTES)).unwrap_or_default();
         let config = Arc::new(config);
@@ -123,7 +126,7 @@ impl Node {
             purgatory: Purgatory::default(),
             sessions: FetchSessions::new(usize::try_from(session_slots).unwrap_or_default(), session_bytes),
             metadata: MetadataLog::default(),
-            groups: GroupHosts::new(&config),
+            groups: GroupHosts::new(&config, commit_windows),
             group_journal: GroupJournal::default(),
             producer_ids: ProducerIds::default(),
             trash: Trash::default(),
@@ -282,6 +285,7 @@ impl Node {
         match parked {
             Parked::Produce(parked) => handlers::k00_produce::on_expired(self, *parked),
             Parked::Fetch(parked) => handlers::k01_fetch::on_expired(self, id, *parked),
+            Parked::GroupLag(parked) => handlers::k20011_group_lag::on_expired(self, *parked),
             Parked::Markers(_) | Parked::ListOffsets(_) | Parked::Gathering(_) => {
                 unreachable!("these wait without a deadline")
             }
@@ -467,7 +471,8 @@ impl Node {
             Some(Parked::Produce(_)) => handlers::k00_produce::on_appended(self, waiter, result),
             Some(Parked::Markers(_)) => handlers::k27_write_txn_markers::on_appended(self, waiter, result),
             // It was answered at its timeout, or its connection is gone.
-            Some(Parked::Fetch(_) | Parked::ListOffsets(_) | Parked::Gathering(_)) | None => {}
+            Some(Parked::Fetch(_) | Parked::ListOffsets(_) | Parked::GroupLag(_) | Parked::Gathering(_))
+            | None => {}
         }
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use dohle_types::FastMap;
 use dohle_types::time::Instant;
 
-use crate::handlers::{k00_produce, k01_fetch, k02_list_offsets, k27_write_txn_markers};
+use crate::handlers::{k00_produce, k01_fetch, k02_list_offsets, k27_write_txn_markers, k20011_group_lag};
 use crate::host::ConnectionId;
 use crate::ledger_hosts::Gathering;
 
@@ -27,6 +27,8 @@ pub enum Parked {
     Fetch(Box<k01_fetch::ParkedFetch>),
     /// Offsets that are looked up in files.
     ListOffsets(Box<k02_list_offsets::ParkedListOffsets>),
+    /// The lag of a group, whose ages are looked up in files.
+    GroupLag(Box<k20011_group_lag::ParkedGroupLag>),
     /// An answer whose parts come from several ledgers.
     Gathering(Box<Gathering>),
 }

@@ -50,6 +50,8 @@ pub(crate) enum JobPurpose {
     FetchAborted(ParkedId, crate::fetch_session::FetchKey),
     /// Go on with a look-up of offsets, for the partition at this place of the response.
     ListOffsets(ParkedId, (usize, usize)),
+    /// Go on with the lag of a group, for the partition at this place.
+    GroupLag(ParkedId, usize),
     /// Go on with the move of a partition to a log dir.
     Move(LogDir, MoveId),
     /// Go on with the scrub of a log dir.
@@ -107,7 +109,8 @@ impl Node {
             | JobPurpose::LoadLedger(..)
             | JobPurpose::Fetch(..)
             | JobPurpose::FetchAborted(..)
-            | JobPurpose::ListOffsets(..) => false,
+            | JobPurpose::ListOffsets(..)
+            | JobPurpose::GroupLag(..) => false,
         }
     }
 
@@ -125,6 +128,8 @@ impl Node {
             handlers::k01_fetch::on_outdated(self, id, &key);
         } else if let JobPurpose::ListOffsets(id, place) = purpose {
             handlers::k02_list_offsets::on_outdated(self, id, place);
+        } else if let JobPurpose::GroupLag(id, place) = purpose {
+            handlers::k20011_group_lag::on_outdated(self, id, place);
         } else if let JobPurpose::LoadLedger(key, from) = purpose {
             self.load_ledger(key, from);
         } else if let JobPurpose::Scrub(log_dir) = purpose {
@@ -164,6 +169,9 @@ impl Node {
             (JobPurpose::ListOffsets(id, place), JobOutput::FindTimestamp(found)) => {
                 handlers::k02_list_offsets::on_found(self, id, place, *found);
             }
+            (JobPurpose::GroupLag(id, place), JobOutput::FindTimestamp(found)) => {
+                handlers::k20011_group_lag::on_found(self, id, place, *found);
+            }
             (JobPurpose::Move(target, id), JobOutput::Copy(copied)) => self.on_copied(target, id, *copied),
             (JobPurpose::Scrub(log_dir), JobOutput::Scrub(scrubbed)) => self.on_scrubbed(log_dir, *scrubbed),
             (JobPurpose::Flush(log_dir, points), JobOutput::Sync(_)) => {
@@ -202,6 +210,7 @@ impl Node {
                 handlers::k01_fetch::on_aborted_found(self, id, key, Vec::new());
             }
             JobPurpose::ListOffsets(id, place) => handlers::k02_list_offsets::on_failed(self, id, place),
+            JobPurpose::GroupLag(id, _) => handlers::k20011_group_lag::on_failed(self, id),
             // What is in the trash stays there, and is known again after the next start.
             JobPurpose::ReadTrash => self.on_trash_read(TrashFacts::default()),
             JobPurpose::ReplayJournal(log_dir) => self.on_journal_not_replayed(log_dir, error),

@@ -7,6 +7,7 @@ use dohle_client::Target;
 use dohle_client::group::offsets::{fetch_request, parse_fetch};
 use dohle_client::group::protocol::decode_assignment;
 use dohle_client::metadata::{check, error_of};
+use dohle_protocol::messages::list_groups_response::ListedGroup;
 use dohle_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use dohle_protocol::messages::{
     ConsumerGroupDescribeRequest, DeleteGroupsRequest, DescribeGroupsRequest, ListGroupsRequest,
@@ -16,6 +17,7 @@ use dohle_types::{BrokerId, ErrorCode, Offset, PartitionIndex, Str, Timestamp, T
 use serde_json::{Value, json};
 
 use crate::group_journal::{self, JournalArgs};
+use crate::group_lag::LagArgs;
 use crate::group_reset::ResetArgs;
 use crate::output::Table;
 use crate::session::Session;
@@ -44,6 +46,8 @@ pub enum GroupCommand {
     ResetOffsets(ResetArgs),
     /// Show what happened to groups: each rebalance with its cause, the member behind it, and how long it took
     Journal(JournalArgs),
+    /// Show how far groups are behind, in records and in seconds, and whether their consumers keep up
+    Lag(LagArgs),
     /// Delete groups without members, with their offsets
     Delete {
         /// The groups' names
@@ -66,6 +70,7 @@ pub(crate) fn run(connection: &Connection, command: GroupCommand) -> Result<(), 
             groups.into_iter().try_for_each(|group| describe(session, &group, json))
         }
         GroupCommand::ResetOffsets(args) => crate::group_reset::run(session, &args),
+        GroupCommand::Lag(args) => crate::group_lag::run(session, &args),
         // It reads a topic, and asks no coordinator.
         GroupCommand::Journal(_) => Ok(()),
         GroupCommand::Delete { groups } => groups.into_iter().try_for_each(|group| delete(session, &group)),
@@ -74,6 +79,20 @@ pub(crate) fn run(connection: &Connection, command: GroupCommand) -> Result<(), 
 
 fn list(session: &mut Session, json: bool) -> Result<(), CliError> {
     let mut table = Table::new(["group", "state", "protocol type", "type"]);
+    for (name, group) in all_groups(session)? {
+        let text = |text: &Str| if text.is_empty() { Value::Null } else { json!(text.as_str()) };
+        table.row([
+            json!(name.as_str()),
+            text(&group.group_state),
+            text(&group.protocol_type),
+            text(&group.group_type),
+        ]);
+    }
+    Ok(table.print(json)?)
+}
+
+/// All groups, by their names.
+pub(crate) fn all_groups(session: &mut Session) -> Result<BTreeMap<Str, ListedGroup>, CliError> {
     let metadata = session.metadata(Some(&[]))?;
     let brokers: Vec<BrokerId> = metadata.brokers().map(|(id, _)| id).collect();
     let mut groups = BTreeMap::new();
@@ -85,16 +104,7 @@ fn list(session: &mut Session, json: bool) -> Result<(), CliError> {
         refused("groups", check(response.error_code), None)?;
         groups.extend(response.groups.into_iter().map(|group| (group.group_id.clone(), group)));
     }
-    for (name, group) in groups {
-        let text = |text: &Str| if text.is_empty() { Value::Null } else { json!(text.as_str()) };
-        table.row([
-            json!(name.as_str()),
-            text(&group.group_state),
-            text(&group.protocol_type),
-            text(&group.group_type),
-        ]);
-    }
-    Ok(table.print(json)?)
+    Ok(groups)
 }
 
 fn describe(session: &mut Session, group: &Str, json: bool) -> Result<(), CliError> {

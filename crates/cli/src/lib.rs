@@ -22,6 +22,7 @@ mod error;
 mod format;
 mod group;
 mod group_journal;
+mod group_lag;
 mod group_reset;
 mod input;
 mod log_dump;

@@ -54,7 +54,7 @@ impl Table {
         lines.collect()
     }
 
-    fn to_text(&self, terminal: bool) -> String {
+    pub(crate) fn to_text(&self, terminal: bool) -> String {
         let mut drawing = Drawing::new();
         drawing.load_style(if terminal { presets::UTF8_FULL_CONDENSED } else { presets::NOTHING });
         drawing.set_content_arrangement(ContentArrangement::Disabled);

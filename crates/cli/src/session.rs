@@ -49,6 +49,18 @@ impl Session {
         }
     }
 
+    /// Waits for so long, or until the user wants it to end; whether to go on.
+    pub(crate) fn wait(&mut self, patience: Duration) -> Result<bool, CliError> {
+        let until = self.driver.now().after(patience);
+        loop {
+            let left = until.saturating_sub(self.driver.now().instant);
+            if left.is_zero() || self.driver.is_interrupted() {
+                return Ok(!self.driver.is_interrupted());
+            }
+            self.driver.turn(std::slice::from_mut(&mut self.admin), Some(left))?;
+        }
+    }
+
     /// The metadata of these topics, or of all.
     pub(crate) fn metadata(&mut self, topics: Option<&[Str]>) -> Result<Metadata, CliError> {
         let topics = topics.map(|names| {

@@ -38,7 +38,7 @@ impl GroupLedger {
             .collect()
     }
 
-    fn listed(&self, group_id: &Str) -> ListedGroup {
+    pub(crate) fn listed(&self, group_id: &Str) -> ListedGroup {
         let consumer = self.state.consumer_group(group_id);
         let (state, protocol_type) = match consumer {
             Some(group) => (group.state_name(), Str::from(CONSUMER_PROTOCOL_TYPE)),

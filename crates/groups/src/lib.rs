@@ -38,7 +38,7 @@
 //!
 //! Start reading at `group.rs` (the soft side of classic groups, with the table of their states), then
 //! `rebalance.rs`, the only place where such a group changes its state; each request has a file of its own.
-//! Groups of the consumer protocol are in [`consumer`].
+//! Groups of the consumer protocol are in [`consumer`]; whether consumers keep up is told by [`lag`].
 
 mod admin;
 mod cluster;
@@ -51,6 +51,7 @@ mod hash;
 mod heartbeat;
 mod join;
 pub mod journal;
+pub mod lag;
 mod leave;
 mod offsets_commit;
 mod offsets_delete;

@@ -96,6 +96,21 @@ impl Log {
         })))
     }
 
+    /// Looks for the first record from `from` on that is not a control record, whatever its timestamp; `None` where there
+    /// surely is none.
+    #[must_use]
+    pub fn find_first(&self, from: Offset, upper_bound: Offset) -> Option<FindTimestamp> {
+        if from >= upper_bound.min(self.end) {
+            return None;
+        }
+        let from = from.max(self.start);
+        let first = self.segments.partition_point(|segment| segment.base <= from).saturating_sub(1);
+        let segments = self.views(first, usize::MAX);
+        let pending = self.pending_entry(first, from);
+        let target = Target { timestamp: Timestamp(i64::MIN), start: from, upper_bound };
+        Some(FindTimestamp(Script::new(move |disk| find_first(disk, segments, pending, target))))
+    }
+
     /// The index of the first segment with records that may be read.
     pub(crate) fn first_visible(&self) -> usize {
         self.segments.partition_point(|segment| segment.base <= self.start).saturating_sub(1)
@@ -124,6 +139,34 @@ async fn find(
             }
             if found.header.max_timestamp >= target.timestamp
                 && found.header.last_offset() >= target.start
+                && let Some(record) = find_in_batch(&walk, &found, target).await?
+            {
+                return Ok(Some(record));
+            }
+        }
+    }
+    Ok(None)
+}
+
+async fn find_first(
+    disk: Disk,
+    segments: Vec<SegmentView>,
+    pending: Option<OffsetEntry>,
+    target: Target,
+) -> Result<Option<TimestampOffset>, ReadError> {
+    let mut pending = pending;
+    for segment in &segments {
+        let entry = match pending.take() {
+            None => segment.find_offset(&disk, target.start).await,
+            known => known,
+        };
+        let mut walk = start(&disk, segment, entry).await?;
+        while let Some(found) = walk.next_at(target.start).await? {
+            if found.header.base_offset >= target.upper_bound {
+                return Ok(None);
+            }
+            // Compaction may have left nothing in it.
+            if !found.header.attributes.is_control()
                 && let Some(record) = find_in_batch(&walk, &found, target).await?
             {
                 return Ok(Some(record));

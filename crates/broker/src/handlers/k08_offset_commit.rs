@@ -11,7 +11,7 @@ use dohle_protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
 use dohle_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
-use dohle_types::{ErrorCode, PartitionIndex, TopicId};
+use dohle_types::{ErrorCode, Offset, PartitionIndex, Str, TopicId};
 
 use crate::connection::Call;
 use crate::node::Node;
@@ -30,6 +30,7 @@ pub(super) fn handle(node: &mut Node, call: Call, mut request: OffsetCommitReque
     if request.topics.is_empty() && !refused.is_empty() {
         return node.reply(&call, &OffsetCommitResponse { topics: refused, ..OffsetCommitResponse::default() });
     }
+    let mut committed = Vec::new();
     let when_not_here = (answer_all, request.topics.clone(), refused.clone());
     node.ask_group(
         call,
@@ -41,10 +42,23 @@ pub(super) fn handle(node: &mut Node, call: Call, mut request: OffsetCommitReque
         },
         |ledger, turn| {
             let mut response = ledger.commit_offsets(turn.now, &caller, &request, turn.effects);
+            committed = accepted(&request, &response);
             response.topics.extend(refused);
             response
         },
     );
+    node.note_commits(&request.group_id, committed);
+}
+
+/// What was committed of all that was asked for; the response has it in the same order.
+fn accepted(request: &OffsetCommitRequest, response: &OffsetCommitResponse) -> Vec<(Str, i32, Offset)> {
+    let answers = response.topics.iter().flat_map(|topic| &topic.partitions);
+    let asked = request.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |it| (topic, it)));
+    asked
+        .zip(answers)
+        .filter(|(_, answer)| answer.error_code == 0)
+        .map(|((topic, it), _)| (topic.name.clone(), it.partition_index, Offset(it.committed_offset)))
+        .collect()
 }
 
 /// Gives a topic its name and its id, and takes out what does not exist.

@@ -18,6 +18,7 @@ mod consumer_groups;
 mod damage;
 mod durable;
 mod group_journal;
+mod group_lag;
 mod hostile;
 mod log_dirs;
 mod memory;

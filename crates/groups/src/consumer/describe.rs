@@ -61,7 +61,7 @@ fn described_members(group: &ConsumerGroup, cluster: &dyn Cluster) -> Vec<Member
 }
 
 /// What a member owns, and what it has not given up yet.
-pub(super) fn responsible_for(member: &ConsumerMember) -> Assignment {
+pub(crate) fn responsible_for(member: &ConsumerMember) -> Assignment {
     let mut all = Assignment::new();
     for (&topic_id, partitions) in member.assigned.iter().chain(&member.revoking) {
         all.entry(topic_id).or_default().extend(partitions.keys());

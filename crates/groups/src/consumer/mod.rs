@@ -36,6 +36,7 @@ pub(crate) mod target;
 pub(crate) mod update;
 
 pub use assignor::Assignor;
+pub(crate) use describe::responsible_for;
 pub use migrate::MigrationPolicy;
 pub(crate) use migrate::{read_assignment, read_subscription};
 pub(crate) use offsets::OffsetsError;

@@ -428,6 +428,11 @@ fn a_transaction_holds_the_last_stable_offset_back_until_its_marker_is_committed
     node.append_at(now(0), marker(producer, 3), Origin::Coordinator).unwrap();
     assert_eq!(node.log.last_stable_offset(Offset(3)), Offset(1));
     assert_eq!(node.log.last_stable_offset(Offset(4)), Offset(4));
+    let mut first_from = |offset| {
+        let found = node.disk.run(node.log.find_first(Offset(offset), Offset(4))?).unwrap()?;
+        Some((found.offset.0, found.timestamp.0))
+    };
+    assert_eq!((first_from(2), first_from(3)), (Some((2, 2)), None), "a marker is no record to be read");
     let stale = node.append_at(now(0), marker(producer, 2), Origin::Coordinator).unwrap_err();
     assert_eq!(stale.error_code(), ErrorCode::TransactionCoordinatorFenced);
     // All of that comes back after a restart.
@@ -658,4 +663,24 @@ fn a_directory_of_another_topic_is_not_opened() {
     let opening = crate::Opening { topic_id: "AAAAAAAAAAAAAAAAAAAAAQ".parse().unwrap(), ..node.opening() };
     let error = node.reopen(node.disk.clone(), opening).err();
     assert!(matches!(error, Some(crate::OpenError::OtherTopic { .. })), "{error:?}");
+}
+
+#[test]
+fn the_first_record_from_an_offset_on_is_found_with_its_timestamp() {
+    let mut node = forty_batches();
+    node.cool();
+    let end = node.log.end_offset();
+    let find = |node: &mut Node, from: i64, upper: Offset| {
+        let job = node.log.find_first(Offset(from), upper)?;
+        let found = node.disk.run(job).unwrap()?;
+        Some((found.offset.0, found.timestamp.0, found.leader_epoch.0))
+    };
+    for offset in 0..80 {
+        let epoch = i32::try_from(offset / 2 / 15).unwrap();
+        assert_eq!(find(&mut node, offset, end), Some((offset, 1_000_000 + offset * 10, epoch)));
+    }
+    assert_eq!(find(&mut node, 80, end), None);
+    assert_eq!(find(&mut node, 30, Offset(30)), None);
+    node.log.delete_records_before(now(0), Offset(33));
+    assert_eq!(find(&mut node, 7, end), Some((33, 1_000_330, 1)), "what was deleted is not there");
 }
