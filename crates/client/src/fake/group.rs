@@ -34,6 +34,9 @@ pub(crate) struct Group {
     told: Option<Vec<i32>>,
     /// What it last said that it owns.
     pub(crate) reported: Vec<i32>,
+    /// Whether to a heartbeat that is not of this generation there is no such group: it has become one of the classic
+    /// protocol.
+    pub(crate) is_classic: bool,
 }
 
 impl Group {
@@ -91,7 +94,9 @@ impl Group {
             self.told = None;
         } else if self.member.as_ref() != Some(&request.member_id) || request.member_epoch != self.generation
         {
-            let error_code = ErrorCode::FencedMemberEpoch.code();
+            let error =
+                if self.is_classic { ErrorCode::GroupIdNotFound } else { ErrorCode::FencedMemberEpoch };
+            let error_code = error.code();
             return ConsumerGroupHeartbeatResponse { error_code, ..Default::default() };
         }
         if let Some(owned) = &request.topic_partitions {

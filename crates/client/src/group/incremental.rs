@@ -62,7 +62,7 @@ impl Membership {
         if tells_all || self.owned.untold {
             request.topic_partitions = Some(reported(&self.owned.partitions));
         }
-        if self.send(now, cluster, &request, GroupToken::Beat, effects) {
+        if self.send(now, cluster, &request, GroupToken::Beat { joins }, effects) {
             (self.owned.untold, self.owned.unheard) = (false, false);
             let heartbeat_at = now.after(self.config.heartbeat_interval);
             self.phase = if joins {
@@ -89,11 +89,14 @@ impl Membership {
         self.send(now, cluster, &request, GroupToken::Leave, effects)
     }
 
-    pub(super) fn on_beat<T>(&mut self, now: Now, cluster: &mut Cluster<T>, reply: &Reply<T>) {
+    /// Which heartbeat was answered counts: when a commit has told the member that it is none any more, it joins again
+    /// before it is told the same of the heartbeat that it has sent before.
+    pub(super) fn on_beat<T>(&mut self, now: Now, cluster: &mut Cluster<T>, joins: bool, reply: &Reply<T>) {
         match &mut self.phase {
-            Phase::Joining => {}
+            Phase::Joining if joins => {}
             Phase::Stable { heartbeat_in_flight, .. } => *heartbeat_in_flight = false,
-            Phase::Unjoined { .. }
+            Phase::Joining
+            | Phase::Unjoined { .. }
             | Phase::Assigning { .. }
             | Phase::Syncing
             | Phase::Leaving { .. }

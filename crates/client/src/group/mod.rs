@@ -93,7 +93,10 @@ pub(crate) enum GroupToken {
     Join,
     Sync,
     Heartbeat,
-    Beat,
+    /// Of the consumer protocol, by which a member also joins.
+    Beat {
+        joins: bool,
+    },
     Leave,
     Commit(BTreeMap<TopicPartition, Offset>),
     FetchOffsets(BTreeSet<TopicPartition>),
@@ -316,7 +319,7 @@ impl Membership {
             GroupToken::Join => self.on_joined(now, cluster, reply),
             GroupToken::Sync => self.on_synced(now, cluster, reply),
             GroupToken::Heartbeat => self.on_heartbeat(now, cluster, reply),
-            GroupToken::Beat => self.on_beat(now, cluster, reply),
+            GroupToken::Beat { joins } => self.on_beat(now, cluster, joins, reply),
             GroupToken::Leave => self.phase = Phase::Leaving { done: true },
             GroupToken::Commit(offsets) => self.on_committed(now, cluster, offsets, reply),
             GroupToken::FetchOffsets(partitions) => self.on_offsets(now, cluster, partitions, reply),
@@ -347,7 +350,7 @@ impl Membership {
             GroupToken::FindCoordinator
             | GroupToken::Sync
             | GroupToken::Heartbeat
-            | GroupToken::Beat
+            | GroupToken::Beat { .. }
             | GroupToken::Leave
             | GroupToken::Commit(_)
             | GroupToken::FetchOffsets(_) => Duration::ZERO,

@@ -224,6 +224,23 @@ fn a_member_that_was_fenced_gives_up_everything_and_joins_again() {
     assert_eq!(world.group.member, id, "it keeps the id that it gave itself");
 }
 
+#[test]
+fn answers_to_what_a_member_said_before_it_joined_again_are_no_answers_to_that() {
+    let mut world = incremental(&[3000], &[0]);
+    world.group.is_classic = true;
+    world.faults.slow_answer = 10;
+    for round in 0..200 {
+        until(&mut world, |event| {
+            assert!(!matches!(event, ConsumerEvent::GroupFailed(_)), "round {round}: {event:?}");
+            matches!(event, ConsumerEvent::Assigned(_))
+        });
+        for _ in 0..round % 7 {
+            world.step();
+        }
+        world.group.generation += 1;
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
