@@ -439,7 +439,7 @@ impl Node {
     /// long do not keep the others from serving. Other logs are opened when somebody asks for them.
     pub(crate) fn listen_when_loaded(&mut self) {
         let Some(listen_by) = self.listen_by else { return };
-        if !self.groups.is_loading() || self.now.instant >= listen_by {
+        if !(self.groups.is_loading() || self.txns.is_loading()) || self.now.instant >= listen_by {
             self.listen_by = None;
             self.effects.push(Effect::Ready);
         }

@@ -180,6 +180,10 @@ impl Node {
             self.remove_group_host(index);
             self.add_group_host(index, key);
         }
+        if let Tenant::Transactions(index) = tenant {
+            self.remove_txn_host(index);
+            self.add_txn_host(index, key);
+        }
         key
     }
 }

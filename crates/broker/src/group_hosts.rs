@@ -13,9 +13,9 @@ use dohle_groups::lag::CommitWindows;
 use dohle_groups::state::CommittedOffset;
 use dohle_groups::{
     Caller, Effects, GroupLedger, GroupsConfig, Progress, Record, Replayed, Reply, Token, Turn,
-    partition_for, record_type_name,
+    record_type_name,
 };
-use dohle_ledger::CommitQueue;
+use dohle_ledger::{CommitQueue, partition_for};
 use dohle_protocol::Message;
 use dohle_records::{
     BatchBuilder, BatchHeader, BatchOptions, Compressor, ControlRecordKey, ControlRecordType,
@@ -163,9 +163,12 @@ impl Node {
         for held in held {
             match held {
                 Held::Answer(call, _) => self.close(&call, COORDINATOR_GONE),
-                Held::Part(_) | Held::Metadata(..) | Held::FindCoordinator(..) | Held::InitProducerId(..) => {
-                    self.let_go(held);
-                }
+                Held::Part(_)
+                | Held::Metadata(..)
+                | Held::FindCoordinator(..)
+                | Held::InitProducerId(..)
+                | Held::EndTxn(..)
+                | Held::Markers(..) => self.let_go(held),
             }
         }
     }
@@ -450,7 +453,7 @@ impl Node {
         let id = self.purgatory.next_id();
         let connection = call.connection;
         let gathering = Gathering { call, then, outstanding: indexes.len() };
-        self.purgatory.park(id, connection, Parked::Gathering(Box::new(gathering)), None);
+        self.purgatory.park(id, Some(connection), Parked::Gathering(Box::new(gathering)), None);
         for &index in indexes {
             self.hold_in_group(index, Held::Part(id));
         }

@@ -2,13 +2,16 @@
 
 use dohle_protocol::Frame;
 use dohle_protocol::messages::{
-    FindCoordinatorRequest, InitProducerIdRequest, MetadataRequest, UndeleteTopicRequest,
+    EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest, MetadataRequest, UndeleteTopicRequest,
 };
 use dohle_storage::Origin;
+use dohle_transactions::Marker;
 use dohle_types::Offset;
 
 use crate::connection::Call;
-use crate::handlers::{k03_metadata, k10_find_coordinator, k22_init_producer_id, k20001_undelete_topic};
+use crate::handlers::{
+    k03_metadata, k10_find_coordinator, k22_init_producer_id, k26_end_txn, k20001_undelete_topic,
+};
 use crate::node::Node;
 use crate::partition::{PartitionKey, Tenant};
 use crate::purgatory::{Parked, ParkedId};
@@ -26,6 +29,10 @@ pub enum Held {
     FindCoordinator(Call, FindCoordinatorRequest),
     /// InitProducerId is answered again: there are producer ids now.
     InitProducerId(Call, InitProducerIdRequest),
+    /// EndTxn is answered: there are producer ids now.
+    EndTxn(Call, EndTxnRequest),
+    /// A transaction's end is told to its partitions.
+    Markers(i32, Box<Marker>),
 }
 
 /// What is done once several ledgers have committed.
@@ -55,7 +62,7 @@ impl Node {
         let partition = self.partitions.by_key_mut(key)?;
         let origin = match partition.tenant {
             Tenant::Metadata => Origin::RaftLeader,
-            Tenant::Groups(_) | Tenant::None => Origin::Coordinator,
+            Tenant::Groups(_) | Tenant::Transactions(_) | Tenant::None => Origin::Coordinator,
         };
         match partition.append(self.now, batch, origin, &mut self.codecs, &mut self.effects) {
             Ok(appended) => {
@@ -79,6 +86,8 @@ impl Node {
             Held::Metadata(call, request) => k03_metadata::handle(self, call, request),
             Held::FindCoordinator(call, request) => k10_find_coordinator::handle(self, call, request),
             Held::InitProducerId(call, request) => k22_init_producer_id::handle(self, call, request),
+            Held::EndTxn(call, request) => k26_end_txn::handle(self, call, request),
+            Held::Markers(index, marker) => self.write_txn_markers(index, *marker),
         }
     }
 

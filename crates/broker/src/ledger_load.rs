@@ -77,7 +77,7 @@ impl Node {
     /// the last records away, or a crash has lost them before they were committed and left the segment after them.
     fn on_ledger_end(&mut self, key: PartitionKey, tenant: Tenant) {
         match tenant {
-            Tenant::Groups(_) => self.on_ledger_loaded(tenant),
+            Tenant::Groups(_) | Tenant::Transactions(_) => self.on_ledger_loaded(tenant),
             Tenant::Metadata | Tenant::None => self.fail_to_load(key, "the log ends early"),
         }
     }
@@ -86,6 +86,7 @@ impl Node {
         match tenant {
             Tenant::Metadata => self.on_metadata_loaded(),
             Tenant::Groups(index) => self.on_groups_loaded(index),
+            Tenant::Transactions(index) => self.on_txns_loaded(index),
             Tenant::None => {}
         }
     }
@@ -112,6 +113,7 @@ impl Node {
                     }
                     Tenant::Metadata => self.replay_metadata(record.offset, epoch, record.value)?,
                     Tenant::Groups(index) => self.replay_group_record(index, batch.header(), record),
+                    Tenant::Transactions(index) => self.replay_txn_record(index, batch.header(), record),
                     Tenant::None => {}
                 }
             }
@@ -127,6 +129,7 @@ impl Node {
             Tenant::None => {}
             Tenant::Metadata => self.fail_to_boot(format!("the metadata log cannot be replayed: {why}")),
             Tenant::Groups(index) => self.remove_group_host(index),
+            Tenant::Transactions(index) => self.remove_txn_host(index),
         }
     }
 }

@@ -57,6 +57,7 @@ mod started_jobs;
 mod topics;
 pub mod trash;
 pub mod trash_files;
+pub mod txn_hosts;
 mod txn_markers;
 
 pub use host::{Effect, Input};

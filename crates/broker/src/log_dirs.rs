@@ -202,6 +202,7 @@ impl Node {
         match tenant {
             Tenant::None | Tenant::Metadata => {}
             Tenant::Groups(index) => self.remove_group_host(index),
+            Tenant::Transactions(index) => self.remove_txn_host(index),
         }
         self.on_opening_ended(key);
     }

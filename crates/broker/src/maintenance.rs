@@ -21,6 +21,7 @@ pub struct Maintenance {
     retention: Recurring,
     checkpoint: Recurring,
     offsets: Recurring,
+    transactional_ids: Recurring,
     /// Partitions that are not durable in their own files, while the node stops.
     unflushed: BTreeSet<PartitionKey>,
     /// Log dirs whose last checkpoint, before the end, is being written; `None` before that.
@@ -55,12 +56,15 @@ impl Maintenance {
         let checkpoint_ms = config.value(broker::LOG_FLUSH_OFFSET_CHECKPOINT_INTERVAL_MS);
         self.checkpoint.start(now, i64::from(checkpoint_ms));
         self.offsets.start(now, config.value(broker::OFFSETS_RETENTION_CHECK_INTERVAL_MS));
+        let expired_ms = config.value(broker::TRANSACTION_REMOVE_EXPIRED_TRANSACTION_CLEANUP_INTERVAL_MS);
+        self.transactional_ids.start(now, i64::from(expired_ms));
     }
 
     /// When something is due.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        [&self.retention, &self.checkpoint, &self.offsets].into_iter().filter_map(|work| work.next).min()
+        let recurring = [&self.retention, &self.checkpoint, &self.offsets, &self.transactional_ids];
+        recurring.into_iter().filter_map(|work| work.next).min()
     }
 }
 
@@ -80,6 +84,9 @@ impl Node {
         self.go_on_with_moves();
         if self.maintenance.offsets.is_due(self.now) {
             self.expire_offsets();
+        }
+        if self.maintenance.transactional_ids.is_due(self.now) {
+            self.expire_transactional_ids();
         }
     }
 

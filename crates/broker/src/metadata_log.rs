@@ -289,7 +289,8 @@ impl Node {
                 self.close(&call, "the metadata log takes no records");
             }
             Held::InitProducerId(call, _) => self.close(&call, "the metadata log takes no records"),
-            Held::Part(_) => {}
+            Held::EndTxn(call, _) => self.close(&call, "the metadata log takes no records"),
+            Held::Part(_) | Held::Markers(..) => {}
         }
     }
 

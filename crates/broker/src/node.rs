@@ -37,6 +37,7 @@ use crate::producer_ids::ProducerIds;
 use crate::purgatory::{Parked, ParkedId, Purgatory};
 use crate::started_jobs::StartedJob;
 use crate::trash::Trash;
+use crate::txn_hosts::TxnHosts;
 
 /// Array elements that a request may have, over all its arrays: enough for a fetch of a hundred thousand
 /// partitions, and few enough that decoding them holds up nobody for long.
@@ -64,6 +65,7 @@ pub struct Node {
     pub(crate) sessions: FetchSessions,
     pub(crate) metadata: MetadataLog,
     pub(crate) groups: GroupHosts,
+    pub(crate) txns: TxnHosts,
     pub(crate) group_journal: GroupJournal,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) trash: Trash,
@@ -127,6 +129,7 @@ impl Node {
             sessions: FetchSessions::new(usize::try_from(session_slots).unwrap_or_default(), session_bytes),
             metadata: MetadataLog::default(),
             groups: GroupHosts::new(&config, commit_windows),
+            txns: TxnHosts::new(&config),
             group_journal: GroupJournal::default(),
             producer_ids: ProducerIds::default(),
             trash: Trash::default(),
@@ -199,6 +202,7 @@ impl Node {
             Phase::Serving => [
                 self.purgatory.next_deadline(),
                 self.groups.next_timeout(),
+                self.txns.next_timeout(self.now),
                 self.group_journal.next_timeout(),
                 self.maintenance.next_timeout(),
                 self.log_dirs.next_timeout(),
@@ -272,6 +276,7 @@ impl Node {
             self.on_expired(id);
         }
         self.on_group_timeouts();
+        self.on_txn_timeouts();
         self.write_group_journal_when_due();
         self.maintain();
         self.clean_when_due();
@@ -286,7 +291,7 @@ impl Node {
             Parked::Produce(parked) => handlers::k00_produce::on_expired(self, *parked),
             Parked::Fetch(parked) => handlers::k01_fetch::on_expired(self, id, *parked),
             Parked::GroupLag(parked) => handlers::k20011_group_lag::on_expired(self, *parked),
-            Parked::Markers(_) | Parked::ListOffsets(_) | Parked::Gathering(_) => {
+            Parked::Markers(_) | Parked::TxnMarkers(_) | Parked::ListOffsets(_) | Parked::Gathering(_) => {
                 unreachable!("these wait without a deadline")
             }
         }
@@ -439,6 +444,7 @@ impl Node {
                 Tenant::None => {}
                 Tenant::Metadata => self.on_metadata_committed(),
                 Tenant::Groups(index) => self.on_group_log_committed(index),
+                Tenant::Transactions(index) => self.on_txn_log_committed(index),
             }
         }
         if let Some(partition) = self.partitions.by_key_mut(key) {
@@ -470,6 +476,7 @@ impl Node {
         match self.purgatory.parked_mut(waiter.parked) {
             Some(Parked::Produce(_)) => handlers::k00_produce::on_appended(self, waiter, result),
             Some(Parked::Markers(_)) => handlers::k27_write_txn_markers::on_appended(self, waiter, result),
+            Some(Parked::TxnMarkers(_)) => self.on_txn_marker_appended(waiter, result),
             // It was answered at its timeout, or its connection is gone.
             Some(Parked::Fetch(_) | Parked::ListOffsets(_) | Parked::GroupLag(_) | Parked::Gathering(_))
             | None => {}

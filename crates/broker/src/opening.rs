@@ -228,7 +228,7 @@ impl Node {
             (Some(reason), _) => self.refuse_log(key, reason),
             (None, Tenant::None) => {}
             (None, Tenant::Metadata) => self.load_metadata(key),
-            (None, Tenant::Groups(_)) => self.load_ledger(key, Offset::ZERO),
+            (None, Tenant::Groups(_) | Tenant::Transactions(_)) => self.load_ledger(key, Offset::ZERO),
         }
         self.on_opening_ended(key);
     }
@@ -244,6 +244,7 @@ impl Node {
                 self.fail_to_boot(format!("the metadata log cannot be opened: {reason}"));
             }
             Tenant::Groups(index) => self.remove_group_host(index),
+            Tenant::Transactions(index) => self.remove_txn_host(index),
         }
     }
 

@@ -27,6 +27,8 @@ pub enum Tenant {
     Metadata,
     /// The group coordinator: it is this partition of `__consumer_offsets`.
     Groups(i32),
+    /// The transaction coordinator: it is this partition of `__transaction_state`.
+    Transactions(i32),
 }
 
 /// Whether a partition can serve.
@@ -342,9 +344,13 @@ impl Partition {
         match (self.tenant, self.durability) {
             // The journal is replayed by what the metadata log says.
             (Tenant::Metadata, _) => self.begin_flush(effects),
-            (Tenant::None | Tenant::Groups(_), Durability::Durable) => self.begin(Log::begin_sync, effects),
+            (Tenant::None | Tenant::Groups(_) | Tenant::Transactions(_), Durability::Durable) => {
+                self.begin(Log::begin_sync, effects)
+            }
             // Nobody waits for it, so that it is not worth being written twice.
-            (Tenant::None | Tenant::Groups(_), Durability::Relaxed) => self.begin_flush(effects),
+            (Tenant::None | Tenant::Groups(_) | Tenant::Transactions(_), Durability::Relaxed) => {
+                self.begin_flush(effects)
+            }
         }
     }
 

@@ -18,6 +18,12 @@ impl ProducerIds {
         self.block.next().map(ProducerId)
     }
 
+    /// Whether the block is not used up.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        !self.block.is_empty()
+    }
+
     /// Whether a block is being reserved.
     #[must_use]
     pub const fn is_reserving(&self) -> bool {

@@ -11,6 +11,7 @@ use dohle_types::time::Instant;
 use crate::handlers::{k00_produce, k01_fetch, k02_list_offsets, k27_write_txn_markers, k20011_group_lag};
 use crate::host::ConnectionId;
 use crate::ledger_hosts::Gathering;
+use crate::txn_hosts::WrittenMarker;
 
 /// The number of a parked request; never used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -23,6 +24,8 @@ pub enum Parked {
     Produce(Box<k00_produce::ParkedProduce>),
     /// Transaction markers that are not committed yet.
     Markers(Box<k27_write_txn_markers::ParkedMarkers>),
+    /// Markers of this node's coordinator that are not committed yet.
+    TxnMarkers(Box<WrittenMarker>),
     /// A fetch that wants more data, or that waits for files.
     Fetch(Box<k01_fetch::ParkedFetch>),
     /// Offsets that are looked up in files.
@@ -36,7 +39,7 @@ pub enum Parked {
 /// All parked requests of a node.
 #[derive(Debug, Default)]
 pub struct Purgatory {
-    parked: FastMap<ParkedId, (Parked, ConnectionId, Option<Instant>)>,
+    parked: FastMap<ParkedId, (Parked, Option<ConnectionId>, Option<Instant>)>,
     of_connection: BTreeSet<(ConnectionId, ParkedId)>,
     deadlines: BTreeSet<(Instant, ParkedId)>,
     next_id: u64,
@@ -49,18 +52,20 @@ impl Purgatory {
         ParkedId(self.next_id)
     }
 
-    /// Parks a request of a connection, until `deadline` where there is one.
+    /// Parks a request of a connection, or work of nobody's, until `deadline` where there is one.
     pub fn park(
         &mut self,
         id: ParkedId,
-        connection: ConnectionId,
+        connection: Option<ConnectionId>,
         parked: Parked,
         deadline: Option<Instant>,
     ) {
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, id));
         }
-        self.of_connection.insert((connection, id));
+        if let Some(connection) = connection {
+            self.of_connection.insert((connection, id));
+        }
         self.parked.insert(id, (parked, connection, deadline));
     }
 
@@ -72,7 +77,9 @@ impl Purgatory {
     /// Takes a request out, to be answered, dropped, or parked again.
     pub fn take(&mut self, id: ParkedId) -> Option<(Parked, Option<Instant>)> {
         let (parked, connection, deadline) = self.parked.remove(&id)?;
-        self.of_connection.remove(&(connection, id));
+        if let Some(connection) = connection {
+            self.of_connection.remove(&(connection, id));
+        }
         if let Some(deadline) = deadline {
             self.deadlines.remove(&(deadline, id));
         }

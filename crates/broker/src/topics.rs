@@ -6,6 +6,7 @@ use std::sync::Arc;
 use dohle_configs::{BrokerConfig, Durability, TopicConfig};
 use dohle_controller::{
     ConfigResource, CreateTopicError, MetadataImage, MetadataRecord, RECORDS_PER_REQUEST_MAX,
+    TRANSACTION_STATE_TOPIC,
 };
 use dohle_types::{ErrorCode, LeaderEpoch, PartitionIndex, Str, TopicId, TopicPartition};
 
@@ -58,7 +59,11 @@ impl Node {
         epoch: LeaderEpoch,
     ) {
         let durability = self.config_of(topic_id, &topic).durability;
-        let tenant = if topic == OFFSETS_TOPIC { Tenant::Groups(index.0) } else { Tenant::None };
+        let tenant = match topic.as_str() {
+            OFFSETS_TOPIC => Tenant::Groups(index.0),
+            TRANSACTION_STATE_TOPIC => Tenant::Transactions(index.0),
+            _ => Tenant::None,
+        };
         let name = TopicPartition::new(topic, index);
         let log_dir = self.log_dir_for(&name);
         // It may have failed since the controller chose it.
@@ -67,6 +72,9 @@ impl Node {
         let key = self.partitions.add(name, log_dir, topic_id, epoch, durability, tenant).key;
         if let Tenant::Groups(index) = tenant {
             self.add_group_host(index, key);
+        }
+        if let Tenant::Transactions(index) = tenant {
+            self.add_txn_host(index, key);
         }
         self.find_log(key);
         // Groups are loaded before anybody asks for them: they expire, and their clients wait.
@@ -88,6 +96,9 @@ impl Node {
             self.wake_fetches_of(&partition);
             if let Tenant::Groups(index) = partition.tenant {
                 self.remove_group_host(index);
+            }
+            if let Tenant::Transactions(index) = partition.tenant {
+                self.remove_txn_host(index);
             }
             removed.push(partition);
         }

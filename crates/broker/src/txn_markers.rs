@@ -36,7 +36,7 @@ impl Node {
             None => return Err(ErrorCode::UnknownTopicOrPartition),
             Some(Tenant::None) => {}
             Some(Tenant::Groups(index)) => self.prepare_for_marker(index)?,
-            Some(Tenant::Metadata) => return Err(ErrorCode::InvalidTopicException),
+            Some(Tenant::Metadata | Tenant::Transactions(_)) => return Err(ErrorCode::InvalidTopicException),
         }
         let origin = if marker.is_v2 { Origin::MarkerV2 } else { Origin::Coordinator };
         let partition = self.partitions.by_key_mut(key).ok_or(ErrorCode::UnknownTopicOrPartition)?;

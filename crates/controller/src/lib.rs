@@ -60,5 +60,7 @@ pub use producer_ids::{PRODUCER_ID_BLOCK_LEN, ProducerIdBlock, ProducerIdsError}
 pub use record::{MetadataRecord, RecordError};
 pub use replay::ReplayError;
 pub use resource::{ConfigResource, ConfigResourceError};
-pub use topic_name::{GROUP_JOURNAL_TOPIC, TopicNameError, is_internal_topic, validate_topic_name};
+pub use topic_name::{
+    GROUP_JOURNAL_TOPIC, TRANSACTION_STATE_TOPIC, TopicNameError, is_internal_topic, validate_topic_name,
+};
 pub use topics_create::CreateTopicError;

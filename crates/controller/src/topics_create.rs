@@ -24,8 +24,8 @@ use crate::placement::{PlacementError, new_partition, place};
 use crate::record::MetadataRecord;
 use crate::resource::ConfigResource;
 use crate::topic_name::{
-    CLUSTER_METADATA_TOPIC, CONSUMER_OFFSETS_TOPIC, GROUP_JOURNAL_TOPIC, TopicNameError, metric_name,
-    validate_topic_name,
+    CLUSTER_METADATA_TOPIC, CONSUMER_OFFSETS_TOPIC, GROUP_JOURNAL_TOPIC, TRANSACTION_STATE_TOPIC,
+    TopicNameError, metric_name, validate_topic_name,
 };
 
 /// How long the journal of groups goes back,
@@ -231,6 +231,14 @@ impl Controller {
                 ("compression.type", "producer".to_owned()),
                 ("segment.bytes", config.value(keys::OFFSETS_TOPIC_SEGMENT_BYTES).to_string()),
             ],
+            // Compaction keeps the last state of each transactional id.
+            TRANSACTION_STATE_TOPIC => vec![
+                ("cleanup.policy", "compact".to_owned()),
+                ("compression.type", "uncompressed".to_owned()),
+                ("min.insync.replicas", config.value(keys::TRANSACTION_STATE_LOG_MIN_ISR).to_string()),
+                ("segment.bytes", config.value(keys::TRANSACTION_STATE_LOG_SEGMENT_BYTES).to_string()),
+                ("unclean.leader.election.enable", "false".to_owned()),
+            ],
             // Some weeks, or some hundred thousand entries; nobody waits until they are durable.
             GROUP_JOURNAL_TOPIC => vec![
                 ("cleanup.policy", "delete".to_owned()),
@@ -241,13 +249,16 @@ impl Controller {
             ],
             _ => return topic,
         };
-        let num_partitions = match name {
-            CONSUMER_OFFSETS_TOPIC => config.value(keys::OFFSETS_TOPIC_NUM_PARTITIONS),
-            _ => 1,
+        let (num_partitions, replication_factor) = match name {
+            TRANSACTION_STATE_TOPIC => {
+                (keys::TRANSACTION_STATE_LOG_NUM_PARTITIONS, keys::TRANSACTION_STATE_LOG_REPLICATION_FACTOR)
+            }
+            _ => (keys::OFFSETS_TOPIC_NUM_PARTITIONS, keys::OFFSETS_TOPIC_REPLICATION_FACTOR),
         };
+        let num_partitions = if name == GROUP_JOURNAL_TOPIC { 1 } else { config.value(num_partitions) };
         CreatableTopic {
             num_partitions,
-            replication_factor: self.capped(config.value(keys::OFFSETS_TOPIC_REPLICATION_FACTOR)),
+            replication_factor: self.capped(config.value(replication_factor)),
             configs: configs
                 .into_iter()
                 .map(|(name, value)| CreatableTopicConfig { name: name.into(), value: Some(value.into()) })

@@ -16,9 +16,13 @@
 //! 1. Durable state changes only in `replay`.
 //! 2. Replies leave in the order in which they were given, none before its records are committed.
 
+mod partition;
+
 use std::collections::VecDeque;
 
 use dohle_types::Offset;
+
+pub use partition::partition_for;
 
 /// What handling a request comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]

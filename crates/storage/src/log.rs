@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use dohle_configs::TopicConfig;
 use dohle_types::time::Instant;
-use dohle_types::{LeaderEpoch, Now, Offset, ProducerId, Timestamp, TopicId};
+use dohle_types::{LeaderEpoch, Now, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId};
 
 use crate::checkpoint::{self, LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA};
 use crate::damage::Damage;
@@ -277,6 +277,12 @@ impl Log {
     /// The producers that the log knows, by id (DescribeProducers).
     pub fn producers(&self) -> impl Iterator<Item = (ProducerId, &ProducerState)> {
         self.producers.iter()
+    }
+
+    /// Whether a producer has a transaction open, in this epoch.
+    #[must_use]
+    pub fn has_open_transaction(&self, producer_id: ProducerId, epoch: ProducerEpoch) -> bool {
+        self.producers.has_open_transaction(producer_id, epoch)
     }
 
     /// Whether offsets may be missing between its batches, for it was compacted or may be.

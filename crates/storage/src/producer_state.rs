@@ -292,6 +292,12 @@ impl ProducerStates {
         }
     }
 
+    /// Whether a producer has a transaction open, in this epoch.
+    pub(crate) fn has_open_transaction(&self, producer_id: ProducerId, epoch: ProducerEpoch) -> bool {
+        let known = self.producers.get(&producer_id);
+        known.is_some_and(|known| known.transaction_start.is_some() && known.epoch == epoch)
+    }
+
     /// Takes note of a data batch that was appended.
     pub(crate) fn note_data(&mut self, batch: &BatchHeader) {
         if !batch.has_producer_id() {

@@ -7,23 +7,29 @@
 //! - 8: errors name the records that caused them (KIP-467).
 //! - 9: flexible.
 //! - 10: the leader a client should go to is told with NOT_LEADER_OR_FOLLOWER (KIP-951); a single node always leads.
+//! - 11: TRANSACTION_ABORTABLE where an older version is told INVALID_TXN_STATE (KIP-890).
 //! - 13: topics by id (KIP-516).
 //!
 //! Where the disk is full it is answered with KAFKA_STORAGE_ERROR, upon which clients try again until their delivery
 //! timeout.
 //!
-//! Not served yet: transactional batches (refused with INVALID_TXN_STATE).
+//! A transactional batch that begins a transaction in a partition is appended only if the coordinator knows that the
+//! partition belongs to it (KIP-890), so that it will be ended there.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use dohle_configs::broker;
+use dohle_protocol::messages::add_partitions_to_txn_request::{
+    AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
+};
 use dohle_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
 };
 use dohle_protocol::messages::{ProduceRequest, ProduceResponse};
 use dohle_protocol::Records;
 use dohle_records::BatchHeader;
-use dohle_storage::{AppendError, Appended, Origin};
+use dohle_storage::{AppendError, Appended, Log, Origin};
 use dohle_types::{ErrorCode, Str, TopicId};
 
 use crate::connection::Call;
@@ -87,10 +93,10 @@ pub(super) fn handle(node: &mut Node, call: Call, request: ProduceRequest) {
         for (place, data) in topic.partition_data.into_iter().enumerate() {
             let appended = match (acks, &request.transactional_id) {
                 (..-1 | 2.., _) => Err(ErrorCode::InvalidRequiredAcks.into()),
-                (_, Some(_)) => Err(ErrorCode::InvalidTxnState.into()),
-                (-1..=1, None) => topic_id
-                    .map_err(Refusal::from)
-                    .and_then(|topic_id| append(node, &call, acks, topic_id, data.index, data.records)),
+                (-1..=1, transactional_id) => topic_id.map_err(Refusal::from).and_then(|topic_id| {
+                    verify(node, &call, transactional_id.as_ref(), topic_id, data.index, data.records.as_ref())?;
+                    append(node, &call, acks, topic_id, data.index, data.records)
+                }),
             };
             partition_responses.push(match appended {
                 Ok((key, appended)) => {
@@ -124,7 +130,7 @@ pub(super) fn handle(node: &mut Node, call: Call, request: ProduceRequest) {
         let deadline = node.now.after(Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0)));
         let connection = call.connection;
         let parked = ParkedProduce { call, response, outstanding };
-        node.purgatory.park(id, connection, Parked::Produce(Box::new(parked)), Some(deadline));
+        node.purgatory.park(id, Some(connection), Parked::Produce(Box::new(parked)), Some(deadline));
     }
 }
 
@@ -159,6 +165,55 @@ pub(crate) fn on_expired(node: &mut Node, mut parked: ParkedProduce) {
     node.reply(&parked.call, &parked.response);
 }
 
+/// A transactional batch is of a transaction that its coordinator knows to be open and to have the partition
+/// (KIP-890), so that it will be ended there.
+fn verify(
+    node: &mut Node,
+    call: &Call,
+    transactional_id: Option<&Str>,
+    topic_id: TopicId,
+    index: i32,
+    records: Option<&Records>,
+) -> Result<(), Refusal> {
+    let bytes = records.map(|records| records.clone().into_bytes()).unwrap_or_default();
+    let Ok(header) = BatchHeader::parse(&bytes) else { return Ok(()) };
+    if !header.attributes.is_transactional() {
+        return Ok(());
+    }
+    let transactional_id = transactional_id.ok_or(ErrorCode::TransactionalIdAuthorizationFailed)?;
+    let key = node.partitions.key(topic_id, index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let partition = node.partitions.by_key(key).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let is_begun = |log: &Log| log.has_open_transaction(header.producer_id, header.producer_epoch);
+    if partition.log().is_some_and(is_begun) {
+        return Ok(());
+    }
+    let topic = AddPartitionsToTxnTopic { name: partition.name.topic.clone(), partitions: vec![index] };
+    let question = AddPartitionsToTxnTransaction {
+        transactional_id: transactional_id.clone(),
+        producer_id: header.producer_id.0,
+        producer_epoch: header.producer_epoch.0,
+        verify_only: true,
+        topics: vec![topic],
+    };
+    if !node.config.value(broker::TRANSACTION_PARTITION_VERIFICATION_ENABLE) {
+        return Ok(());
+    }
+    let coordinator = node.txn_coordinator_of(transactional_id).map_err(|_| ErrorCode::NotEnoughReplicas)?;
+    let version = if call.version >= 11 { 5 } else { 4 };
+    let answer = node.run_txns(coordinator, |ledger, turn| ledger.add_partitions(turn, version, &question));
+    let code = answer.and_then(|answer| {
+        let partition = answer.topic_results.first()?.results_by_partition.first()?;
+        ErrorCode::from_code(partition.partition_error_code)
+    });
+    match code {
+        Some(ErrorCode::None) => Ok(()),
+        // What old clients take for a reason to try again.
+        Some(ErrorCode::ConcurrentTransactions) | None => Err(ErrorCode::NotEnoughReplicas.into()),
+        Some(ErrorCode::ProducerFenced) => Err(ErrorCode::InvalidProducerEpoch.into()),
+        Some(error) => Err(error.into()),
+    }
+}
+
 fn append(
     node: &mut Node,
     call: &Call,
@@ -178,9 +233,6 @@ fn append(
         return Err(ErrorCode::InvalidTopicException.into());
     }
     let records = records.map(Records::into_bytes).unwrap_or_default();
-    if BatchHeader::parse(&records).is_ok_and(|header| header.attributes.is_transactional()) {
-        return Err(ErrorCode::InvalidTxnState.into());
-    }
     let log_dir = partition.log_dir;
     if partition.log().is_some() && !node.log_dirs.has_room(log_dir, records.len(), reserve) {
         let name = node.log_dirs.name(log_dir);

@@ -222,7 +222,7 @@ fn evaluate_in_turn(node: &mut Node, id: ParkedId, mut fetch: ParkedFetch) {
         node.stand_in_line(id);
         let deadline = fetch.deadline.max(node.now.after(answer_line::PATIENCE));
         let connection = fetch.call.connection;
-        return node.purgatory.park(id, connection, Parked::Fetch(Box::new(fetch)), Some(deadline));
+        return node.purgatory.park(id, Some(connection), Parked::Fetch(Box::new(fetch)), Some(deadline));
     }
     evaluate(node, id, fetch);
 }
@@ -259,7 +259,7 @@ fn evaluate(node: &mut Node, id: ParkedId, mut fetch: ParkedFetch) {
         // A fetch whose files are being read is answered by what they give, however late it is.
         let deadline = (!reading).then_some(fetch.deadline);
         let connection = fetch.call.connection;
-        node.purgatory.park(id, connection, Parked::Fetch(Box::new(fetch)), deadline);
+        node.purgatory.park(id, Some(connection), Parked::Fetch(Box::new(fetch)), deadline);
     } else {
         answer(node, &fetch, &partitions, found);
     }

@@ -96,7 +96,7 @@ pub(super) fn handle(node: &mut Node, call: Call, request: ListOffsetsRequest) {
     let id = node.purgatory.next_id();
     let connection = call.connection;
     let parked = ParkedListOffsets { call, request, response, outstanding: searches.len() };
-    node.purgatory.park(id, connection, Parked::ListOffsets(Box::new(parked)), None);
+    node.purgatory.park(id, Some(connection), Parked::ListOffsets(Box::new(parked)), None);
     for (place, partition, job) in searches {
         search(node, id, place, partition, job);
     }

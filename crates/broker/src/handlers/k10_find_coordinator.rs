@@ -1,15 +1,15 @@
-//! FindCoordinator (key 10, versions 0-6): which broker coordinates a group.
+//! FindCoordinator (key 10, versions 0-6): which broker coordinates a group, or a transactional id.
 //!
 //! The internal topic is created by the first request that needs it, and the request is answered when it is
 //! there (Kafka answers COORDINATOR_NOT_AVAILABLE and has the client ask again).
 //!
 //! - 1: key types and error messages. 3: flexible. 4: many keys at once (KIP-699). 6: share groups (KIP-932).
 //!
-//! Not served yet: the coordinators of transactions (key type 1) and of share groups (key type 2), which are
-//! refused with INVALID_REQUEST.
+//! Not served yet: the coordinators of share groups (key type 2), which are refused with INVALID_REQUEST.
 
 use std::ops::RangeInclusive;
 
+use dohle_controller::TRANSACTION_STATE_TOPIC;
 use dohle_protocol::messages::find_coordinator_response::Coordinator;
 use dohle_protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
 use dohle_types::{ErrorCode, Str};
@@ -22,10 +22,16 @@ use crate::node::Node;
 pub(super) const VERSIONS: RangeInclusive<i16> = 0..=6;
 
 const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
 
 pub(crate) fn handle(node: &mut Node, call: Call, request: FindCoordinatorRequest) {
-    if request.key_type == GROUP && node.image().topic(OFFSETS_TOPIC).is_none() {
-        match node.auto_create(&[Str::from(OFFSETS_TOPIC)]) {
+    let topic = match request.key_type {
+        GROUP => Some(OFFSETS_TOPIC),
+        TRANSACTION => Some(TRANSACTION_STATE_TOPIC),
+        _ => None,
+    };
+    if let Some(topic) = topic.filter(|topic| node.image().topic(topic).is_none()) {
+        match node.auto_create(&[Str::from(topic)]) {
             Ok(records) => return node.hold_metadata(records, Held::FindCoordinator(call, request)),
             Err(error) => {
                 let code = ErrorCode::CoordinatorNotAvailable;
@@ -33,10 +39,9 @@ pub(crate) fn handle(node: &mut Node, call: Call, request: FindCoordinatorReques
             }
         }
     }
-    let refusal = (request.key_type != GROUP).then(|| {
-        let what = if request.key_type == 1 { "transactions are" } else { "share groups are" };
-        (ErrorCode::InvalidRequest, format!("{what} not served yet"))
-    });
+    let refusal = topic
+        .is_none()
+        .then(|| (ErrorCode::InvalidRequest, "share groups are not served yet".to_owned()));
     answer(node, &call, &request, refusal);
 }
 

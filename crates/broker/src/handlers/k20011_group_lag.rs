@@ -110,7 +110,8 @@ pub(super) fn handle(node: &mut Node, call: Call, request: GroupLagRequest) {
     let parked = ParkedGroupLag { call, group_id, group, partitions, unknown, under_way: 0 };
     let id = node.purgatory.next_id();
     let deadline = node.now.after(PATIENCE);
-    node.purgatory.park(id, parked.call.connection, Parked::GroupLag(Box::new(parked)), Some(deadline));
+    let connection = parked.call.connection;
+    node.purgatory.park(id, Some(connection), Parked::GroupLag(Box::new(parked)), Some(deadline));
     go_on(node, id);
 }
 

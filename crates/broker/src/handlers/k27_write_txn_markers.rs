@@ -71,7 +71,7 @@ pub(super) fn handle(node: &mut Node, call: Call, request: WriteTxnMarkersReques
     }
     let connection = call.connection;
     let parked = ParkedMarkers { call, request, errors, outstanding };
-    node.purgatory.park(id, connection, Parked::Markers(Box::new(parked)), None);
+    node.purgatory.park(id, Some(connection), Parked::Markers(Box::new(parked)), None);
 }
 
 /// A marker is committed, or never will be; the last one answers the request.

@@ -32,7 +32,7 @@ pub(crate) mod reasons {
         "requests in flight are counted by connection, and bounded over all of them by their bytes";
     pub(crate) const JVM: &str = "it tunes a part of Apache Kafka that Dohle does not have";
     pub(crate) const LEDGERS: &str =
-        "the records of groups are small, appended at once, and read in pieces of 1 MiB";
+        "the records of coordinators are small, appended at once, and read in pieces of 1 MiB";
     pub(crate) const METRICS: &str = "metrics come with a later version, and not by JMX";
     pub(crate) const ONE_CLEANER: &str = "one log is compacted at a time, or none where it is 0";
     pub(crate) const PLUGINS: &str = "Dohle loads no Java classes";
@@ -42,7 +42,9 @@ pub(crate) mod reasons {
     pub(crate) const SHARE: &str = "share groups come with a later version";
     pub(crate) const STREAMS: &str = "the streams group protocol of KIP-1071 comes with a later version";
     pub(crate) const TIERED: &str = "tiered storage comes with a later version";
-    pub(crate) const TRANSACTIONS: &str = "transactions come with a later version";
+    pub(crate) const TRANSACTION_TIMEOUTS: &str =
+        "a transaction is aborted when its time is over, not some time later";
+    pub(crate) const TWO_PHASE_COMMIT: &str = "two-phase commit (KIP-939) comes with a later version";
 }
 
 /// The configs of one subject.

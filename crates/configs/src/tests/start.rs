@@ -63,9 +63,7 @@ fn the_stock_file_of_kafka_starts_a_broker() {
             `controller.quorum.bootstrap.servers` (line 4) has no effect: clusters of several nodes come with a later version
             `inter.broker.listener.name` (line 6) has no effect: clusters of several nodes come with a later version
             `share.coordinator.state.topic.replication.factor` (line 19) has no effect: share groups come with a later version
-            `share.coordinator.state.topic.min.isr` (line 20) has no effect: share groups come with a later version
-            `transaction.state.log.replication.factor` (line 21) has no effect: transactions come with a later version
-            `transaction.state.log.min.isr` (line 22) has no effect: transactions come with a later version"#]],
+            `share.coordinator.state.topic.min.isr` (line 20) has no effect: share groups come with a later version"#]],
     );
 }
 

@@ -221,8 +221,11 @@ fn records_stand_in_the_order_that_kafka_writes() {
 
 #[test]
 fn topics_that_brokers_need_are_created_once() {
-    let mut cluster = Cluster::with("num.partitions=2\noffsets.topic.num.partitions=3", 2);
-    for name in ["__consumer_offsets", "__consumer_offsets", "asked-for", "bad/name"] {
+    let mut cluster = Cluster::with(
+        "num.partitions=2\noffsets.topic.num.partitions=3\ntransaction.state.log.num.partitions=1",
+        2,
+    );
+    for name in ["__consumer_offsets", "__consumer_offsets", "__transaction_state", "asked-for", "bad/name"] {
         let outcome = cluster.controller.handle_auto_create_topic(&cluster.config, &mut cluster.rng, name);
         let reply = cluster.run(outcome);
         assert_eq!(reply.is_ok(), name != "bad/name", "{reply:?}");
@@ -234,10 +237,13 @@ fn topics_that_brokers_need_are_created_once() {
           0: leader 2 epoch 0, replicas [2, 1], isr [2, 1]
           1: leader 1 epoch 0, replicas [1, 2], isr [1, 2]
           2: leader 2 epoch 0, replicas [2, 1], isr [2, 1]
+        topic __transaction_state
+          0: leader 2 epoch 0, replicas [2, 1], isr [2, 1]
         topic asked-for
-          0: leader 2 epoch 0, replicas [2], isr [2]
-          1: leader 1 epoch 0, replicas [1], isr [1]
+          0: leader 1 epoch 0, replicas [1], isr [1]
+          1: leader 2 epoch 0, replicas [2], isr [2]
         configs of topic __consumer_offsets: cleanup.policy=compact, compression.type=producer, segment.bytes=104857600
+        configs of topic __transaction_state: cleanup.policy=compact, compression.type=uncompressed, min.insync.replicas=2, segment.bytes=104857600, unclean.leader.election.enable=false
     "#]].assert_eq(&describe(cluster.image()));
 }
 

@@ -25,5 +25,6 @@ mod memory;
 mod moves;
 mod offsets;
 mod process;
+mod transactional_producer;
 mod transactions;
 mod trash;

@@ -59,7 +59,11 @@ fn write(client: &mut Client, topic: &str, marker: WritableTxnMarker) -> i16 {
 }
 
 /// What `read_committed` consumers are told from an offset on.
-fn fetch_committed(client: &mut Client, topic: TopicId, offset: i64) -> fetch_response::PartitionData {
+pub(crate) fn fetch_committed(
+    client: &mut Client,
+    topic: TopicId,
+    offset: i64,
+) -> fetch_response::PartitionData {
     let request = dohle_protocol::messages::FetchRequest {
         isolation_level: 1,
         ..fetch_request(topic, 0, offset, 10_000)
@@ -187,7 +191,7 @@ fn offsets_of_a_transaction_count_when_its_marker_comes_and_not_before() {
 }
 
 #[test]
-fn clients_cannot_open_a_transaction_yet() {
+fn a_transactional_batch_needs_a_transactional_id() {
     let data = Directory::new();
     let broker = Broker::start(&data.0, &[]);
     let mut client = Client::connect(&broker.address);
@@ -196,6 +200,6 @@ fn clients_cannot_open_a_transaction_yet() {
     let request = produce_request(topic, 0, batch(options(0, 0), &[b"of a transaction"]));
     let response = client.call(&request, PRODUCE_VERSION);
     let error = response.responses[0].partition_responses[0].error_code;
-    assert_eq!(error, ErrorCode::InvalidTxnState.code());
+    assert_eq!(error, ErrorCode::TransactionalIdAuthorizationFailed.code());
     assert_eq!(describe(&mut client, "orders"), []);
 }

@@ -1,14 +1,14 @@
-//! Which partition of `__consumer_offsets` a group lives in.
+//! Which partition of its internal topic a ledger keeps a key in.
 
 use dohle_types::PartitionIndex;
 
-/// The partition of `__consumer_offsets` that coordinates a group: Java's hash of its name, modulo the
-/// number of partitions. Every broker and tool has to agree on it.
+/// The partition that coordinates a group or a transactional id: Java's hash of its name, modulo the number of
+/// partitions. Every broker and tool has to agree on it.
 #[must_use]
-pub fn partition_for(group_id: &str, partitions: i32) -> PartitionIndex {
+pub fn partition_for(name: &str, partitions: i32) -> PartitionIndex {
     // Java hashes UTF-16 code units, not characters and not bytes.
     let hash =
-        group_id.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+        name.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
     // The one hash whose absolute value is not an `i32` counts as 0 (Kafka's `Utils.abs`).
     PartitionIndex(hash.checked_abs().unwrap_or(0) % partitions.max(1))
 }

@@ -1,0 +1,169 @@
+//! Transactional producers and their coordinator.
+
+use dohle_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
+use dohle_protocol::messages::{
+    AddPartitionsToTxnRequest, EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest,
+    ListTransactionsRequest, ProduceRequest,
+};
+use dohle_records::BatchOptions;
+use dohle_types::{ErrorCode, ProducerEpoch, ProducerId, Sequence, TopicId};
+
+use crate::client::{Client, PRODUCE_VERSION, batch, produce_request};
+use crate::process::{Broker, Directory, until};
+use crate::transactions::fetch_committed;
+
+const ID: &str = "bank";
+const OVERRIDES: &[&str] = &["transaction.state.log.num.partitions=1"];
+
+/// A producer that takes part in transactions, as clients before transactions v2 do it.
+#[derive(Clone, Copy)]
+struct Producer {
+    id: i64,
+    epoch: i16,
+}
+
+impl Producer {
+    /// Fences those that there are of its transactional id.
+    fn new(client: &mut Client, timeout_ms: i32) -> Self {
+        let request =
+            FindCoordinatorRequest { key_type: 1, coordinator_keys: vec![ID.into()], ..Default::default() };
+        until("transactions have a coordinator", || {
+            (client.call(&request, 6).coordinators[0].error_code == 0).then_some(())
+        });
+        let request = InitProducerIdRequest {
+            transactional_id: Some(ID.into()),
+            transaction_timeout_ms: timeout_ms,
+            ..Default::default()
+        };
+        until("the producer has an id", || {
+            let response = client.call(&request, 4);
+            (response.error_code == 0)
+                .then_some(Self { id: response.producer_id, epoch: response.producer_epoch })
+        })
+    }
+
+    /// Adds partition 0 of a topic to its transaction; the error.
+    fn add(self, client: &mut Client, topic: &str) -> i16 {
+        let topics = vec![AddPartitionsToTxnTopic { name: topic.into(), partitions: vec![0] }];
+        let request = AddPartitionsToTxnRequest {
+            v3_and_below_transactional_id: ID.into(),
+            v3_and_below_producer_id: self.id,
+            v3_and_below_producer_epoch: self.epoch,
+            v3_and_below_topics: topics,
+            ..Default::default()
+        };
+        until("the last transaction has ended", || {
+            let response = client.call(&request, 3);
+            let topic = &response.results_by_topic_v3_and_below[0];
+            let error = topic.results_by_partition[0].partition_error_code;
+            (error != ErrorCode::ConcurrentTransactions.code()).then_some(error)
+        })
+    }
+
+    /// Produces into partition 0 of a topic; the error.
+    fn produce(self, client: &mut Client, topic: TopicId, sequence: i32, value: &[u8]) -> i16 {
+        let options = BatchOptions {
+            producer_id: ProducerId(self.id),
+            producer_epoch: ProducerEpoch(self.epoch),
+            base_sequence: Sequence(sequence),
+            transactional: true,
+            ..BatchOptions::default()
+        };
+        let request = produce_request(topic, 0, batch(options, &[value]));
+        let request = ProduceRequest { transactional_id: Some(ID.into()), ..request };
+        client.call(&request, PRODUCE_VERSION).responses[0].partition_responses[0].error_code
+    }
+
+    /// Ends its transaction; the error.
+    fn end(self, client: &mut Client, committed: bool) -> i16 {
+        let request = EndTxnRequest {
+            transactional_id: ID.into(),
+            producer_id: self.id,
+            producer_epoch: self.epoch,
+            committed,
+        };
+        client.call(&request, 4).error_code
+    }
+}
+
+/// Where the coordinator says that the only transactional id stands.
+fn state(client: &mut Client) -> String {
+    let listed = client.call(&ListTransactionsRequest::default(), 2).transaction_states;
+    listed.first().map(|listed| listed.transaction_state.to_string()).unwrap_or_default()
+}
+
+#[test]
+fn a_transaction_is_read_when_it_is_committed_and_left_out_when_it_is_aborted() {
+    let data = Directory::new();
+    let broker = Broker::start(&data.0, OVERRIDES);
+    let mut client = Client::connect(&broker.address);
+    let topic = client.create_topic("orders", 1, &[]);
+    assert_eq!(client.produce(topic, 0, &[b"before"]), 0);
+    let producer = Producer::new(&mut client, 60_000);
+    assert_eq!(producer.produce(&mut client, topic, 0, b"not added"), ErrorCode::TransactionAbortable.code());
+    for (sequence, committed) in [(0, true), (1, false)] {
+        assert_eq!(producer.add(&mut client, "orders"), 0);
+        assert_eq!(producer.produce(&mut client, topic, sequence, b"of the transaction"), 0);
+        let open = fetch_committed(&mut client, topic, 0);
+        assert_eq!(open.last_stable_offset, open.high_watermark - 1);
+        assert_eq!(producer.end(&mut client, committed), 0);
+        until("the marker is there", || {
+            let ended = fetch_committed(&mut client, topic, 0);
+            (ended.last_stable_offset == ended.high_watermark && ended.high_watermark > open.high_watermark)
+                .then_some(())
+        });
+    }
+    let all = fetch_committed(&mut client, topic, 0);
+    let aborted: Vec<i64> = all.aborted_transactions.unwrap().iter().map(|it| it.first_offset).collect();
+    assert_eq!((all.high_watermark, aborted), (5, vec![3]));
+    until("the transaction is complete", || (state(&mut client) == "CompleteAbort").then_some(()));
+
+    // Left open, and gone on with after a kill: another process with the id aborts it.
+    assert_eq!(producer.add(&mut client, "orders"), 0);
+    assert_eq!(producer.produce(&mut client, topic, 2, b"left open"), 0);
+    broker.kill();
+    let broker = Broker::start(&data.0, OVERRIDES);
+    let mut client = Client::connect(&broker.address);
+    let next = Producer::new(&mut client, 60_000);
+    assert_eq!((next.id, next.epoch), (producer.id, producer.epoch + 2));
+    assert_eq!(fetch_committed(&mut client, topic, 0).last_stable_offset, 7);
+    assert_eq!(producer.end(&mut client, true), ErrorCode::ProducerFenced.code());
+    broker.stop();
+}
+
+/// The abort goes to a log that stays closed after a clean stop, for nobody asks for it.
+#[test]
+fn a_transaction_that_is_open_for_too_long_is_aborted_also_after_a_restart() {
+    let data = Directory::new();
+    let broker = Broker::start(&data.0, OVERRIDES);
+    let mut client = Client::connect(&broker.address);
+    let topic = client.create_topic("orders", 1, &[]);
+    let producer = Producer::new(&mut client, 1_000);
+    assert_eq!(producer.add(&mut client, "orders"), 0);
+    assert_eq!(producer.produce(&mut client, topic, 0, b"left open"), 0);
+    broker.stop();
+
+    let broker = Broker::start(&data.0, OVERRIDES);
+    let mut client = Client::connect(&broker.address);
+    until("the transaction is aborted", || (state(&mut client) == "CompleteAbort").then_some(()));
+    let aborted = fetch_committed(&mut client, topic, 0);
+    assert_eq!((aborted.last_stable_offset, aborted.high_watermark), (2, 2));
+    assert_eq!(aborted.aborted_transactions.unwrap().len(), 1);
+    assert_eq!(producer.end(&mut client, true), ErrorCode::ProducerFenced.code());
+}
+
+#[test]
+fn a_transaction_does_not_write_to_what_coordinators_keep_for_themselves_or_to_what_is_not_there() {
+    let data = Directory::new();
+    let broker = Broker::start(&data.0, OVERRIDES);
+    let mut client = Client::connect(&broker.address);
+    let producer = Producer::new(&mut client, 60_000);
+    for (topic, error) in [
+        ("__transaction_state", ErrorCode::TopicAuthorizationFailed),
+        ("__consumer_offsets", ErrorCode::TopicAuthorizationFailed),
+        ("missing", ErrorCode::UnknownTopicOrPartition),
+    ] {
+        assert_eq!(producer.add(&mut client, topic), error.code(), "{topic}");
+    }
+    assert_eq!(state(&mut client), "Empty");
+}
