@@ -35,6 +35,11 @@ impl Disk {
                     content.truncate(usize::try_from(length).unwrap());
                 }
             }
+            Op::Link { from, to } => {
+                if let Some(content) = self.files.get(&from).cloned() {
+                    self.files.insert(to, content);
+                }
+            }
             Op::Rename { from, to } => {
                 for (path, content) in self.take(&from) {
                     self.files.insert(format!("{to}{}", &path[from.len()..]).into(), content);
@@ -82,8 +87,13 @@ impl Disk {
         for (path, content) in &self.files {
             let Some(rest) = path.strip_prefix(&prefix) else { continue };
             let entry = match rest.split_once('/') {
-                Some((name, _)) => Entry { name: name.to_owned(), length: 0, is_directory: true },
-                None => Entry { name: rest.to_owned(), length: content.len() as u64, is_directory: false },
+                Some((name, _)) => {
+                    Entry { name: name.to_owned(), length: 0, is_directory: true, is_shared: false }
+                }
+                None => {
+                    let length = content.len() as u64;
+                    Entry { name: rest.to_owned(), length, is_directory: false, is_shared: false }
+                }
             };
             if entries.last() != Some(&entry) {
                 entries.push(entry);

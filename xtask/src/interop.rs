@@ -5,6 +5,7 @@ mod batches;
 pub(crate) mod broker;
 mod client;
 mod directory;
+mod fork;
 pub(crate) mod install;
 pub(crate) mod java;
 mod journal;
@@ -28,9 +29,9 @@ use process::Result;
 use report::Report;
 
 /// What `--only` names besides the clients.
-const OTHERS: [&str; 4] = ["tools", "kafka-directory", "group-journal", "transcripts"];
+const OTHERS: [&str; 5] = ["tools", "kafka-directory", "group-journal", "fork", "transcripts"];
 /// Those that have a broker of their own.
-const ALONE: [&str; 3] = ["kafka-directory", "group-journal", "transcripts"];
+const ALONE: [&str; 4] = ["kafka-directory", "group-journal", "fork", "transcripts"];
 const USAGE: &str = "usage: cargo xtask interop [--target dohle|kafka] [--bin PATH] [--only NAME]...";
 /// What both brokers are told, so that the tests need not wait, and automatically created topics have as many partitions as the others.
 const OVERRIDES: &[&str] = &[
@@ -67,10 +68,13 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         directory::run(&report, &target);
     }
     let java = clients.iter().copied().find(|client| client.tag == "java");
-    if let Some(java) = java.filter(|_| options.includes("group-journal"))
-        && matches!(target, Target::Dohle(_))
-    {
-        journal::run(&report, &target, java);
+    if let Some(java) = java.filter(|_| matches!(target, Target::Dohle(_))) {
+        if options.includes("group-journal") {
+            journal::run(&report, &target, java);
+        }
+        if options.includes("fork") {
+            fork::run(&report, &target, java);
+        }
     }
     if has_java && options.includes("transcripts") {
         transcripts::run(&report, &target);

@@ -8,9 +8,11 @@
 //! - `memory`: thousands of clients that together want much more memory than there is
 //! - `cold`: producers while others read what was written long ago
 //! - `groups`: 10,000 members of groups by both protocols, beside Apache Kafka where `--target both` asks for it
+//! - `fork`: a topic of several GB forked, and how much disk that takes
 //! - `kill`: kill -9 while many partitions are written to, again and again; whether all that was acknowledged is there
 
 mod cold;
+mod fork;
 mod groups;
 mod memory;
 
@@ -26,7 +28,7 @@ use crate::interop::broker::{Broker, Target};
 use crate::interop::process::{self, Process, Result};
 use crate::interop::{dohle_binary, install, java};
 
-const USAGE: &str = "usage: cargo xtask scale bytes|small|partitions|connections|memory|cold|groups|kill \
+const USAGE: &str = "usage: cargo xtask scale bytes|small|partitions|connections|memory|cold|fork|groups|kill \
      [--gigabytes N] [--partitions N] [--connections N] [--rounds N] [--target dohle|kafka|both] [--bin PATH]";
 /// For one command of the client.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -80,6 +82,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         "partitions" => many(&mut node, partitions(100_000))?,
         "connections" => connections(&node, options.connections.unwrap_or(10_000))?,
         "memory" => memory::run(&node, options.connections.unwrap_or(2000))?,
+        "fork" => fork::run(&mut node, options.gigabytes.unwrap_or(4))?,
         "cold" => cold::run(&node, options.gigabytes.unwrap_or(4))?,
         _ => return Err(USAGE.to_owned()),
     }

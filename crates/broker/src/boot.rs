@@ -19,7 +19,7 @@ use dohle_types::{LeaderEpoch, Offset, TopicId, TopicPartition};
 
 use crate::boot_facts::{BootFacts, KnownLog, MetaProperties, ReadBootFacts};
 use crate::host::{DiskJob, Effect};
-use crate::jobs::WriteCheckpoints;
+use crate::jobs::{ChangeFiles, WriteCheckpoints};
 use crate::metadata_log::{METADATA_TOPIC, METADATA_TOPIC_ID};
 use crate::moves::FUTURE_SUFFIX;
 use crate::node::{Node, Phase};
@@ -28,7 +28,7 @@ use crate::set_aside::{self, DELETED_SUFFIX};
 use crate::snapshot_file::{LoadSnapshot, Loaded, METADATA_DIRECTORY};
 use crate::started_jobs::JobPurpose;
 use crate::trash::Trashed;
-use crate::trash_files::{ReadTrash, TrashFacts};
+use crate::trash_files::{ReadTrash, TrashFacts, manifest_path};
 
 /// How long the node waits for groups that are being loaded before it listens.
 const LOADING_GRACE: Duration = Duration::from_secs(1);
@@ -322,11 +322,18 @@ impl Node {
             return;
         }
         let Some(trash) = boot.trash.take() else { return };
-        self.sort_trash(trash);
-        self.replay_journals();
+        let unfinished = self.sort_trash(trash);
+        if unfinished.is_empty() {
+            return self.replay_journals();
+        }
+        // First, so that what is shared from then on was durable when it was shared. A fork that ended with a failed sync
+        // has files in common with its source that the page cache shows, and the disk has not.
+        let ops = unfinished.into_iter().map(|path| Op::Remove { path }).collect();
+        self.start_job(JobPurpose::RemoveUnfinished, DiskJob::Change(Box::new(ChangeFiles::new(ops))));
     }
 
-    fn replay_journals(&mut self) {
+    /// Unfinished forks are gone: give logs back what only a journal has of them.
+    pub(crate) fn replay_journals(&mut self) {
         let Phase::Booting(boot) = &mut self.phase else { return };
         let mut facts = std::mem::take(&mut boot.facts);
         let mut jobs = Vec::new();
@@ -394,9 +401,10 @@ impl Node {
     }
 
     /// The metadata log tells which topics are in the trash. A crash may have left directories in it whose topic is
-    /// there, or outside of it whose topic is not.
-    fn sort_trash(&mut self, trash: TrashFacts) {
-        let Phase::Booting(boot) = &mut self.phase else { return };
+    /// there, or outside of it whose topic is not. Returns what is left of forks that were not finished.
+    fn sort_trash(&mut self, trash: TrashFacts) -> Vec<FilePath> {
+        let mut unfinished = Vec::new();
+        let Phase::Booting(boot) = &mut self.phase else { return unfinished };
         let mut directories: BTreeMap<TopicId, Vec<FilePath>> = BTreeMap::new();
         for (&log_dir, facts) in &boot.facts {
             for name in &facts.directories {
@@ -420,12 +428,20 @@ impl Node {
             if let Some(topic) = self.metadata.image().topic_by_id(TopicId(manifest.topic_id)) {
                 for partition in &manifest.partitions {
                     let name = TopicPartition::new(topic.name.clone(), partition.index);
-                    for facts in boot.facts.values_mut() {
-                        let start = Offset(partition.log_start_offset);
-                        facts.log_start_offsets.entry(name.clone()).or_insert(start);
+                    for (&log_dir, facts) in &mut boot.facts {
+                        facts.add(&name, partition);
+                        let state = self.log_dirs.state_mut(log_dir);
+                        if let (Some(state), Some(&offset)) = (state, facts.cleaner_offsets.get(&name)) {
+                            state.checkpoints.set_clean_to(name.clone(), offset);
+                        }
                     }
                 }
-                self.trash.put_back(&manifest, directories);
+                self.trash.put_back(&manifest, directories, false);
+            } else if manifest.is_fork {
+                tracing::info!(topic = %manifest.name, "removing a fork that was not finished");
+                let metadata = self.log_dirs.of_metadata_log();
+                unfinished.extend(directories);
+                unfinished.push(manifest_path(metadata, TopicId(manifest.topic_id)));
             } else {
                 self.trash.insert(Trashed { manifest, directories });
             }
@@ -433,6 +449,7 @@ impl Node {
         for path in directories.into_values().flatten() {
             tracing::warn!(%path, "a deleted topic's directory without its manifest: remove it if nobody needs it");
         }
+        unfinished
     }
 
     /// Has the host listen once the groups are loaded, so that no client meets one that is not; but those that take

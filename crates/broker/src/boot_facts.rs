@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use dohle_configs::{Properties, escape_value};
+use dohle_protocol::messages::trash_manifest::TrashedPartition;
 use dohle_storage::checkpoint;
 use dohle_storage::disk::{Answer, FilePath, Job, LogDir, Op, Progress, Step};
 use dohle_storage::journal::{JournalFound, LogId, ReadJournal};
 use dohle_types::{Offset, TopicId, TopicPartition};
 use uuid::Uuid;
+
+use crate::trash::clean_to;
 
 /// What a log dir says about itself.
 #[derive(Debug)]
@@ -251,6 +254,18 @@ fn parse_checkpoint(name: &str, bytes: Option<&Bytes>) -> BTreeMap<TopicPartitio
 }
 
 impl BootFacts {
+    /// Adds what the trash knows of a partition that came back from it, and the checkpoints do not know yet.
+    pub(crate) fn add(&mut self, name: &TopicPartition, trashed: &TrashedPartition) {
+        if !self.directories.contains(&name.to_string()) {
+            return;
+        }
+        self.log_start_offsets.entry(name.clone()).or_insert(Offset(trashed.log_start_offset));
+        self.recovery_points.entry(name.clone()).or_insert(Offset(trashed.recovery_point));
+        if let Some(offset) = clean_to(trashed) {
+            self.cleaner_offsets.entry(name.clone()).or_insert(offset);
+        }
+    }
+
     /// What is known of a partition's directory, once; `None` where there is no such directory.
     pub(crate) fn take(
         &mut self,

@@ -29,7 +29,10 @@ impl Node {
         let mut logs = Vec::new();
         for (id, pieces) in journal.logs {
             let (dir, known) = match trash.get(&id) {
-                Some(there) => there.clone(),
+                Some(there) => {
+                    self.trash.note_durable(id, end_of(&pieces));
+                    there.clone()
+                }
                 None => match self.owner(id, log_dir, facts) {
                     Some(name) => {
                         let dir = log_dir.path(&name.to_string());
@@ -70,7 +73,7 @@ impl Node {
 fn note_journaled(id: LogId, name: &TopicPartition, pieces: &[Piece], facts: &mut BootFacts) -> Offset {
     let recovery_point = facts.recovery_points.get(name).copied().unwrap_or_default();
     let known = recovery_point.max(facts.log_start_offsets.get(name).copied().unwrap_or_default());
-    let durable_to = pieces.iter().map(|piece| piece.end).max().unwrap_or_default();
+    let durable_to = end_of(pieces);
     if durable_to <= known {
         return known;
     }
@@ -78,4 +81,8 @@ fn note_journaled(id: LogId, name: &TopicPartition, pieces: &[Piece], facts: &mu
     facts.directories.insert(name.to_string());
     facts.durable_to.insert(id, durable_to);
     known
+}
+
+fn end_of(pieces: &[Piece]) -> Offset {
+    pieces.iter().map(|piece| piece.end).max().unwrap_or_default()
 }

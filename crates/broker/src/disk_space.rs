@@ -14,7 +14,7 @@ use dohle_types::{ErrorCode, Offset};
 
 use crate::boot_facts::KnownLog;
 use crate::host::Effect;
-use crate::log_dirs::LogDirs;
+use crate::log_dirs::{LogDirState, LogDirs};
 use crate::node::{Node, Phase};
 use crate::partition::{Partition, PartitionKey, Tenant};
 
@@ -49,12 +49,12 @@ impl Room {
 impl LogDirs {
     /// Whether users' records of so many bytes may be appended in a log dir. That they may not is logged once.
     pub(crate) fn has_room(&mut self, log_dir: LogDir, bytes: usize, reserve: u64) -> bool {
+        if self.has_room_now(log_dir, bytes as u64, reserve) {
+            return true;
+        }
         let Some(state) = self.state_mut(log_dir) else { return false };
         let room = &mut state.room;
         let reserve = room.reserve(reserve);
-        if room.told.is_none() || !room.is_full && room.usable >= reserve.saturating_add(bytes as u64) {
-            return true;
-        }
         room.refused = room.refused.max(bytes as u64);
         if !std::mem::replace(&mut room.is_full, true) {
             let usable = room.usable;
@@ -66,6 +66,14 @@ impl LogDirs {
             );
         }
         false
+    }
+
+    /// Whether there is room for so many bytes beside the reserve.
+    pub(crate) fn has_room_now(&self, log_dir: LogDir, bytes: u64, reserve: u64) -> bool {
+        self.state(log_dir).is_some_and(|LogDirState { room, .. }| {
+            let reserve = room.reserve(reserve);
+            room.told.is_none() || !room.is_full && room.usable >= reserve.saturating_add(bytes)
+        })
     }
 
     /// Counts what was appended in a log dir.

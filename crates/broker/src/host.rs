@@ -11,6 +11,7 @@ use dohle_storage::{LogId, SyncPoint, SyncWork};
 use dohle_types::Offset;
 
 use crate::boot_facts::{BootFacts, ReadBootFacts};
+use crate::fork::ForkTopic;
 use crate::jobs::{ChangeFiles, CheckpointWritten, FilesChanged, FilesSynced, SyncFiles, WriteCheckpoints};
 use crate::partition::PartitionKey;
 use crate::snapshot_file::{LoadSnapshot, Loaded, SnapshotFile, SnapshotId, WriteSnapshot};
@@ -244,6 +245,8 @@ disk_jobs! {
     Sync(SyncFiles) -> FilesSynced,
     /// Changes files.
     Change(ChangeFiles) -> FilesChanged,
+    /// Makes the files of a fork.
+    Fork(ForkTopic) -> Result<dohle_protocol::messages::TrashManifest, dohle_storage::ForkError>,
     /// Gives logs back what only a commit journal has of them, at start.
     ReplayJournal(dohle_storage::journal::ReplayJournal) -> dohle_storage::journal::Replayed,
     /// What the files of the trash say, at start.

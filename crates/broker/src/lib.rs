@@ -28,6 +28,7 @@ mod damage;
 mod disk_space;
 pub mod fetch_session;
 mod flush;
+pub mod fork;
 pub mod group_hosts;
 pub mod group_journal;
 mod group_lag;

@@ -30,10 +30,14 @@ pub(crate) enum JobPurpose {
     FormatLogDirs,
     /// Go on booting, with what is in the trash.
     ReadTrash,
+    /// Go on booting, with nothing left of forks that were not finished.
+    RemoveUnfinished,
     /// Go on booting, with logs that have what the journal of their log dir had.
     ReplayJournal(LogDir),
     /// Delete topics whose manifests are written.
     Delete(Box<handlers::k20_delete_topics::Deletion>),
+    /// Make a topic of a fork whose files are made.
+    Fork(Box<handlers::k20002_fork_topic::Forking>),
     /// Nothing: what was in the trash is gone.
     Purge,
     /// Go on booting with the newest snapshot of the metadata.
@@ -109,6 +113,8 @@ impl Node {
             | JobPurpose::LoadLedger(..)
             | JobPurpose::Fetch(..)
             | JobPurpose::FetchAborted(..)
+            | JobPurpose::Fork(_)
+            | JobPurpose::RemoveUnfinished
             | JobPurpose::ListOffsets(..)
             | JobPurpose::GroupLag(..) => false,
         }
@@ -144,11 +150,15 @@ impl Node {
             (JobPurpose::Clean(key), JobOutput::Clean(piece)) => self.on_cleaned(key, *piece),
             (JobPurpose::Boot(log_dir), JobOutput::Boot(facts)) => self.on_boot_facts(log_dir, *facts),
             (JobPurpose::ReadTrash, JobOutput::ReadTrash(facts)) => self.on_trash_read(*facts),
+            (JobPurpose::RemoveUnfinished, JobOutput::Change(_)) => self.replay_journals(),
             (JobPurpose::ReplayJournal(log_dir), JobOutput::ReplayJournal(_)) => {
                 self.on_journal_replayed(log_dir);
             }
             (JobPurpose::Delete(deletion), JobOutput::Checkpoint(_)) => {
                 handlers::k20_delete_topics::on_manifests_written(self, *deletion);
+            }
+            (JobPurpose::Fork(forking), JobOutput::Fork(forked)) => {
+                handlers::k20002_fork_topic::on_forked(self, *forking, *forked);
             }
             (JobPurpose::Purge, JobOutput::Change(_)) => {}
             (JobPurpose::FormatLogDirs, JobOutput::Checkpoint(_)) => self.load_snapshot(),
@@ -213,8 +223,10 @@ impl Node {
             JobPurpose::GroupLag(id, _) => handlers::k20011_group_lag::on_failed(self, id),
             // What is in the trash stays there, and is known again after the next start.
             JobPurpose::ReadTrash => self.on_trash_read(TrashFacts::default()),
+            JobPurpose::RemoveUnfinished => self.replay_journals(),
             JobPurpose::ReplayJournal(log_dir) => self.on_journal_not_replayed(log_dir, error),
             JobPurpose::Delete(deletion) => handlers::k20_delete_topics::on_no_room(self, *deletion),
+            JobPurpose::Fork(forking) => handlers::k20002_fork_topic::on_failed(self, &forking, error),
             JobPurpose::Purge => {}
             JobPurpose::OpenPartition(key) if error.is_full => self.on_no_room_to_open(key, error),
             JobPurpose::Move(target, id) => self.on_move_failed(target, id, &error.to_string()),

@@ -7,6 +7,8 @@
 //! 3. Undeleting first commits the groups' offsets again, then the topic's records; then the directories are renamed
 //!    back. The manifest goes when the checkpoints have what it says.
 //!
+//! A fork comes into being in the same way, without having been a topic before (`fork.rs`).
+//!
 //! So whenever the node ends, the metadata log tells where a topic is: the topic is there, and what is still in the
 //! trash is put back at start; or it is not, and what is not yet in the trash is put there. The decision stands in
 //! `docs/adr/2026-11-25-trash.md`.
@@ -59,6 +61,8 @@ pub(crate) struct Trashed {
 pub(crate) struct Placement {
     pub(crate) from: FilePath,
     pub(crate) known: KnownLog,
+    /// Up to where it is compacted.
+    pub(crate) clean_to: Option<Offset>,
 }
 
 #[derive(Debug)]
@@ -103,6 +107,13 @@ impl Trash {
         trashed.chain(placed).filter(|(_, (dir, _))| LogDir::of(dir) == log_dir).collect()
     }
 
+    /// The end of what a commit journal had of a log that is on the way out of the trash.
+    pub(crate) fn note_durable(&mut self, id: LogId, durable_to: Offset) {
+        if let Some(placement) = self.placements.get_mut(&(id.topic_id, id.partition)) {
+            placement.known.durable_to = Some(durable_to);
+        }
+    }
+
     /// The directory of a deleted topic's partition of which only a commit journal is left, as it goes into the trash.
     pub(crate) fn take_in(&mut self, id: LogId, log_dir: LogDir) -> Option<(FilePath, Offset)> {
         let Trashed { manifest, directories } = self.topics.get_mut(&id.topic_id)?;
@@ -145,27 +156,33 @@ impl Trash {
     /// Takes a topic out that comes back.
     pub(crate) fn restore(&mut self, topic_id: TopicId) {
         let Some(trashed) = self.topics.remove(&topic_id) else { return };
-        self.put_back(&trashed.manifest, trashed.directories);
+        self.put_back(&trashed.manifest, trashed.directories, false);
     }
 
-    /// A topic that is there has directories in the trash, or at least its manifest.
-    pub(crate) fn put_back(&mut self, manifest: &TrashManifest, directories: Vec<FilePath>) {
+    /// A topic that is there has directories in the trash, or at least its manifest. Those of a fork that was just made
+    /// are `clean`; at the next start it may have been written to, and a power loss may have taken their new names.
+    pub(crate) fn put_back(&mut self, manifest: &TrashManifest, directories: Vec<FilePath>, clean: bool) {
         let topic_id = TopicId(manifest.topic_id);
         self.restored.insert(topic_id);
         for from in directories {
             let Some((_, index)) = set_aside::parse_trashed(LogDir::split(&from).1) else { continue };
             let known = manifest.partitions.iter().find(|partition| partition.index == index.0);
+            let clean_to = known.and_then(clean_to);
             let known = KnownLog {
-                clean: false,
+                clean,
                 recovery_point: known.map(|known| Offset(known.recovery_point)),
                 start_offset: known.map(|known| Offset(known.log_start_offset)),
-                // Nobody remembers whether it was compacted, and how far.
-                cleaned: Some(Offset(i64::MAX)),
+                cleaned: clean_to,
                 durable_to: None,
             };
-            self.placements.insert((topic_id, index), Placement { from, known });
+            self.placements.insert((topic_id, index), Placement { from, known, clean_to });
         }
     }
+}
+
+/// Up to where a partition in the trash is compacted; `None` where it never was.
+pub(crate) fn clean_to(trashed: &TrashedPartition) -> Option<Offset> {
+    Some(Offset(trashed.cleaned_to)).filter(|offset| *offset >= Offset::ZERO)
 }
 
 impl Node {
@@ -176,6 +193,15 @@ impl Node {
 
     /// What would be forgotten with a topic.
     pub(crate) fn manifest_of(&self, topic: &TopicImage) -> TrashManifest {
+        TrashManifest {
+            deleted_at_ms: self.trash.next_deletion(self.now.wall).0,
+            groups: self.trashed_offsets(&topic.name, topic.id),
+            ..self.description_of(topic)
+        }
+    }
+
+    /// What there is of a topic beside its files.
+    pub(crate) fn description_of(&self, topic: &TopicImage) -> TrashManifest {
         let resource = ConfigResource::Topic(topic.name.clone());
         let configs = self.image().config_overrides(&resource);
         let logs =
@@ -192,10 +218,13 @@ impl Node {
                 }
             }
         };
+        let cleaned_to = |index: PartitionIndex| {
+            let partition = self.partitions.by_key(self.partitions.key(topic.id, index.0)?)?;
+            self.log_dirs.state(partition.log_dir)?.checkpoints.clean_to(&partition.name)
+        };
         TrashManifest {
             name: topic.name.clone(),
             topic_id: topic.id.0,
-            deleted_at_ms: self.trash.next_deletion(self.now.wall).0,
             size_in_bytes: logs()
                 .filter_map(|partition| i64::try_from(partition.log()?.size_in_bytes()).ok())
                 .fold(0, i64::saturating_add),
@@ -213,9 +242,10 @@ impl Node {
                     partition_epoch: image.partition_epoch,
                     log_start_offset: partition(index).0.0,
                     recovery_point: partition(index).1.0,
+                    cleaned_to: cleaned_to(index).map_or(-1, |offset| offset.0),
                 })
                 .collect(),
-            groups: self.trashed_offsets(&topic.name, topic.id),
+            ..TrashManifest::default()
         }
     }
 
@@ -335,6 +365,7 @@ impl Node {
                 Op::Remove { path }
                 | Op::Write { path, .. }
                 | Op::Truncate { path, .. }
+                | Op::Link { to: path, .. }
                 | Op::Allocate { path, .. } => *path = moved(path),
             }
         }
@@ -357,9 +388,14 @@ impl Node {
 
     /// Puts the files of a partition that was brought back in their place.
     pub(crate) fn place(&mut self, topic_id: TopicId, name: &TopicPartition) -> Option<KnownLog> {
-        let Placement { from, known } = self.trash.placements.remove(&(topic_id, name.partition))?;
-        let to = LogDir::of(&from).path(&name.to_string());
+        let Placement { from, known, clean_to } =
+            self.trash.placements.remove(&(topic_id, name.partition))?;
+        let log_dir = LogDir::of(&from);
+        let to = log_dir.path(&name.to_string());
         self.effects.push(Effect::Disk(Op::Rename { from, to }));
+        if let (Some(state), Some(offset)) = (self.log_dirs.state_mut(log_dir), clean_to) {
+            state.checkpoints.set_clean_to(name.clone(), offset);
+        }
         Some(known)
     }
 
@@ -400,27 +436,37 @@ impl Node {
     fn purge(&mut self, topic_id: TopicId) {
         let Some(trashed) = self.trash.topics.remove(&topic_id) else { return };
         tracing::info!(topic = %trashed.manifest.name, %topic_id, "removed from the trash");
+        self.remove_from_trash(topic_id, trashed.directories);
+    }
+
+    /// Removes directories in the trash, and their manifest after them.
+    pub(crate) fn remove_from_trash(&mut self, topic_id: TopicId, directories: Vec<FilePath>) {
         let manifest = manifest_path(self.log_dirs.of_metadata_log(), topic_id);
-        let paths = trashed.directories.into_iter().chain([manifest]);
+        let paths = directories.into_iter().chain([manifest]);
         let ops = paths.map(|path| Op::Remove { path }).collect();
         self.start_job(JobPurpose::Purge, DiskJob::Change(Box::new(ChangeFiles::new(ops))));
     }
 
     /// Whether all that the manifest of a topic says, which is back, is in the checkpoints, or was deleted anew.
     fn is_settled(&self, topic_id: TopicId) -> bool {
-        let is_durable = |partition: &Partition, start: Option<Offset>| {
-            start.is_none_or(|start| {
-                let state = self.log_dirs.state(partition.log_dir);
-                state.is_some_and(|state| state.checkpoints.durable_start(&partition.name) >= start)
-            })
+        let is_durable = |partition: &Partition, start: Option<Offset>, point: Option<Offset>| {
+            let Some(state) = self.log_dirs.state(partition.log_dir) else { return false };
+            let checkpoints = &state.checkpoints;
+            start.is_none_or(|start| checkpoints.durable_start(&partition.name) >= start)
+                && (point.is_none_or(|point| point == Offset::ZERO)
+                    || checkpoints.durable_recovery_point(&partition.name).is_some())
         };
         let is_known = |partition: &Partition| match partition.state() {
             State::Opening => false,
             State::Offline(_) => true,
-            State::Closed(known) => {
-                is_durable(partition, known.as_ref().and_then(|known| known.start_offset))
+            State::Closed(known) => is_durable(
+                partition,
+                known.as_ref().and_then(|known| known.start_offset),
+                known.as_ref().and_then(|known| known.recovery_point),
+            ),
+            State::Online(log) => {
+                is_durable(partition, log.start_offset_to_checkpoint(), Some(log.recovery_point()))
             }
-            State::Online(log) => is_durable(partition, log.start_offset_to_checkpoint()),
         };
         let keys = self.partitions.keys_of(topic_id);
         self.trash.placements.keys().all(|&(placed, _)| placed != topic_id)

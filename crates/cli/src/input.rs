@@ -7,7 +7,7 @@ use dohle_types::{Offset, PartitionIndex, Str, Timestamp};
 
 /// A place in a log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Place {
+pub enum Place {
     /// The first record there is.
     Beginning,
     /// Behind the last record.

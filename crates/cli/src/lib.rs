@@ -31,6 +31,7 @@ mod produce;
 mod session;
 mod timer;
 mod topic;
+mod topic_fork;
 mod topic_trash;
 
 use std::process::ExitCode;

@@ -1,4 +1,5 @@
-//! `dohle topic`: create, list, describe, alter, delete; `topic_trash.rs` has what brings topics back.
+//! `dohle topic`: create, list, describe, alter, delete; `topic_trash.rs` has what brings topics back, and
+//! `topic_fork.rs` what forks them.
 
 use dohle_client::metadata::{check, error_of};
 use dohle_client::{Metadata, Target};
@@ -15,10 +16,11 @@ use dohle_protocol::messages::{
 use dohle_types::{ErrorCode, Str, TopicId};
 use serde_json::{Value, json};
 
+use crate::input::Place;
 use crate::output::Table;
 use crate::session::Session;
-use crate::topic_trash;
 use crate::{CliError, Connection};
+use crate::{topic_fork, topic_trash};
 
 /// The number of a topic among the resources that have configs.
 const TOPIC_RESOURCE: i8 = 2;
@@ -105,6 +107,21 @@ pub enum TopicCommand {
         #[arg(long = "as", value_name = "NEW")]
         new_name: Option<Str>,
     },
+    /// Make a topic that begins with the records of another one and shares its files: at once, whatever its size
+    Fork {
+        /// The topic to fork
+        source: Str,
+        /// The new topic's name
+        new: Str,
+        /// Where the new topic leaves the other one: end, OFFSET, -N for N records before the end of each partition,
+        /// or a time such as 2026-11-22T10:00:00Z for the first record of that time. Batches stay whole: one that
+        /// reaches beyond is left out
+        #[arg(long, default_value = "end", value_name = "PLACE", allow_hyphen_values = true)]
+        at: Place,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn parse_config(text: &str) -> Result<(Str, Str), String> {
@@ -133,6 +150,7 @@ pub(crate) fn run(connection: &Connection, command: TopicCommand) -> Result<(), 
         TopicCommand::Undelete { name, id, new_name } => {
             topic_trash::undelete(session, name, id.unwrap_or(TopicId::ZERO), new_name)
         }
+        TopicCommand::Fork { source, new, at, json } => topic_fork::run(session, source, new, &at, json),
     }
 }
 

@@ -365,7 +365,8 @@ impl Controller {
         Ok(placed_partitions(&self.image, log_dirs, rng, count, replication_factor)?)
     }
 
-    fn new_topic_id(&self, rng: &mut Rng) -> TopicId {
+    /// An id that no topic has.
+    pub fn new_topic_id(&self, rng: &mut Rng) -> TopicId {
         loop {
             let id = TopicId(rng.uuid());
             // Kafka keeps the first hundred ids for itself: 1 is the metadata log's.

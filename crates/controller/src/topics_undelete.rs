@@ -12,7 +12,8 @@ use crate::resource::ConfigResource;
 use crate::topics_create::{AssignmentError, CreateTopicError, partition_record};
 
 impl Controller {
-    /// Brings a topic back as `name`, with its id, its configs, and partitions where they were.
+    /// Brings a topic back as `name`, with its id, its configs, and partitions where they were; or brings a fork into
+    /// being, whose manifest says where it is.
     #[must_use]
     pub fn handle_undelete_topic(
         &self,

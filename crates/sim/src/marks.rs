@@ -89,6 +89,12 @@ marks! {
     TopicMadeAgain,
     /// A topic was brought back from the trash.
     TopicUndeleted,
+    /// A topic was forked.
+    TopicForked,
+    /// A topic was forked below its end.
+    SegmentDivided,
+    /// The node ended while a fork was made.
+    EndedWhileForking,
     /// A group gave a member partitions for a second time.
     Rebalanced,
     /// A member of the consumer protocol was given more partitions, and read on in those that it had.

@@ -26,6 +26,8 @@ pub struct Plan {
     pub groups: Vec<GroupPlan>,
     /// Whether a topic is made and deleted all the time.
     pub churn: bool,
+    /// Whether a topic is forked again and again while others write to it.
+    pub fork: bool,
     /// The network.
     pub network: NetworkPlan,
     /// How long disk work takes.
@@ -168,6 +170,7 @@ impl Plan {
             readers: below(rng, 3),
             groups: Vec::new(),
             churn: rng.chance(1, 3),
+            fork: rng.chance(1, 3),
             network: NetworkPlan::draw(rng),
             disk: DiskPlan::draw(rng),
             faults: faults(rng, durable, heal_at),

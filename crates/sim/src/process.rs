@@ -330,6 +330,7 @@ impl World {
                     let _ = self.disk.apply(&Op::Write { path, position: *position, data });
                     self.shared.marks.sometimes(Mark::KilledInAWrite, is_part);
                 }
+                self.shared.marks.sometimes(Mark::EndedWhileForking, matches!(op, Op::Link { .. }));
                 self.end_after = None;
                 self.end_node(end);
                 return Err(Ended);
@@ -348,6 +349,7 @@ impl World {
             | Op::Truncate { path, .. }
             | Op::Allocate { path, .. }
             | Op::Rename { from: path, .. }
+            | Op::Link { from: path, .. }
             | Op::Remove { path }) = op;
             return Ok(Err(self.fail_log_dir("change", path)));
         }

@@ -14,7 +14,7 @@ use dohle_types::time::Instant;
 use dohle_types::{Now, Rng, Str, TopicPartition};
 
 use crate::clients::{
-    Actor, Churner, Member, OffsetReader, Promises, Reader, Record, Sender, Shared, TopicCreator,
+    Actor, Churner, Forker, Member, OffsetReader, Promises, Reader, Record, Sender, Shared, TopicCreator,
 };
 use crate::flips::Flip;
 use crate::invariants::Invariants;
@@ -83,6 +83,7 @@ struct Client {
 enum Role {
     Creator(TopicCreator),
     Churner(Churner),
+    Forker(Box<Forker>),
     Sender(Box<Sender>),
     Reader(Box<Reader>),
     Member(Box<Member>),
@@ -172,6 +173,14 @@ impl World {
             let promises = Promises { durable: self.plan.durable, trash };
             let churner = Churner::new(&mut self.shared, promises);
             self.add(Role::Churner(churner));
+        }
+        if self.plan.fork
+            && let Some((topic, partitions)) = self.plan.topics.first().cloned()
+        {
+            let partition = self.rng.below(u64::from(partitions.unsigned_abs()));
+            let partition = i32::try_from(partition).unwrap_or_default();
+            let forker = Forker::new(&topic, partition, &mut self.shared);
+            self.add(Role::Forker(Box::new(forker)));
         }
         for index in 0..self.plan.producers.len() {
             let sender = self.sender(index);
@@ -372,7 +381,9 @@ impl World {
     /// What the stage waits for.
     fn waits_for(&self) -> Vec<String> {
         let concerns = |role: &Role| match (self.stage, role) {
-            (Stage::Settling, Role::Creator(_) | Role::Churner(_) | Role::Sender(_)) => true,
+            (Stage::Settling, Role::Creator(_) | Role::Churner(_) | Role::Forker(_) | Role::Sender(_)) => {
+                true
+            }
             (Stage::Reading, Role::Reader(reader)) => reader.finds_ends(),
             (Stage::CatchingUp, Role::Reader(_) | Role::Member(_)) => true,
             (Stage::LastLook, Role::Reader(_) | Role::Offsets(_)) => true,
@@ -400,6 +411,7 @@ impl World {
                 | Role::Creator(_)
                 | Role::Churner(_)
                 | Role::Reader(_)
+                | Role::Forker(_)
                 | Role::Offsets(_) => false,
             };
             let alone = partitions.iter().find(|it| !self.clients.iter().any(|client| has(client, it)))?;
@@ -461,7 +473,12 @@ impl World {
                 }
                 self.member(&group, protocol)
             }
-            Role::Sender(_) | Role::Creator(_) | Role::Churner(_) | Role::Reader(_) | Role::Offsets(_) => {
+            Role::Sender(_)
+            | Role::Creator(_)
+            | Role::Churner(_)
+            | Role::Forker(_)
+            | Role::Reader(_)
+            | Role::Offsets(_) => {
                 let index = usize::try_from(drawn % self.plan.producers.len() as u64).unwrap_or(0);
                 self.sender(index)
             }
@@ -642,6 +659,7 @@ impl Client {
             Role::Reader(_)
             | Role::Creator(_)
             | Role::Churner(_)
+            | Role::Forker(_)
             | Role::Sender(_)
             | Role::Member(_)
             | Role::Offsets(_) => None,
@@ -654,6 +672,7 @@ impl Role {
         match self {
             Self::Creator(actor) => actor,
             Self::Churner(actor) => actor,
+            Self::Forker(actor) => &**actor,
             Self::Sender(actor) => &**actor,
             Self::Reader(actor) => &**actor,
             Self::Member(actor) => &**actor,
@@ -665,6 +684,7 @@ impl Role {
         match self {
             Self::Creator(actor) => actor,
             Self::Churner(actor) => actor,
+            Self::Forker(actor) => &mut **actor,
             Self::Sender(actor) => &mut **actor,
             Self::Reader(actor) => &mut **actor,
             Self::Member(actor) => &mut **actor,

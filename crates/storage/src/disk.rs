@@ -89,6 +89,16 @@ pub enum Op {
         /// Bytes that remain.
         length: u64,
     },
+    /// Gives a file one more name, under which nothing is yet; where the file system has no such names it gets a
+    /// durable copy. A file that is gone is passed over.
+    ///
+    /// Both names are one file from then on ([`Entry::is_shared`]), which nobody may change in place.
+    Link {
+        /// A name it has.
+        from: FilePath,
+        /// The name it gets too.
+        to: FilePath,
+    },
     /// Renames a file or directory, replacing what is there.
     Rename {
         /// The name it has.
@@ -158,6 +168,8 @@ pub struct Entry {
     pub length: u64,
     /// Whether it is a directory.
     pub is_directory: bool,
+    /// Whether it is a file that has other names too.
+    pub is_shared: bool,
 }
 
 /// A disk refused. Unless it was for want of room the log dir is taken offline: after a failed write or sync nobody

@@ -19,6 +19,7 @@
 //! 7. Recovery cuts off only what was never acknowledged as durable; damage to anything else is reported.
 //! 8. Compaction replaces consecutive segments, never the active one, by one that reaches as far; a file that is in
 //!    place is never changed.
+//! 9. A file that a fork shares is never changed in place: nothing is appended to it, and none of it is cut off.
 //!
 //! Start reading at [`Log`], then `append.rs` and `read.rs`; how a log comes back is in `open.rs` and
 //! `recovery.rs`.
@@ -38,6 +39,7 @@ mod cleanable;
 mod cleaned_txns;
 mod copy;
 mod damage;
+mod fork;
 mod index;
 mod log;
 mod offset_map;
@@ -65,6 +67,7 @@ pub use clean::{CleanError, CleanLog, CleanNext, CleanPiece, CleanedSegment, Cle
 pub use cleanable::Cleanable;
 pub use copy::{Copied, CopyLog, Swap};
 pub use damage::Damage;
+pub use fork::{ForkError, ForkLog, ForkTo, ForkedLog};
 pub use journal::LogId;
 pub use log::{Log, LogRange, SegmentDescription, SyncPoint, SyncWork};
 pub use offset_map::HashSecret;

@@ -117,6 +117,7 @@ impl MemoryDisk {
                 self.file_to_write(path, "truncate")?.change(Change::Length(index(*length)));
                 Ok(())
             }
+            Op::Link { from, to } => self.link(from, to),
             Op::Rename { from, to } => self.rename(from, to),
             Op::Remove { path } => {
                 if let Some((parent, name)) = self.parent(path)
@@ -334,13 +335,35 @@ impl MemoryDisk {
     fn list(&self, path: &FilePath) -> Vec<Entry> {
         let inode = self.resolve(path).and_then(|id| self.inodes.get(&id));
         let Some(Inode::Directory(directory)) = inode else { return Vec::new() };
-        let entry = |(name, id): (&String, &InodeId)| match self.inodes.get(id)? {
-            Inode::File(file) => {
-                Some(Entry { name: name.clone(), length: file.cached.len() as u64, is_directory: false })
-            }
-            Inode::Directory(_) => Some(Entry { name: name.clone(), length: 0, is_directory: true }),
+        let shared = self.shared();
+        let entry = |(name, id): (&String, &InodeId)| {
+            let (length, is_directory) = match self.inodes.get(id)? {
+                Inode::File(file) => (file.cached.len() as u64, false),
+                Inode::Directory(_) => (0, true),
+            };
+            Some(Entry { name: name.clone(), length, is_directory, is_shared: shared.contains(id) })
         };
         directory.cached.iter().filter_map(entry).collect()
+    }
+
+    /// The files that have several names.
+    fn shared(&self) -> BTreeSet<InodeId> {
+        let mut seen = BTreeSet::new();
+        self.named().into_iter().filter(|id| !seen.insert(*id)).collect()
+    }
+
+    /// The files, once for each of their names.
+    fn named(&self) -> Vec<InodeId> {
+        let mut files = Vec::new();
+        let mut open = vec![ROOT];
+        while let Some(id) = open.pop() {
+            match self.inodes.get(&id) {
+                Some(Inode::Directory(directory)) => open.extend(directory.cached.values()),
+                Some(Inode::File(_)) => files.push(id),
+                None => {}
+            }
+        }
+        files
     }
 
     fn write(&mut self, path: &FilePath, position: usize, data: Bytes) -> Result<(), DiskError> {
@@ -364,7 +387,12 @@ impl MemoryDisk {
     /// Bytes that all files take.
     #[must_use]
     pub fn used(&self) -> usize {
-        self.files().values().map(|content| content.len()).sum()
+        let files: BTreeSet<InodeId> = self.named().into_iter().collect();
+        let length = |id: &InodeId| match self.inodes.get(id) {
+            Some(Inode::File(file)) => file.cached.len(),
+            Some(Inode::Directory(_)) | None => 0,
+        };
+        files.iter().map(length).sum()
     }
 
     fn read(&self, path: &FilePath, position: u64, length: usize) -> Option<Bytes> {
@@ -372,6 +400,29 @@ impl MemoryDisk {
         let start = index(position).min(file.cached.len());
         let end = start.saturating_add(length).min(file.cached.len());
         file.cached.get(start..end).map(Bytes::copy_from_slice)
+    }
+
+    fn link(&mut self, from: &FilePath, to: &FilePath) -> Result<(), DiskError> {
+        let Some(inode) = self.resolve(from) else { return Ok(()) };
+        let exists = || DiskError {
+            operation: "link",
+            path: Arc::clone(to),
+            reason: "file exists".to_owned(),
+            is_full: false,
+        };
+        let mut parent = ROOT;
+        let (above, name) = to.rsplit_once('/').unwrap_or(("", to));
+        for part in above.split('/').filter(|part| !part.is_empty()) {
+            let known = self.directory_mut(parent).cached.get(part).copied();
+            parent =
+                known.unwrap_or_else(|| self.create(parent, part, Inode::Directory(Directory::default())));
+        }
+        if self.directory_mut(parent).cached.contains_key(name) {
+            return Err(exists());
+        }
+        self.directory_mut(parent).cached.insert(name.to_owned(), inode);
+        self.note(parent, NameChange::Set(name.to_owned(), inode));
+        Ok(())
     }
 
     fn rename(&mut self, from: &FilePath, to: &FilePath) -> Result<(), DiskError> {
@@ -685,6 +736,28 @@ mod tests {
             assert!(names.0 != names.1, "a rename is done or not done");
         }
         assert!(lost && kept);
+    }
+
+    #[test]
+    fn a_file_with_two_names_is_one_file_that_takes_its_room_once() {
+        let mut disk = MemoryDisk::default();
+        disk.write(&path("t-0/a"), 0, ones(700).into()).unwrap();
+        let link = Op::Link { from: path("t-0/a"), to: path("t-1/b") };
+        disk.apply(&link).unwrap();
+        assert!(disk.apply(&link).is_err(), "there is one of that name");
+        disk.apply(&Op::Link { from: path("t-0/x"), to: path("t-1/x") }).unwrap();
+        let names = |disk: &MemoryDisk, directory: &str| {
+            let entries = disk.list(&path(directory)).into_iter();
+            entries.map(|entry| (entry.name, entry.is_shared)).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&disk, "t-1"), [("b".to_owned(), true)]);
+        assert_eq!(disk.used(), 700);
+        disk.sync("t-1/b");
+        disk.apply(&Op::Remove { path: path("t-0") }).unwrap();
+        disk.lose_power(&mut Rng::from_seed(1));
+        assert_eq!(read(&disk, "t-1/b"), Some(ones(700)));
+        disk.apply(&Op::Remove { path: path("t-0") }).unwrap();
+        assert_eq!(names(&disk, "t-1"), [("b".to_owned(), false)]);
     }
 
     #[test]

@@ -130,6 +130,11 @@ impl Listing {
         Self { entries, ..listing }
     }
 
+    /// Whether a `.log` file has other names.
+    pub(crate) fn is_shared(&self, base: Offset) -> bool {
+        self.entry(&format!("{:020}{LOG_SUFFIX}", base.0)).is_some_and(|entry| entry.is_shared)
+    }
+
     /// Whole entries in an index file of a segment.
     fn index_entries<E: IndexEntry>(&self, base: Offset, suffix: &str) -> u32 {
         let length = self.length(base, suffix).unwrap_or(0);
@@ -152,7 +157,7 @@ impl Listing {
 }
 
 impl Opener {
-    async fn open(self) -> Result<Log, OpenError> {
+    pub(crate) async fn open(self) -> Result<Log, OpenError> {
         let has_metadata = self.check_topic_id().await?;
         let listing = self.tidy().await;
         let Opening { dir, topic_id, config, start_offset, now, .. } = self.opening.clone();
@@ -166,8 +171,12 @@ impl Opener {
         let mut log = Log::at(dir, topic_id, config, first_base);
         log.files.exist = has_metadata;
         log.has_gaps |= self.compacted();
+        let is_shared = listing.logs.last().is_some_and(|&(base, _)| listing.is_shared(base));
         if !self.opening.clean || !self.believe(&mut log, &listing).await {
             self.recover(&mut log, listing).await;
+        }
+        if is_shared && !log.is_end_lost {
+            self.leave_shared(&mut log).await;
         }
         let start = start_offset.unwrap_or(first_base).max(first_base);
         if start > log.end {
@@ -181,6 +190,16 @@ impl Opener {
         log.active.has_room = log.config.preallocate;
         log.delete_records_before(now, start);
         Ok(log)
+    }
+
+    /// Begins a segment, so that nothing is appended to a file that has other names: that of a fork, or of a backup
+    /// made of links.
+    async fn leave_shared(&self, log: &mut Log) {
+        let mut ops = Vec::new();
+        log.roll(self.opening.now.wall, &mut ops);
+        for op in ops {
+            self.disk.apply(op).await;
+        }
     }
 
     /// Checks that the directory is of this topic; whether it says so itself.

@@ -352,6 +352,15 @@ impl ProducerStates {
         });
     }
 
+    /// Forgets what producers have sent, but for the transactions that are open.
+    pub(crate) fn forget_batches(&mut self) {
+        self.decided.clear();
+        self.producers.retain(|_, state| {
+            state.batches.clear();
+            state.transaction_start.is_some()
+        });
+    }
+
     /// What is known of a producer; where that is nothing, room is made for it.
     fn state_of(&mut self, producer_id: ProducerId) -> &mut ProducerState {
         if self.producers.len() >= PRODUCERS_MAX && !self.producers.contains_key(&producer_id) {

@@ -13,7 +13,8 @@ use bytes::Bytes;
 use dohle_types::Offset;
 
 use crate::checkpoint::{self, LEADER_EPOCH_CHECKPOINT, PARTITION_METADATA};
-use crate::disk::{FilePath, Op};
+use crate::disk::{Entry, FilePath, Op};
+use crate::fork::own_copy;
 use crate::log::Log;
 use crate::open::{INDEX_SUFFIXES, Listing, Opener, Opening, needs_records, note, note_epoch};
 use crate::resume::Resumed;
@@ -27,12 +28,17 @@ impl Opener {
         // What lay below the start was deleted, and need not be there.
         let start = self.opening.start_offset.unwrap_or_default();
         let recovery_point = self.opening.recovery_point.filter(|&point| point > start).unwrap_or_default();
-        let first_scanned =
+        let mut first_scanned =
             listing.logs.partition_point(|&(base, _)| base < recovery_point).saturating_sub(1);
+        let is_shared =
+            |place: usize| listing.logs.get(place).is_some_and(|&(base, _)| listing.is_shared(base));
+        let ends_there = listing.logs.get(first_scanned + 1).is_some_and(|&(base, _)| base == recovery_point);
+        // What a fork shares was complete and durable, its indexes too, before it was shared.
+        first_scanned += usize::from(ends_there && is_shared(first_scanned));
         let (sealed, scanned) = listing.logs.split_at(first_scanned);
         log.segments = self.sealed_segments(log, &listing, sealed).await;
         let resumed = match scanned.first() {
-            Some(&(base, length)) if base < recovery_point => {
+            Some(&(base, length)) if base < recovery_point && !listing.is_shared(base) => {
                 self.resume(&listing, base, length, recovery_point).await
             }
             _ => None,
@@ -179,7 +185,7 @@ impl Opener {
             if scan.expected >= recovery_point
                 && scan.judge(is_short, follower.is_some()).await == Judgement::Torn
             {
-                self.disk.apply(Op::Truncate { path: path.clone(), length: scan.position }).await;
+                self.cut(path.clone(), scan.position).await;
                 break true;
             }
             let end = follower.unwrap_or(Offset(i64::MAX));
@@ -217,6 +223,16 @@ impl Opener {
             from += data.len() as u64;
             self.disk.apply(Op::Write { path: path.clone(), position, data }).await;
         }
+    }
+
+    /// Cuts off what follows `length` bytes of a segment's file; where it has other names what remains is copied.
+    async fn cut(&self, path: FilePath, length: u64) {
+        let entries = self.disk.list(&self.opening.dir).await;
+        let is_shared = |entry: &Entry| entry.is_shared && path.ends_with(&format!("/{}", entry.name));
+        if !entries.iter().any(is_shared) {
+            return self.disk.apply(Op::Truncate { path, length }).await;
+        }
+        own_copy(&self.disk, &path, length).await;
     }
 
     /// Closes the active segment: another follows.

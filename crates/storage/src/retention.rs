@@ -146,7 +146,7 @@ impl Log {
     }
 
     /// Creates the file of an empty active segment that no append has created.
-    fn create_active_file(&mut self, ops: &mut Vec<Op>) {
+    pub(crate) fn create_active_file(&mut self, ops: &mut Vec<Op>) {
         if self.active_segment().size == 0 {
             let path = self.active.log_path.clone();
             ops.push(Op::Write { path, position: 0, data: bytes::Bytes::new() });

@@ -106,6 +106,7 @@ apis! {
     k75_describe_topic_partitions: DescribeTopicPartitionsRequest,
     k20000_list_trash: ListTrashRequest,
     k20001_undelete_topic: UndeleteTopicRequest,
+    k20002_fork_topic: ForkTopicRequest with unopened,
     k20011_group_lag: GroupLagRequest with unopened,
     k20012_reset_group_offsets: ResetGroupOffsetsRequest,
 }

@@ -17,6 +17,7 @@ mod configs;
 mod consumer_groups;
 mod damage;
 mod durable;
+mod fork;
 mod group_journal;
 mod group_lag;
 mod hostile;

@@ -19,7 +19,7 @@ fn values(client: &mut Client, topic: TopicId, start: i64) -> Vec<String> {
     values.iter().map(|value| String::from_utf8_lossy(value).into_owned()).collect()
 }
 
-fn directories(data: &Path) -> Vec<String> {
+pub(crate) fn directories(data: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(data).unwrap().map(|entry| entry.unwrap());
     let names = entries.filter(|entry| entry.file_name() != "__cluster_metadata-0").map(|entry| entry.path());
     let mut names: Vec<String> = names
@@ -70,7 +70,7 @@ fn a_deleted_topic_comes_back_with_id_records_offsets_configs_and_group_offsets(
     assert_eq!(values(&mut Client::connect(&broker.address), id, 1), ["b", "c", "d"]);
 }
 
-fn end_and_start(broker: Broker, data: &Path, end: &str) -> Broker {
+pub(crate) fn end_and_start(broker: Broker, data: &Path, end: &str) -> Broker {
     match end {
         "stop" => broker.stop(),
         "kill" => broker.kill(),

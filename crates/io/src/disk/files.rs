@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -130,6 +130,7 @@ impl Files {
                 .handle(&path, true)
                 .and_then(|file| file.set_len(length))
                 .map_err(failed("truncate", &path)),
+            Op::Link { from, to } => self.link(&from, &to).map_err(failed("link", &to)),
             Op::Rename { from, to } => self.rename(&from, &to).map_err(failed("rename", &from)),
             Op::Remove { path } => self.remove(&path).map_err(failed("remove", &path)),
         }
@@ -228,7 +229,8 @@ impl Files {
             {
                 let is_directory = metadata.is_dir();
                 let length = if is_directory { 0 } else { metadata.len() };
-                entries.push(Entry { name, length, is_directory });
+                let is_shared = !is_directory && metadata.nlink() > 1;
+                entries.push(Entry { name, length, is_directory, is_shared });
             }
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
@@ -270,6 +272,20 @@ impl Files {
         self.close_below(path);
         self.note_changed_name(&target);
         self.sync_directories_of(path)
+    }
+
+    fn link(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
+        let (source, target) = (self.absolute(from)?, self.absolute(to)?);
+        self.create_directories(&target)?;
+        match fs::hard_link(&source, &target) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(error),
+            // Some file systems have no hard links, and all of them have a limit to how many a file may have.
+            Err(_) => copy_durably(&source, &target)?,
+        }
+        self.note_changed_name(&target);
+        Ok(())
     }
 
     fn rename(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
@@ -458,6 +474,12 @@ fn allocate(file: &File, length: u64) -> io::Result<()> {
     }
 }
 
+fn copy_durably(source: &Path, target: &Path) -> io::Result<()> {
+    let mut copy = File::create_new(target)?;
+    io::copy(&mut File::open(source)?, &mut copy)?;
+    copy.sync_data()
+}
+
 fn write_all_vectored_at(file: &File, mut position: u64, slices: &[Bytes]) -> io::Result<()> {
     if let [only] = slices {
         return file.write_all_at(only, position);
@@ -548,7 +570,7 @@ mod tests {
         assert_eq!(read(2, 3), Ok(Answer::Read(Some(Bytes::from_static(b"cde")))));
         assert_eq!(read(5, 100), Ok(Answer::Read(Some(Bytes::from_static(b"fg")))));
         assert_eq!(read(50, 100), Ok(Answer::Read(Some(Bytes::new()))));
-        let entry = Entry { name: "0.log".into(), length: 7, is_directory: false };
+        let entry = Entry { name: "0.log".into(), length: 7, is_directory: false, is_shared: false };
         assert_eq!(files.perform(Step::List { path: path("t-0") }), Ok(Answer::Listed(vec![entry])));
         files.apply(Op::Rename { from: path("t-0"), to: path("t-0.gone") }).unwrap();
         assert_eq!(read(0, 1), Ok(Answer::Read(None)));
@@ -580,6 +602,26 @@ mod tests {
     }
 
     #[test]
+    fn a_link_is_the_same_file_and_one_of_nothing_is_passed_over() {
+        let root = temporary();
+        let files = Files::open(std::slice::from_ref(&root)).unwrap();
+        files.write(&path("t-0/0.log"), 0, &[Bytes::from_static(b"abc")]).unwrap();
+        let link = |from: &str, to: &str| files.apply(Op::Link { from: path(from), to: path(to) });
+        link("t-0/0.log", "t-1/0.log").unwrap();
+        link("t-0/none.log", "t-1/none.log").unwrap();
+        assert!(link("t-0/0.log", "t-1/0.log").is_err(), "there is one of that name");
+        files.apply(Op::Remove { path: path("t-0") }).unwrap();
+        let entry = |is_shared| Entry { name: "0.log".into(), length: 3, is_directory: false, is_shared };
+        assert_eq!(files.list(&path("t-1")).unwrap(), [entry(false)]);
+        link("t-1/0.log", "t-2/0.log").unwrap();
+        assert_eq!(files.list(&path("t-1")).unwrap(), [entry(true)]);
+        // Where there can be no link.
+        copy_durably(&root.join("t-1/0.log"), &root.join("t-1/1.log")).unwrap();
+        assert_eq!(fs::read(root.join("t-1/1.log")).unwrap(), b"abc");
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
     fn a_log_dir_has_one_user_and_is_named_once() {
         let root = temporary();
         let directories = [root.join("a"), root.join("b")];
@@ -603,7 +645,12 @@ mod tests {
             files.write(&path, 0, &[Bytes::from_static(content.as_bytes())]).unwrap();
             files.sync(&path).unwrap();
             let listed = files.perform(Step::List { path: log_dir.root() }).unwrap();
-            let entry = |name: &str, is_directory| Entry { name: name.into(), length: 0, is_directory };
+            let entry = |name: &str, is_directory| Entry {
+                name: name.into(),
+                length: 0,
+                is_directory,
+                is_shared: false,
+            };
             assert_eq!(listed, Answer::Listed(vec![entry(".lock", false), entry("t-0", true)]));
         }
         assert_eq!(fs::read_to_string(root.join("a/t-0/0.log")).unwrap(), "first");

@@ -194,6 +194,8 @@ pub enum ApiKey {
     ListTrash = 20000,
     /// Key 20001, versions 0-0.
     UndeleteTopic = 20001,
+    /// Key 20002, versions 0-0.
+    ForkTopic = 20002,
     /// Key 20011, versions 0-0.
     GroupLag = 20011,
     /// Key 20012, versions 0-0.
@@ -298,6 +300,7 @@ impl ApiKey {
         Self::DeleteShareGroupOffsets,
         Self::ListTrash,
         Self::UndeleteTopic,
+        Self::ForkTopic,
         Self::GroupLag,
         Self::ResetGroupOffsets,
     ];
@@ -400,6 +403,7 @@ impl ApiKey {
             Self::DeleteShareGroupOffsets => ("DeleteShareGroupOffsets", 0, 0, 0),
             Self::ListTrash => ("ListTrash", 0, 0, 0),
             Self::UndeleteTopic => ("UndeleteTopic", 0, 0, 0),
+            Self::ForkTopic => ("ForkTopic", 0, 0, 0),
             Self::GroupLag => ("GroupLag", 0, 0, 0),
             Self::ResetGroupOffsets => ("ResetGroupOffsets", 0, 0, 0),
         }

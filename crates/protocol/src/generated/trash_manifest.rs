@@ -16,6 +16,8 @@ pub struct TrashManifest {
     pub deleted_at_ms: i64,
     /// `SizeInBytes`: versions 0.
     pub size_in_bytes: i64,
+    /// `IsFork`: versions 0, tag 0, default false.
+    pub is_fork: bool,
     /// `Configs`: versions 0.
     pub configs: Vec<TrashedConfig>,
     /// `Partitions`: versions 0.
@@ -33,16 +35,23 @@ impl Message for TrashManifest {
         if !Self::VERSIONS.contains(&version) {
             return Err(DecodeError::UnsupportedVersion { message: Self::NAME, version });
         }
-        let this = Self {
+        let mut this = Self {
             name: r.string(true)?,
             topic_id: r.uuid()?,
             deleted_at_ms: r.i64()?,
             size_in_bytes: r.i64()?,
+            is_fork: false,
             configs: r.array(true, 3, |r| TrashedConfig::decode(r, version))?,
             partitions: r.array(true, 31, |r| TrashedPartition::decode(r, version))?,
             groups: r.array(true, 3, |r| TrashedGroup::decode(r, version))?,
         };
-        r.skip_tagged_fields()?;
+        r.tagged_fields(|r, tag| {
+            match tag {
+                0 => this.is_fork = r.bool()?,
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })?;
         Ok(this)
     }
 
@@ -57,7 +66,12 @@ impl Message for TrashManifest {
         w.array(&self.configs, true, |w, item| item.encode(w, version));
         w.array(&self.partitions, true, |w, item| item.encode(w, version));
         w.array(&self.groups, true, |w, item| item.encode(w, version));
-        w.tagged_fields();
+        let tags = w.tagged_fields();
+        if self.is_fork {
+            w.tagged_field(&tags, 0, |w| {
+                w.bool(self.is_fork);
+            });
+        }
     }
 }
 
@@ -69,6 +83,7 @@ impl crate::sample::Sample for TrashManifest {
             topic_id: s.draw(),
             deleted_at_ms: s.draw(),
             size_in_bytes: s.draw(),
+            is_fork: s.draw(),
             configs: s.draw(),
             partitions: s.draw(),
             groups: s.draw(),
@@ -107,7 +122,7 @@ impl crate::sample::Sample for TrashedConfig {
 }
 
 /// Part of [`TrashManifest`], versions 0.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TrashedPartition {
     /// `Index`: versions 0.
     pub index: i32,
@@ -123,11 +138,28 @@ pub struct TrashedPartition {
     pub log_start_offset: i64,
     /// `RecoveryPoint`: versions 0.
     pub recovery_point: i64,
+    /// `CleanedTo`: versions 0, tag 0, default -1.
+    pub cleaned_to: i64,
+}
+
+impl Default for TrashedPartition {
+    fn default() -> Self {
+        Self {
+            index: 0,
+            replicas: Vec::new(),
+            directories: Vec::new(),
+            leader_epoch: 0,
+            partition_epoch: 0,
+            log_start_offset: 0,
+            recovery_point: 0,
+            cleaned_to: -1,
+        }
+    }
 }
 
 impl TrashedPartition {
     fn decode(r: &mut Reader<'_>, _version: i16) -> Result<Self, DecodeError> {
-        let this = Self {
+        let mut this = Self {
             index: r.i32()?,
             replicas: r.array(true, 4, Reader::i32)?,
             directories: r.array(true, 16, Reader::uuid)?,
@@ -135,8 +167,15 @@ impl TrashedPartition {
             partition_epoch: r.i32()?,
             log_start_offset: r.i64()?,
             recovery_point: r.i64()?,
+            cleaned_to: -1,
         };
-        r.skip_tagged_fields()?;
+        r.tagged_fields(|r, tag| {
+            match tag {
+                0 => this.cleaned_to = r.i64()?,
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })?;
         Ok(this)
     }
 
@@ -148,7 +187,12 @@ impl TrashedPartition {
         w.i32(self.partition_epoch);
         w.i64(self.log_start_offset);
         w.i64(self.recovery_point);
-        w.tagged_fields();
+        let tags = w.tagged_fields();
+        if self.cleaned_to != -1 {
+            w.tagged_field(&tags, 0, |w| {
+                w.i64(self.cleaned_to);
+            });
+        }
     }
 }
 
@@ -163,6 +207,7 @@ impl crate::sample::Sample for TrashedPartition {
             partition_epoch: s.draw(),
             log_start_offset: s.draw(),
             recovery_point: s.draw(),
+            cleaned_to: s.draw(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod churner;
+mod forker;
 mod member;
 mod producer;
 mod reader;
@@ -15,6 +16,7 @@ use dohle_types::{Now, Offset, Rng, Str, TopicId, TopicPartition};
 
 pub use admin::{OffsetReader, TopicCreator};
 pub use churner::{Churner, Promises};
+pub use forker::Forker;
 pub use member::Member;
 pub use producer::Sender;
 pub use reader::{Reader, Record};

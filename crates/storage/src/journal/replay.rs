@@ -1,14 +1,18 @@
 //! Giving logs back what only the journal has of them, before any of them is opened, and erasing the journal.
+//!
+//! A file with several names is shared with a fork, or a backup, and never written to: one that lacks what the journal
+//! has, which is so of no fork's, is replaced by a copy that has it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dohle_types::{Offset, TopicId};
 
 use super::found::Piece;
 use crate::checkpoint::{PARTITION_METADATA, parse_partition_metadata};
-use crate::disk::{Answer, FilePath, Job, Op, Progress};
+use crate::disk::{Answer, Entry, FilePath, Job, Op, Progress};
+use crate::fork::own_copy;
 use crate::script::{Disk, Script};
-use crate::segment::{LOG_SUFFIX, file};
+use crate::segment::{LOG_SUFFIX, file, offset_in};
 
 /// A log that is given back what the journal has of it.
 #[derive(Debug, Clone)]
@@ -86,9 +90,12 @@ async fn give_back(disk: &Disk, log: &GivenBack, written: &mut BTreeSet<FilePath
     let found = metadata.and_then(|file| parse_partition_metadata(&file));
     // The first flush of a log makes it durable whose directory it is: of one of which nobody knows, all is in the journal.
     let is_anothers = found.map_or(*known == Offset::ZERO, |found| found != *topic_id);
-    if is_anothers && !disk.list(dir).await.is_empty() {
+    let mut entries = disk.list(dir).await;
+    if is_anothers && !entries.is_empty() {
         disk.apply(Op::Rename { from: dir.clone(), to: aside.clone() }).await;
+        entries.clear();
     }
+    let mut shared = shared_logs(&entries);
     for Piece { base, position, length, bytes_at, .. } in pieces {
         let path = file(dir, *base, LOG_SUFFIX);
         // Where it is damaged the file may have it all the same, perhaps only in the cache; if not, that is found out
@@ -96,9 +103,24 @@ async fn give_back(disk: &Disk, log: &GivenBack, written: &mut BTreeSet<FilePath
         let (from, at) = bytes_at.clone().unwrap_or_else(|| (path.clone(), u64::from(*position)));
         let length = usize::try_from(*length).unwrap_or(usize::MAX);
         let Some(data) = disk.read(&from, at, length).await.filter(|data| !data.is_empty()) else { continue };
-        disk.apply(Op::Write { path: path.clone(), position: u64::from(*position), data }).await;
+        let position = u64::from(*position);
+        if let Some(&length) = shared.get(base) {
+            if disk.read(&path, position, data.len()).await.as_ref() == Some(&data) {
+                written.insert(path);
+                continue;
+            }
+            own_copy(disk, &path, length).await;
+            shared.remove(base);
+        }
+        disk.apply(Op::Write { path: path.clone(), position, data }).await;
         written.insert(path);
     }
+}
+
+/// The `.log` files that have other names, by their base offsets, and their lengths.
+fn shared_logs(entries: &[Entry]) -> BTreeMap<Offset, u64> {
+    let shared = entries.iter().filter(|entry| entry.is_shared);
+    shared.filter_map(|entry| Some((offset_in(&entry.name, LOG_SUFFIX)?, entry.length))).collect()
 }
 
 /// More than a `partition.metadata` takes.

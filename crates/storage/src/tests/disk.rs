@@ -31,7 +31,7 @@ impl Disk {
             | Op::Allocate { path: changed, .. }
             | Op::Truncate { path: changed, .. }
             | Op::Remove { path: changed } => changed != path,
-            Op::Rename { to, .. } => to != path,
+            Op::Rename { to, .. } | Op::Link { to, .. } => to != path,
         });
     }
 
@@ -90,7 +90,7 @@ impl Disk {
             .iter()
             .filter_map(|(path, content)| {
                 let name = path.strip_prefix(&prefix)?.to_owned();
-                Some(Entry { name, length: content.len() as u64, is_directory: false })
+                Some(Entry { name, length: content.len() as u64, is_directory: false, is_shared: false })
             })
             .collect()
     }
@@ -114,6 +114,11 @@ fn change(files: &mut Files, op: &Op) {
         }
         Op::Rename { from, to } => {
             if let Some(content) = files.remove(from) {
+                files.insert(to.clone(), content);
+            }
+        }
+        Op::Link { from, to } => {
+            if let Some(content) = files.get(from).cloned() {
                 files.insert(to.clone(), content);
             }
         }

@@ -533,7 +533,7 @@ fn a_preallocated_segment_has_room_from_its_first_batch_until_it_is_closed() {
     let mut tell = |op: &Op| match op {
         Op::Allocate { path, length } => told.push(format!("{path} gets room for {length}")),
         Op::Truncate { path, length } => told.push(format!("{path} ends at {length}")),
-        Op::Write { .. } | Op::Rename { .. } | Op::Remove { .. } => {}
+        Op::Write { .. } | Op::Link { .. } | Op::Rename { .. } | Op::Remove { .. } => {}
     };
     for preallocate in [true, true, true, false, false] {
         node.log.set_config(TopicConfig { preallocate, ..node.log.config().as_ref().clone() }.into());

@@ -6,6 +6,7 @@ mod copy;
 mod crash;
 mod damage;
 mod disk;
+mod fork;
 mod journal;
 mod log;
 mod model;

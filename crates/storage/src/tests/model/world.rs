@@ -207,6 +207,7 @@ impl World {
             }
             DiskOp::Allocate { .. }
             | DiskOp::Truncate { .. }
+            | DiskOp::Link { .. }
             | DiskOp::Rename { .. }
             | DiskOp::Remove { .. } => format!("    {op:?}"),
         });
