@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use dohle_configs::broker;
 use dohle_storage::disk::{DiskError, FilePath, LogDir, Op};
+use dohle_storage::journal::Replayed;
 use dohle_types::{LeaderEpoch, Offset, TopicId, TopicPartition};
 
 use crate::boot_facts::{BootFacts, KnownLog, MetaProperties, ReadBootFacts};
@@ -350,8 +351,21 @@ impl Node {
         self.serve_when_replayed();
     }
 
-    /// The logs in a log dir have what its journal had.
-    pub(crate) fn on_journal_replayed(&mut self, log_dir: LogDir) {
+    /// The logs in a log dir have what its journal had, but for those that are in another log dir by now.
+    pub(crate) fn on_journal_replayed(&mut self, log_dir: LogDir, replayed: &Replayed) {
+        for id in &replayed.moved {
+            let Some(topic) = self.image().topic_by_id(id.topic_id) else { continue };
+            let name = TopicPartition::new(topic.name.clone(), id.partition).to_string();
+            if let Phase::Booting(boot) = &mut self.phase
+                && let Some(facts) = boot.facts.get_mut(&log_dir)
+            {
+                facts.directories.remove(&name);
+            }
+        }
+        self.end_replay(log_dir);
+    }
+
+    fn end_replay(&mut self, log_dir: LogDir) {
         if let Phase::Booting(boot) = &mut self.phase {
             boot.replaying.remove(&log_dir);
         }
@@ -366,7 +380,7 @@ impl Node {
         if let Phase::Booting(boot) = &mut self.phase {
             boot.facts.remove(&log_dir);
         }
-        self.on_journal_replayed(log_dir);
+        self.end_replay(log_dir);
     }
 
     fn serve_when_replayed(&mut self) {

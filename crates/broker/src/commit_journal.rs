@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use dohle_storage::LogId;
-use dohle_storage::disk::LogDir;
+use dohle_storage::disk::{FilePath, LogDir};
 use dohle_storage::journal::{GivenBack, Piece, ReplayJournal};
 use dohle_types::{Offset, TopicPartition};
 
@@ -28,6 +28,7 @@ impl Node {
         let trash = self.trash.directories_in(log_dir);
         let mut logs = Vec::new();
         for (id, pieces) in journal.logs {
+            let mut elsewhere = Vec::new();
             let (dir, known) = match trash.get(&id) {
                 Some(there) => {
                     self.trash.note_durable(id, end_of(&pieces));
@@ -36,6 +37,7 @@ impl Node {
                 None => match self.owner(id, log_dir, facts) {
                     Some(name) => {
                         let dir = log_dir.path(&name.to_string());
+                        elsewhere = directories_elsewhere(&name, log_dir, facts);
                         (dir, note_journaled(id, &name, &pieces, facts.get_mut(&log_dir)?))
                     }
                     None => match self.trash.take_in(id, log_dir) {
@@ -46,13 +48,13 @@ impl Node {
                 },
             };
             let aside = set_aside::stray(&dir, self.rng.uuid());
-            logs.push(GivenBack { dir, topic_id: id.topic_id, aside, known, pieces });
+            logs.push(GivenBack { dir, id, elsewhere, aside, known, pieces });
         }
         Some(ReplayJournal::new(logs, journal.files, meta_properties(log_dir)))
     }
 
-    /// The partition that a journal has records of, unless its log is in another log dir: it was flushed before it was
-    /// moved there.
+    /// The partition that a journal has records of, unless its log is in another log dir, as the metadata log has it too:
+    /// it was flushed before it was moved there.
     fn owner(
         &self,
         id: LogId,
@@ -67,6 +69,21 @@ impl Node {
         let is_elsewhere = !facts.get(&log_dir).is_some_and(is_in) && facts.values().any(is_in);
         (!is_elsewhere || self.log_dir_for(&name) == log_dir).then_some(name)
     }
+}
+
+/// Directories of a partition's name in other log dirs, where there is none in this one. The metadata log may not know
+/// yet that the log is in one of them.
+fn directories_elsewhere(
+    name: &TopicPartition,
+    log_dir: LogDir,
+    facts: &BTreeMap<LogDir, BootFacts>,
+) -> Vec<FilePath> {
+    let name = name.to_string();
+    if facts.get(&log_dir).is_some_and(|facts| facts.directories.contains(&name)) {
+        return Vec::new();
+    }
+    let others = facts.iter().filter(|(_, facts)| facts.directories.contains(&name));
+    others.map(|(other, _)| other.path(&name)).collect()
 }
 
 /// Takes note of what the journal has of a log; up to where the log's files have everything.

@@ -264,7 +264,7 @@ impl Node {
                     self.tell_log_dirs();
                     continue;
                 }
-                State::Online(log) if !log.has_files() => {
+                State::Online(log) if !log.has_files() && log.end_offset() == Offset::ZERO => {
                     let moved = Log::create(target.path(&name), log.topic_id(), log.config().clone());
                     partition.log_dir = target;
                     partition.open(moved);
@@ -291,15 +291,6 @@ impl Node {
         };
         let (id, key, future) = (current.id, current.key, current.future.clone());
         let (stage, job) = match self.partitions.by_key(key).map(|partition| partition.state()) {
-            // Its move began before it was opened, and a power loss has taken all that it had.
-            Some(State::Online(log)) if !log.has_files() => {
-                if let Some(state) = self.log_dirs.state_mut(target) {
-                    state.moves.current = None;
-                    state.moves.queue.push_front(key);
-                }
-                self.remove_in_background(Some(future));
-                return self.start_next_move(target);
-            }
             Some(State::Online(_)) if self.cleaner.is_cleaning(key) => (Stage::Waiting, None),
             Some(State::Online(log)) => (Stage::Copying, Some(CopyLog::piece(log, future))),
             Some(State::Opening | State::Closed(_)) => (Stage::Waiting, None),

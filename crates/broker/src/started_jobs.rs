@@ -151,8 +151,8 @@ impl Node {
             (JobPurpose::Boot(log_dir), JobOutput::Boot(facts)) => self.on_boot_facts(log_dir, *facts),
             (JobPurpose::ReadTrash, JobOutput::ReadTrash(facts)) => self.on_trash_read(*facts),
             (JobPurpose::RemoveUnfinished, JobOutput::Change(_)) => self.replay_journals(),
-            (JobPurpose::ReplayJournal(log_dir), JobOutput::ReplayJournal(_)) => {
-                self.on_journal_replayed(log_dir);
+            (JobPurpose::ReplayJournal(log_dir), JobOutput::ReplayJournal(replayed)) => {
+                self.on_journal_replayed(log_dir, &replayed);
             }
             (JobPurpose::Delete(deletion), JobOutput::Checkpoint(_)) => {
                 handlers::k20_delete_topics::on_manifests_written(self, *deletion);

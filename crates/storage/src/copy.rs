@@ -6,8 +6,9 @@
 //! is copied and made durable. Then the two change their names, each durably: the copy gets its own before the log
 //! gives it up, so that at each moment one that is whole bears it.
 
-use dohle_types::{FastMap, Offset};
+use dohle_types::{FastMap, Offset, TopicId};
 
+use crate::checkpoint::{self, PARTITION_METADATA};
 use crate::disk::{Answer, Entry, FilePath, Job, Op, Progress};
 use crate::log::Log;
 use crate::script::{Disk, Script};
@@ -79,6 +80,12 @@ impl CopyLog {
         Self(Script::new(|disk| async move {
             let copied = copying.copy(&disk, u64::MAX).await;
             copying.remove_strays(&disk).await;
+            if disk.list(&copying.to).await.is_empty() {
+                // A power loss has left nothing but the log's directory, and there is to be one in its place.
+                let data = checkpoint::format_partition_metadata(copying.topic_id).into();
+                let path = path(&copying.to, PARTITION_METADATA);
+                disk.apply(Op::Write { path, position: 0, data }).await;
+            }
             for entry in disk.list(&copying.to).await {
                 disk.sync(&path(&copying.to, &entry.name)).await;
             }
@@ -102,6 +109,7 @@ impl CopyLog {
 struct Copying {
     from: FilePath,
     to: FilePath,
+    topic_id: TopicId,
     /// The segments by their base offsets, and how long their records are.
     segments: Vec<(Offset, u64)>,
 }
@@ -109,7 +117,7 @@ struct Copying {
 impl Copying {
     fn new(log: &Log, to: FilePath) -> Self {
         let segments = log.segments().map(|segment| (segment.base_offset, segment.size_in_bytes));
-        Self { from: log.dir().clone(), to, segments: segments.collect() }
+        Self { from: log.dir().clone(), to, topic_id: log.topic_id(), segments: segments.collect() }
     }
 
     async fn copy(&self, disk: &Disk, bytes_max: u64) -> Copied {

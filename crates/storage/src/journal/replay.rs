@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dohle_types::{Offset, TopicId};
 
+use super::LogId;
 use super::found::Piece;
 use crate::checkpoint::{PARTITION_METADATA, parse_partition_metadata};
 use crate::disk::{Answer, Entry, FilePath, Job, Op, Progress};
@@ -19,8 +20,11 @@ use crate::segment::{LOG_SUFFIX, file, offset_in};
 pub struct GivenBack {
     /// Its directory. It need not be there: a power loss may have taken its name.
     pub dir: FilePath,
-    /// Its topic.
-    pub topic_id: TopicId,
+    /// Which log it is.
+    pub id: LogId,
+    /// Directories of that name in other log dirs. If one of them is this log's it was moved there, with everything,
+    /// and nothing is given back; it may be another's, for a power loss brings back what was deleted.
+    pub elsewhere: Vec<FilePath>,
     /// Where the directory goes if it is not its own: it is of a topic that was deleted, and a power loss brought it
     /// back.
     pub aside: FilePath,
@@ -36,7 +40,10 @@ pub struct ReplayJournal(Script<Replayed>);
 
 /// The logs have everything, and there is no journal any more.
 #[derive(Debug)]
-pub struct Replayed;
+pub struct Replayed {
+    /// Those that were moved to another log dir, and were given nothing.
+    pub moved: BTreeSet<LogId>,
+}
 
 impl std::fmt::Debug for ReplayJournal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -62,9 +69,13 @@ impl ReplayJournal {
     #[must_use]
     pub fn new(logs: Vec<GivenBack>, journal: Vec<FilePath>, neighbour: FilePath) -> Self {
         Self(Script::new(move |disk| async move {
-            let mut written = BTreeSet::new();
+            let (mut written, mut moved) = (BTreeSet::new(), BTreeSet::new());
             for log in &logs {
-                give_back(&disk, log, &mut written).await;
+                if is_elsewhere(&disk, log).await {
+                    moved.insert(log.id);
+                } else {
+                    give_back(&disk, log, &mut written).await;
+                }
             }
             for path in &written {
                 disk.sync(path).await;
@@ -75,21 +86,35 @@ impl ReplayJournal {
                 // none in the middle may be gone before the others, as if it had been lost.
                 disk.sync(&neighbour).await;
             }
-            Replayed
+            Replayed { moved }
         }))
     }
 }
 
+async fn is_elsewhere(disk: &Disk, log: &GivenBack) -> bool {
+    for dir in &log.elsewhere {
+        if topic_of(disk, dir).await == Some(log.id.topic_id) {
+            return true;
+        }
+    }
+    false
+}
+
+/// The topic that a directory says it is of.
+async fn topic_of(disk: &Disk, dir: &FilePath) -> Option<TopicId> {
+    let metadata = disk.read(&format!("{dir}/{PARTITION_METADATA}").into(), 0, METADATA_MAX).await;
+    metadata.and_then(|file| parse_partition_metadata(&file))
+}
+
 async fn give_back(disk: &Disk, log: &GivenBack, written: &mut BTreeSet<FilePath>) {
-    let GivenBack { dir, topic_id, aside, known, pieces } = log;
+    let GivenBack { dir, id, elsewhere: _, aside, known, pieces } = log;
     let pieces: Vec<&Piece> = pieces.iter().filter(|piece| piece.end > *known).collect();
     if pieces.is_empty() {
         return;
     }
-    let metadata = disk.read(&format!("{dir}/{PARTITION_METADATA}").into(), 0, METADATA_MAX).await;
-    let found = metadata.and_then(|file| parse_partition_metadata(&file));
+    let found = topic_of(disk, dir).await;
     // The first flush of a log makes it durable whose directory it is: of one of which nobody knows, all is in the journal.
-    let is_anothers = found.map_or(*known == Offset::ZERO, |found| found != *topic_id);
+    let is_anothers = found.map_or(*known == Offset::ZERO, |found| found != id.topic_id);
     let mut entries = disk.list(dir).await;
     if is_anothers && !entries.is_empty() {
         disk.apply(Op::Rename { from: dir.clone(), to: aside.clone() }).await;

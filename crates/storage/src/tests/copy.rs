@@ -213,3 +213,19 @@ fn a_piece_ends_after_some_megabytes_and_the_next_goes_on_there() {
     assert!(again.is_complete && again.bytes < 1000, "{again:?}");
     assert_eq!(moving.files_below(&name(LogDir(0))), moving.files_below(&future));
 }
+
+#[test]
+fn a_log_of_which_only_the_directory_is_left_moves_too() {
+    let mut world = Moving::new(1);
+    let (from, to) = (name(LogDir(0)), name(LogDir(1)));
+    world.log = Log::create(from.clone(), topic_id(), Arc::new(TopicConfig::default()));
+    let passing = FilePath::from(format!("{from}/passing"));
+    let made = Op::Write { path: passing.clone(), position: 0, data: Bytes::new() };
+    world.apply(vec![made, Op::Remove { path: passing }]);
+    let rest = CopyLog::rest(&world.log, FUTURE.into());
+    world.disk.run(rest).unwrap();
+    let beside = [LogDir(0), LogDir(1)].map(|log_dir| log_dir.path("meta.properties"));
+    world.disk.run(CopyLog::swap(Swap { from, old: OLD.into(), copy: FUTURE.into(), to, beside })).unwrap();
+    let files: Vec<String> = world.disk.files().into_keys().collect();
+    assert!(files.iter().any(|path| path.starts_with("@1/orders-0/")), "{files:?}");
+}

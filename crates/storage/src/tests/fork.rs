@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dohle_configs::TopicConfig;
 use dohle_records::{Batch, Batches};
-use dohle_types::{LeaderEpoch, Offset, Rng, TopicId};
+use dohle_types::{LeaderEpoch, Offset, PartitionIndex, Rng, TopicId};
 
 use super::node::{DIR, Node, Producer, batch, batch_of, now, topic_id};
 use super::transactions::script;
@@ -14,7 +14,8 @@ use crate::journal::{GivenBack, Piece, ReplayJournal};
 use crate::memory_disk::MemoryDisk;
 use crate::script::Script;
 use crate::{
-    AbortedTxn, Codecs, ForkError, ForkLog, ForkTo, ForkedLog, Log, OpenError, OpenLog, Opening, Origin, Read,
+    AbortedTxn, Codecs, ForkError, ForkLog, ForkTo, ForkedLog, Log, LogId, OpenError, OpenLog, Opening,
+    Origin, Read,
 };
 
 const FORK: &str = "copy-0";
@@ -325,7 +326,8 @@ fn replay(world: &mut World, records: &[(Offset, Bytes)]) -> Vec<(FilePath, bool
     }
     let source = GivenBack {
         dir: DIR.into(),
-        topic_id: topic_id(),
+        id: LogId { topic_id: topic_id(), partition: PartitionIndex(0) },
+        elsewhere: Vec::new(),
         aside: "aside-stray".into(),
         known: Offset::ZERO,
         pieces,

@@ -225,9 +225,9 @@ impl World {
             assert_eq!(found.damage, Vec::<String>::new());
             let given_back = (0..LOGS).filter_map(|index| {
                 let pieces = found.logs.get(&log_id(index))?.clone();
-                let (topic_id, known) = (log_id(index).topic_id, self.logs[index].checkpointed);
+                let (id, known) = (log_id(index), self.logs[index].checkpointed);
                 let aside = format!("aside-{index}-{}", self.given_back).into();
-                Some(GivenBack { dir: dir(index), topic_id, aside, known, pieces })
+                Some(GivenBack { dir: dir(index), id, elsewhere: Vec::new(), aside, known, pieces })
             });
             let job = ReplayJournal::new(given_back.collect(), found.files.clone(), META.into());
             self.fuel = if self.rng.chance(1, 3) { self.rng.below(40) } else { u64::MAX };
@@ -413,8 +413,8 @@ fn what_is_below_the_checkpoints_is_not_touched_and_anothers_directory_is_put_as
     let found = read_journal(&mut world.disk, false);
     let mut give_back = |index: usize, known: Offset, name: &str| {
         let pieces = found.logs[&log_id(index)].clone();
-        let topic_id = log_id(index).topic_id;
-        let given = GivenBack { dir: name.into(), topic_id, aside: "old-stray".into(), known, pieces };
+        let (id, elsewhere) = (log_id(index), Vec::new());
+        let given = GivenBack { dir: name.into(), id, elsewhere, aside: "old-stray".into(), known, pieces };
         world.disk.run(ReplayJournal::new(vec![given], Vec::new(), META.into())).unwrap();
     };
     let index = (0..LOGS).find(|&index| found.logs.contains_key(&log_id(index))).unwrap();
@@ -463,4 +463,29 @@ fn after_a_clean_stop_nothing_in_the_journal_counts() {
     let (mut world, journal) = three_rounds();
     let found = read_journal(&mut world.disk, true);
     assert!(found.files.contains(&journal) && found.logs == BTreeMap::new());
+}
+
+#[test]
+fn a_log_that_was_moved_to_another_log_dir_is_given_nothing() {
+    let (mut world, _) = three_rounds();
+    let found = read_journal(&mut world.disk, false);
+    let (&id, pieces) = found.logs.first_key_value().unwrap();
+    // The other directory is its own, or one that a deleted topic of that name has left behind.
+    for (owner, is_moved) in [(id.topic_id, true), (TopicId(Uuid::from_u128(1)), false)] {
+        let data = crate::checkpoint::format_partition_metadata(owner).into();
+        let path = "@1/orders-0/partition.metadata".into();
+        world.disk.apply(&Op::Write { path, position: 0, data }).unwrap();
+        let given = GivenBack {
+            dir: "orders-0".into(),
+            id,
+            elsewhere: vec!["@1/orders-0".into()],
+            aside: "orders-stray".into(),
+            known: Offset::ZERO,
+            pieces: pieces.clone(),
+        };
+        let replayed = world.disk.run(ReplayJournal::new(vec![given], Vec::new(), META.into())).unwrap();
+        assert_eq!(replayed.moved.contains(&id), is_moved);
+        let is_written = world.disk.files().keys().any(|path| path.starts_with("orders-0/"));
+        assert_eq!(is_written, !is_moved);
+    }
 }
