@@ -56,6 +56,9 @@ impl Opener {
             }
             (None, None) => Offset::ZERO,
         };
+        if let Some(Resumed { segment, .. }) = &resumed {
+            self.write_beside_again(log, &listing, segment.base, scan_from).await;
+        }
         for &offset in listing.snapshots.range(..=scan_from) {
             log.snapshots.insert(offset);
         }
@@ -66,6 +69,21 @@ impl Opener {
         let durable_to = self.opening.durable_to.filter(|&end| end > start).unwrap_or_default();
         let is_cut = self.scan_segments(log, scanned, resumed, recovery_point.max(durable_to)).await;
         self.make_durable(log, &listing, scan_from, is_cut).await;
+    }
+
+    /// Writes what is kept beside the records of the recovery point's segment once more. The recovery point tells of the
+    /// records alone: where it is the segment's end, the indexes and the snapshot that were written when the segment was
+    /// closed may have been in the sync after it, which failed.
+    async fn write_beside_again(&self, log: &mut Log, listing: &Listing, base: Offset, end: Offset) {
+        let indexes = INDEX_SUFFIXES.map(|suffix| (base, suffix));
+        for (offset, suffix) in indexes.into_iter().chain([(end, SNAPSHOT_SUFFIX)]) {
+            let length = listing.length(offset, suffix).unwrap_or_default();
+            if length > 0 {
+                let path = file(&self.opening.dir, offset, suffix);
+                self.write_again(&path, 0, length).await;
+                log.files.dirty.insert(path);
+            }
+        }
     }
 
     /// Takes note of the epochs and producers of what lies below `end` and is believed.

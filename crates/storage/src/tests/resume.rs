@@ -9,7 +9,8 @@ use dohle_types::{Offset, Rng, Timestamp};
 use super::disk::Disk;
 use super::node::{DIR, Node, Producer, batch, batch_of, now};
 use super::transactions::script;
-use crate::disk::{FilePath, Step, drive};
+use crate::disk::{FilePath, Op, Step, drive};
+use crate::memory_disk::MemoryDisk;
 use crate::{Codecs, OpenLog, Opening, Origin, ProducerState};
 
 /// Opens the log on the node's disk after a crash with this recovery point; and what was read of `.log` files, by
@@ -61,6 +62,44 @@ fn recovery_reads_the_headers_behind_the_last_index_entry_and_what_lies_above_th
     // Once to be checked, and once to be written again.
     assert!(above <= 2 * 5000 * size, "{above} bytes above it");
     assert_eq!((again.log.end_offset(), known(&again)), (Offset(20_000), known(&node)));
+}
+
+#[test]
+fn what_was_written_when_a_segment_was_closed_survives_the_failed_sync_that_it_was_in() {
+    for seed in 0..20 {
+        let rng = &mut Rng::from_seed(seed);
+        let mut node = Node::new(TopicConfig { index_interval_bytes: 100, ..TopicConfig::default() });
+        for sequence in 0..10 {
+            let producer = Producer { id: 7, epoch: 0, sequence };
+            node.append(batch_of(producer, &[1_000_000 + i64::from(sequence)], 100)).unwrap();
+        }
+        node.sync();
+        let recovery_point = node.log.recovery_point();
+        let mut disk = MemoryDisk::default();
+        for (path, content) in &node.disk.files {
+            let data = content.clone().into();
+            disk.apply(&Op::Write { path: path.clone(), position: 0, data }).unwrap();
+            disk.sync(path);
+        }
+        let mut ops = Vec::new();
+        node.log.roll(now(1).wall, &mut ops);
+        ops.iter().for_each(|op| disk.apply(op).unwrap());
+        let paths: Vec<String> = disk.files().into_keys().collect();
+        for path in paths {
+            let sync = disk.begin_sync(&path).unwrap();
+            disk.fail_sync(sync, rng);
+        }
+        let seen = |disk: &MemoryDisk| -> BTreeMap<String, Vec<u8>> {
+            disk.files().into_iter().map(|(path, content)| (path, content.to_vec())).collect()
+        };
+        let opening = Opening { recovery_point: Some(recovery_point), ..node.opening() };
+        disk.run(OpenLog::new(opening)).unwrap().unwrap();
+        let before = seen(&disk);
+        assert!(before.keys().any(|path| path.ends_with(".timeindex")));
+        assert!(before.keys().any(|path| path.ends_with(".snapshot")));
+        disk.lose_power(rng);
+        assert_eq!(seen(&disk), before, "seed {seed}");
+    }
 }
 
 /// What the log knows of its producers.
