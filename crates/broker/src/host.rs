@@ -12,7 +12,10 @@ use dohle_types::Offset;
 
 use crate::boot_facts::{BootFacts, ReadBootFacts};
 use crate::fork::ForkTopic;
-use crate::jobs::{ChangeFiles, CheckpointWritten, FilesChanged, FilesSynced, SyncFiles, WriteCheckpoints};
+use crate::jobs::{
+    ChangeFiles, CheckpointWritten, DirectorySynced, FilesChanged, FilesSynced, SyncDirectory, SyncFiles,
+    WriteCheckpoints,
+};
 use crate::partition::PartitionKey;
 use crate::snapshot_file::{LoadSnapshot, Loaded, SnapshotFile, SnapshotId, WriteSnapshot};
 use crate::trash_files::{ReadTrash, TrashFacts};
@@ -245,6 +248,8 @@ disk_jobs! {
     Sync(SyncFiles) -> FilesSynced,
     /// Changes files.
     Change(ChangeFiles) -> FilesChanged,
+    /// Makes the files in a directory durable.
+    SyncDirectory(SyncDirectory) -> DirectorySynced,
     /// Makes the files of a fork.
     Fork(ForkTopic) -> Result<dohle_protocol::messages::TrashManifest, dohle_storage::ForkError>,
     /// Gives logs back what only a commit journal has of them, at start.

@@ -1,7 +1,9 @@
-//! Long disk work that is the node's own: small files written as a whole, and many changes.
+//! Long disk work that is the node's own: small files written as a whole, many changes, and what is in a directory
+//! made durable.
 
 use bytes::Bytes;
 use dohle_storage::disk::{Answer, FilePath, Job, Op, Progress, Step};
+use dohle_storage::script::Script;
 
 /// Writes small files, one after the other, each as a whole.
 #[derive(Debug)]
@@ -58,6 +60,44 @@ impl Job for SyncFiles {
 
     fn resume(&mut self, _done: Answer) -> Progress<FilesSynced> {
         self.start()
+    }
+}
+
+/// Makes the files in a directory durable.
+pub struct SyncDirectory(Script<DirectorySynced>);
+
+/// They are.
+#[derive(Debug)]
+pub struct DirectorySynced;
+
+impl std::fmt::Debug for SyncDirectory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SyncDirectory")
+    }
+}
+
+impl Job for SyncDirectory {
+    type Output = DirectorySynced;
+
+    fn start(&mut self) -> Progress<DirectorySynced> {
+        self.0.start()
+    }
+
+    fn resume(&mut self, answer: Answer) -> Progress<DirectorySynced> {
+        self.0.resume(answer)
+    }
+}
+
+impl SyncDirectory {
+    /// Will do so; what is gone meanwhile need not be.
+    #[must_use]
+    pub fn new(path: FilePath) -> Self {
+        Self(Script::new(|disk| async move {
+            for entry in disk.list(&path).await.iter().filter(|entry| !entry.is_directory) {
+                disk.sync(&format!("{path}/{}", entry.name).into()).await;
+            }
+            DirectorySynced
+        }))
     }
 }
 

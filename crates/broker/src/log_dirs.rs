@@ -43,8 +43,8 @@ pub struct LogDirState {
     pub scrub: Scrub,
     /// What its checkpoint files say.
     pub checkpoints: Checkpoints,
-    /// The journal may have records of a topic in the trash that its files lack: it outlives even a clean stop.
-    pub keeps_journal: bool,
+    /// Directories in the trash that are being made durable: only the journal may have some of what they are to hold.
+    pub settling: usize,
 }
 
 impl LogDirs {
@@ -62,7 +62,7 @@ impl LogDirs {
             moves: Moves::default(),
             scrub: Scrub::default(),
             checkpoints: Checkpoints::default(),
-            keeps_journal: false,
+            settling: 0,
         });
         let metadata = LogDir(u16::try_from(config.metadata_log_dir()).unwrap_or_default());
         Self { dirs: dirs.collect(), metadata }

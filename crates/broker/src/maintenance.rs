@@ -156,6 +156,7 @@ impl Node {
             |log_dir| self.log_dirs.state(log_dir).is_some_and(|state| state.checkpoints.is_being_written());
         if !self.maintenance.unflushed.is_empty()
             || self.log_dirs.online().any(is_writing)
+            || self.log_dirs.for_partitions().any(|(_, state)| state.settling > 0)
             || self.log_dirs.for_partitions().any(|(_, state)| state.moves.is_renaming())
             || self.maintenance.last_checkpoints.is_some()
         {
@@ -166,9 +167,7 @@ impl Node {
         self.maintenance.last_checkpoints = Some(self.log_dirs.online().collect());
         for log_dir in self.log_dirs.online().collect::<Vec<_>>() {
             // Where a log was not recovered yet, the next start has that to do.
-            let is_kept = self.log_dirs.state(log_dir).is_some_and(|state| state.keeps_journal);
-            let is_clean =
-                !is_kept && !self.partitions.iter().any(|it| it.log_dir == log_dir && self.is_unclean(it));
+            let is_clean = !self.partitions.iter().any(|it| it.log_dir == log_dir && self.is_unclean(it));
             let marker = is_clean.then(|| clean_shutdown_marker(log_dir, epoch));
             self.write_checkpoints(log_dir, JobPurpose::LastCheckpoint(log_dir), marker);
         }

@@ -38,6 +38,8 @@ pub(crate) enum JobPurpose {
     Delete(Box<handlers::k20_delete_topics::Deletion>),
     /// Make a topic of a fork whose files are made.
     Fork(Box<handlers::k20002_fork_topic::Forking>),
+    /// Nothing in the commit journal is needed any more for a topic in the trash.
+    Settle(LogDir),
     /// Nothing: what was in the trash is gone.
     Purge,
     /// Go on booting with the newest snapshot of the metadata.
@@ -96,6 +98,7 @@ impl Node {
         match purpose {
             JobPurpose::OpenPartition(key) => self.openings.is_in_background(*key),
             JobPurpose::Purge
+            | JobPurpose::Settle(_)
             | JobPurpose::WriteSnapshot
             | JobPurpose::Scrub(_)
             | JobPurpose::Clean(_)
@@ -160,6 +163,7 @@ impl Node {
             (JobPurpose::Fork(forking), JobOutput::Fork(forked)) => {
                 handlers::k20002_fork_topic::on_forked(self, *forking, *forked);
             }
+            (JobPurpose::Settle(log_dir), JobOutput::SyncDirectory(_)) => self.on_trash_settled(log_dir),
             (JobPurpose::Purge, JobOutput::Change(_)) => {}
             (JobPurpose::FormatLogDirs, JobOutput::Checkpoint(_)) => self.load_snapshot(),
             (JobPurpose::LoadSnapshot, JobOutput::LoadSnapshot(loaded)) => self.on_snapshot_loaded(*loaded),
@@ -227,6 +231,8 @@ impl Node {
             JobPurpose::ReplayJournal(log_dir) => self.on_journal_not_replayed(log_dir, error),
             JobPurpose::Delete(deletion) => handlers::k20_delete_topics::on_no_room(self, *deletion),
             JobPurpose::Fork(forking) => handlers::k20002_fork_topic::on_failed(self, &forking, error),
+            // The log dir is offline.
+            JobPurpose::Settle(log_dir) => self.on_trash_settled(log_dir),
             JobPurpose::Purge => {}
             JobPurpose::OpenPartition(key) if error.is_full => self.on_no_room_to_open(key, error),
             JobPurpose::Move(target, id) => self.on_move_failed(target, id, &error.to_string()),

@@ -22,13 +22,13 @@ use dohle_protocol::messages::TrashManifest;
 use dohle_protocol::messages::trash_manifest::{
     TrashedConfig, TrashedGroup, TrashedOffset, TrashedPartition,
 };
-use dohle_storage::LogId;
 use dohle_storage::disk::{FilePath, LogDir, Op};
+use dohle_storage::{Log, LogId};
 use dohle_types::{ErrorCode, LeaderEpoch, Offset, PartitionIndex, Str, Timestamp, TopicId, TopicPartition};
 
 use crate::boot_facts::KnownLog;
 use crate::host::{DiskJob, Effect};
-use crate::jobs::ChangeFiles;
+use crate::jobs::{ChangeFiles, SyncDirectory};
 use crate::node::Node;
 use crate::partition::{Partition, PartitionKey, State};
 use crate::set_aside;
@@ -306,12 +306,7 @@ impl Node {
                 directories.push(placement.from);
                 continue;
             }
-            if let (Some(_), Some(log)) = (&manifest, partition.log())
-                && !log.is_settled()
-                && let Some(state) = self.log_dirs.state_mut(partition.log_dir)
-            {
-                state.keeps_journal = true;
-            }
+            let is_settled = partition.log().is_none_or(Log::is_settled);
             let to = match manifest {
                 Some(_) => set_aside::trashed(&from, topic_id),
                 None => set_aside::deleted(&from, self.rng.uuid()),
@@ -332,6 +327,9 @@ impl Node {
                 // It has no files, or they are found at the next start.
                 State::Closed(None) | State::Online(_) | State::Opening | State::Offline(_) => continue,
             }
+            if manifest.is_some() && !is_settled {
+                self.settle(partition.log_dir, to.clone());
+            }
             directories.push(to);
         }
         match manifest {
@@ -340,6 +338,24 @@ impl Node {
                 directories.into_iter().for_each(|path| self.effects.push(Effect::Disk(Op::Remove { path })))
             }
         }
+    }
+
+    /// Makes durable what a directory that went into the trash has, for which nobody asks any more: only the commit
+    /// journal may have some of it otherwise, and that goes with a clean stop.
+    fn settle(&mut self, log_dir: LogDir, directory: FilePath) {
+        if let Some(state) = self.log_dirs.state_mut(log_dir) {
+            state.settling += 1;
+        }
+        let job = SyncDirectory::new(directory);
+        self.start_job(JobPurpose::Settle(log_dir), DiskJob::SyncDirectory(Box::new(job)));
+    }
+
+    /// A directory in the trash is durable, or its log dir failed.
+    pub(crate) fn on_trash_settled(&mut self, log_dir: LogDir) {
+        if let Some(state) = self.log_dirs.state_mut(log_dir) {
+            state.settling -= 1;
+        }
+        self.end_when_flushed();
     }
 
     /// The log of a partition was opened that is not there any more: its directory can go.

@@ -2,14 +2,13 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::thread;
 
 use dohle_protocol::messages::{DeleteRecordsRequest, DescribeLogDirsRequest, delete_records_request};
 use dohle_types::TopicId;
 
 use crate::client::Client;
 use crate::process::{Broker, Directory, until};
-use crate::trash::{directories, end_and_start};
+use crate::trash::{directories, end_and_start, write_to_each};
 
 /// A record as large as that leaves a segment room for one.
 const LARGE: usize = 600_000;
@@ -111,12 +110,7 @@ fn what_a_journal_has_of_the_source_is_not_written_to_what_a_fork_shares() {
     let mut client = Client::connect(&broker.address);
     let source = client.create_topic("orders", PARTITIONS, &[]);
     let write = |broker: &Broker, topic: TopicId, value: &str| {
-        let produce = |partition: i32| {
-            assert_eq!(Client::connect(&broker.address).produce(topic, partition, &[value.as_bytes()]), 0);
-        };
-        thread::scope(|scope| {
-            (0..PARTITIONS).for_each(|partition| drop(scope.spawn(move || produce(partition))))
-        });
+        write_to_each(broker, topic, PARTITIONS, value);
     };
     write(&broker, source, "a");
     until("there is a journal", || data.0.join("dohle-journal-0").exists().then_some(()));

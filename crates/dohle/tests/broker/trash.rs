@@ -1,6 +1,7 @@
 //! A deleted topic comes back whole: after a stop in good order, after kill -9, and under another name.
 
 use std::path::Path;
+use std::thread;
 
 use dohle_protocol::messages::{DeleteRecordsRequest, FindCoordinatorRequest, delete_records_request};
 use dohle_types::TopicId;
@@ -77,6 +78,39 @@ pub(crate) fn end_and_start(broker: Broker, data: &Path, end: &str) -> Broker {
         _ => return broker,
     }
     Broker::start(data, &[])
+}
+
+/// Writes a record to each partition of a topic, all at once.
+pub(crate) fn write_to_each(broker: &Broker, topic: TopicId, partitions: i32, value: &str) {
+    let produce = |partition: i32| {
+        assert_eq!(Client::connect(&broker.address).produce(topic, partition, &[value.as_bytes()]), 0);
+    };
+    thread::scope(|scope| {
+        (0..partitions).for_each(|partition| drop(scope.spawn(move || produce(partition))))
+    });
+}
+
+#[test]
+fn a_topic_that_is_deleted_while_only_the_journal_has_its_records_keeps_no_journal_over_a_clean_stop() {
+    const PARTITIONS: i32 = 6;
+    let data = Directory::new();
+    let overrides = ["dohle.journal.bytes=1048576", "dohle.journal.partitions.min=1"];
+    let broker = Broker::start(&data.0, &overrides);
+    let mut client = Client::connect(&broker.address);
+    let topic = client.create_topic("orders", PARTITIONS, &[]);
+    write_to_each(&broker, topic, PARTITIONS, "a");
+    until("there is a journal", || data.0.join("dohle-journal-0").exists().then_some(()));
+    write_to_each(&broker, topic, PARTITIONS, "b");
+    client.delete_topic("orders");
+    broker.stop();
+    assert!(data.0.join(".kafka_cleanshutdown").exists());
+    assert!(!data.0.join("dohle-journal-0").exists());
+    let broker = Broker::start(&data.0, &overrides);
+    broker.succeed(&["topic", "undelete", "orders"], "");
+    let mut client = Client::connect(&broker.address);
+    for partition in 0..PARTITIONS {
+        assert_eq!(client.consume(topic, partition), ["a", "b"]);
+    }
 }
 
 #[test]
