@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use dohle_records::BatchHeader;
 use dohle_storage::disk::LogDir;
 
+use crate::clients::FORK;
 use crate::marks::Mark;
 use crate::plan::End;
 use crate::world::World;
@@ -86,7 +87,10 @@ impl World {
                 .map(|(path, _)| path)
                 .collect();
             for path in copies {
-                self.disk.flip_bit(&path, flip.position, flip.bit);
+                // It may have the same file under several names.
+                if self.disk.files().get(&path).and_then(|it| it.get(flip.position)) == Some(&flip.flipped) {
+                    self.disk.flip_bit(&path, flip.position, flip.bit);
+                }
             }
         }
         self.end_node(End::Kill);
@@ -95,15 +99,22 @@ impl World {
 }
 
 impl Flip {
-    /// Whether a path is that of the file, or of a copy that a move has made of it.
+    /// Whether a path is that of the file, or of one that a move or a fork has made of it.
     fn is_in(&self, path: &str) -> bool {
         let (_, name) = LogDir::split(path);
         let Some((directory, file)) = name.split_once('/') else { return false };
-        let is_copy = directory
+        let is_copy = source_of(directory)
             .strip_prefix(&self.directory)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         is_copy && file == self.file
     }
+}
+
+/// The directory of the partition that one was forked of, or itself.
+pub(crate) fn source_of(directory: &str) -> String {
+    let of_fork =
+        directory.split_once(FORK).and_then(|(source, rest)| Some((source, rest.split_once('-')?.1)));
+    of_fork.map_or_else(|| directory.to_owned(), |(source, rest)| format!("{source}-{rest}"))
 }
 
 /// Where the batches of a segment begin, and how large they are, but for the last ones of each producer.

@@ -23,6 +23,9 @@ use super::reader::cluster;
 use super::{Actor, Shared, bootstrap};
 use crate::marks::Mark;
 
+/// Stands between a topic's name and the number of its fork.
+pub(crate) const FORK: &str = ".fork.";
+
 /// What ListOffsets takes for the end of a partition.
 const LATEST: i64 = -1;
 
@@ -86,7 +89,7 @@ impl Forker {
     }
 
     fn name(&self) -> Str {
-        Str::from(format!("{}.fork.{}", self.source, self.number))
+        Str::from(format!("{}{FORK}{}", self.source, self.number))
     }
 
     fn begin(&mut self, now: Now) -> CallId {
@@ -223,13 +226,13 @@ impl Forker {
                 }
             }),
             Step::ReadSource(from) => self.admin.take::<FetchRequest>(call)?.map(|response| {
-                let end = self.end();
-                match self.note(&response, false, from, shared).filter(|&next| next < end) {
-                    Some(next) => Step::ReadSource(next),
-                    None => {
-                        self.compare("its source has", shared);
-                        Step::Write
-                    }
+                // A fork may have what is not committed in its source yet, but will be.
+                let next = self.note(&response, false, from, shared).unwrap_or(from);
+                if next < self.end() {
+                    Step::ReadSource(next)
+                } else {
+                    self.compare("its source has", shared);
+                    Step::Write
                 }
             }),
             Step::Write => self.admin.take::<ProduceRequest>(call)?.map(|response| {

@@ -16,6 +16,7 @@ use dohle_types::{Now, Offset, Rng, Str, TopicId, TopicPartition};
 
 pub use admin::{OffsetReader, TopicCreator};
 pub use churner::{Churner, Promises};
+pub(crate) use forker::FORK;
 pub use forker::Forker;
 pub use member::Member;
 pub use producer::Sender;

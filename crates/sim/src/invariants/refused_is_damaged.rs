@@ -1,4 +1,4 @@
-//! Records are refused as damaged only where a bit of their partition flipped.
+//! Records are refused as damaged only where a bit of their partition flipped, or of the one it was forked of.
 
 use std::collections::BTreeSet;
 
@@ -6,6 +6,7 @@ use dohle_broker::Node;
 use dohle_protocol::messages::FetchResponse;
 use dohle_types::{ErrorCode, TopicId};
 
+use crate::flips::source_of;
 use crate::marks::{Mark, Marks};
 
 #[derive(Debug, Default)]
@@ -24,7 +25,7 @@ impl RefusedIsDamaged {
     }
 
     pub(super) fn is_damaged(&self, directory: &str) -> bool {
-        self.damaged.contains(directory)
+        self.damaged.contains(&source_of(directory))
     }
 
     pub(super) fn check(
