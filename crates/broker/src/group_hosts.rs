@@ -168,6 +168,7 @@ impl Node {
                 | Held::FindCoordinator(..)
                 | Held::InitProducerId(..)
                 | Held::EndTxn(..)
+                | Held::Produce(_)
                 | Held::Markers(..) => self.let_go(held),
             }
         }

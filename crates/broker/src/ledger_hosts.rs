@@ -15,6 +15,7 @@ use crate::handlers::{
 use crate::node::Node;
 use crate::partition::{PartitionKey, Tenant};
 use crate::purgatory::{Parked, ParkedId};
+use crate::txn_produce::AskedProduce;
 
 /// What happens once a ledger's log is committed far enough.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub enum Held {
     InitProducerId(Call, InitProducerIdRequest),
     /// EndTxn is answered: there are producer ids now.
     EndTxn(Call, EndTxnRequest),
+    /// Batches of a transaction are appended: its coordinator knows of them.
+    Produce(Box<AskedProduce>),
     /// A transaction's end is told to its partitions.
     Markers(i32, Box<Marker>),
 }
@@ -87,6 +90,7 @@ impl Node {
             Held::FindCoordinator(call, request) => k10_find_coordinator::handle(self, call, request),
             Held::InitProducerId(call, request) => k22_init_producer_id::handle(self, call, request),
             Held::EndTxn(call, request) => k26_end_txn::handle(self, call, request),
+            Held::Produce(asked) => self.on_produce_asked(*asked),
             Held::Markers(index, marker) => self.write_txn_markers(index, *marker),
         }
     }

@@ -60,6 +60,7 @@ pub mod trash;
 pub mod trash_files;
 pub mod txn_hosts;
 mod txn_markers;
+pub mod txn_produce;
 
 pub use host::{Effect, Input};
 pub use node::Node;

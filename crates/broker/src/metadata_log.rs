@@ -290,7 +290,7 @@ impl Node {
             }
             Held::InitProducerId(call, _) => self.close(&call, "the metadata log takes no records"),
             Held::EndTxn(call, _) => self.close(&call, "the metadata log takes no records"),
-            Held::Part(_) | Held::Markers(..) => {}
+            Held::Part(_) | Held::Produce(_) | Held::Markers(..) => {}
         }
     }
 

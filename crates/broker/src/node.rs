@@ -289,6 +289,7 @@ impl Node {
         let Some((parked, _)) = self.purgatory.take(id) else { return };
         match parked {
             Parked::Produce(parked) => handlers::k00_produce::on_expired(self, *parked),
+            Parked::BlockedProduce(blocked) => self.on_blocked_produce_expired(*blocked),
             Parked::Fetch(parked) => handlers::k01_fetch::on_expired(self, id, *parked),
             Parked::GroupLag(parked) => handlers::k20011_group_lag::on_expired(self, *parked),
             Parked::Markers(_) | Parked::TxnMarkers(_) | Parked::ListOffsets(_) | Parked::Gathering(_) => {
@@ -478,7 +479,13 @@ impl Node {
             Some(Parked::Markers(_)) => handlers::k27_write_txn_markers::on_appended(self, waiter, result),
             Some(Parked::TxnMarkers(_)) => self.on_txn_marker_appended(waiter, result),
             // It was answered at its timeout, or its connection is gone.
-            Some(Parked::Fetch(_) | Parked::ListOffsets(_) | Parked::GroupLag(_) | Parked::Gathering(_))
+            Some(
+                Parked::BlockedProduce(_)
+                | Parked::Fetch(_)
+                | Parked::ListOffsets(_)
+                | Parked::GroupLag(_)
+                | Parked::Gathering(_),
+            )
             | None => {}
         }
     }

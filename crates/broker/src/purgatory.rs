@@ -12,6 +12,7 @@ use crate::handlers::{k00_produce, k01_fetch, k02_list_offsets, k27_write_txn_ma
 use crate::host::ConnectionId;
 use crate::ledger_hosts::Gathering;
 use crate::txn_hosts::WrittenMarker;
+use crate::txn_produce::BlockedProduce;
 
 /// The number of a parked request; never used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -22,6 +23,8 @@ pub struct ParkedId(pub u64);
 pub enum Parked {
     /// Appends that are not committed yet.
     Produce(Box<k00_produce::ParkedProduce>),
+    /// Batches of a transaction that begins when the last one has ended.
+    BlockedProduce(Box<BlockedProduce>),
     /// Transaction markers that are not committed yet.
     Markers(Box<k27_write_txn_markers::ParkedMarkers>),
     /// Markers of this node's coordinator that are not committed yet.

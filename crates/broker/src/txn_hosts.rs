@@ -22,6 +22,7 @@ use crate::node::{Node, Phase, encode};
 use crate::partition::{PartitionKey, Waiter};
 use crate::purgatory::Parked;
 use crate::txn_markers::TxnMarker;
+use crate::txn_produce::TxnProduces;
 
 const COORDINATOR_GONE: &str = "the transaction coordinator is gone";
 
@@ -30,6 +31,7 @@ const COORDINATOR_GONE: &str = "the transaction coordinator is gone";
 pub struct TxnHosts {
     config: TransactionsConfig,
     hosts: BTreeMap<i32, TxnHost>,
+    pub(crate) produces: TxnProduces,
 }
 
 #[derive(Debug)]
@@ -64,7 +66,7 @@ impl TxnHosts {
             transactional_id_expiration: Duration::from_millis(u64::try_from(expiration_ms).unwrap_or(1)),
             ..TransactionsConfig::default()
         };
-        Self { config, hosts: BTreeMap::new() }
+        Self { config, hosts: BTreeMap::new(), produces: TxnProduces::default() }
     }
 
     /// When the next ledger wants to be called.
@@ -107,6 +109,7 @@ impl Node {
             match held {
                 Held::Answer(call, _) => self.close(&call, COORDINATOR_GONE),
                 Held::Markers(..) => {}
+                Held::Produce(asked) => self.abandon_asked_produce(&asked),
                 Held::Part(_)
                 | Held::Metadata(..)
                 | Held::FindCoordinator(..)
@@ -276,7 +279,7 @@ impl Node {
         TransactionVersion(level.map_or(0, |(_, level)| level))
     }
 
-    fn hold_in_txns(&mut self, index: i32, held: Held) {
+    pub(crate) fn hold_in_txns(&mut self, index: i32, held: Held) {
         match self.txns.hosts.get_mut(&index) {
             Some(host) => {
                 host.held.hold(host.appended, held);
@@ -327,9 +330,7 @@ impl Node {
         }
         let WrittenMarker { index, ref transactional_id, producer, .. } = waiting;
         if !outcomes.is_empty() {
-            self.run_txns(index, |ledger, turn| {
-                ledger.on_markers(turn, transactional_id, producer, &outcomes);
-            });
+            self.tell_markers(index, transactional_id, producer, &outcomes);
         }
         if !waiting.partitions.is_empty() {
             self.purgatory.park(id, None, Parked::TxnMarkers(Box::new(waiting)), None);
@@ -357,7 +358,24 @@ impl Node {
             return;
         }
         let outcome = result.map_or_else(MarkerOutcome::from_error, |()| MarkerOutcome::Done);
-        self.run_txns(index, |ledger, turn| ledger.on_markers(turn, &id, producer, &[(partition, outcome)]));
+        self.tell_markers(index, &id, producer, &[(partition, outcome)]);
+    }
+
+    /// Tells a ledger what became of its markers. When the last one is written, the producer goes on.
+    fn tell_markers(
+        &mut self,
+        index: i32,
+        transactional_id: &Str,
+        producer: (ProducerId, ProducerEpoch),
+        outcomes: &[((Str, i32), MarkerOutcome)],
+    ) {
+        let is_ending = self.run_txns(index, |ledger, turn| {
+            ledger.on_markers(turn, transactional_id, producer, outcomes);
+            ledger.state().transaction(transactional_id).is_some_and(|it| it.status.is_prepared())
+        });
+        if is_ending == Some(false) {
+            self.unblock_produces(transactional_id);
+        }
     }
 
     fn append_to_txn_log(&mut self, partition: PartitionKey, records: &[Record]) -> Option<Offset> {

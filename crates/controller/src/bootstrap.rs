@@ -20,11 +20,12 @@ pub struct SupportedFeature {
 /// The features that this version serves.
 ///
 /// Differs from Kafka: a feature appears here when Dohle serves it. Kafka 4.3.1 formats a new log also with
-/// `eligible.leader.replicas.version`, `share.version`, `streams.version` and `transaction.version`, which tell
-/// clients of APIs that are not there yet.
+/// `eligible.leader.replicas.version`, `share.version` and `streams.version`, which tell clients of APIs that are not
+/// there yet.
 pub const SUPPORTED_FEATURES: &[SupportedFeature] = &[
     SupportedFeature { name: "group.version", min_level: 0, max_level: 1 },
     SupportedFeature { name: "metadata.version", min_level: 7, max_level: 30 },
+    SupportedFeature { name: "transaction.version", min_level: 0, max_level: 2 },
 ];
 
 /// The feature of this name, if this version serves it.

@@ -323,7 +323,7 @@ fn live_consumer_group(kit: &Kit<'_>) -> Result<()> {
 fn features(kit: &Kit<'_>) -> Result<()> {
     let features = |words: &str| kit.tool("kafka-features", words);
     let described = features("describe")?;
-    for level in ["group.version", "metadata.version"] {
+    for level in ["group.version", "metadata.version", "transaction.version"] {
         let line = described.lines().find(|line| line.contains(level)).unwrap_or_default();
         says(line, &["SupportedMinVersion", "FinalizedVersionLevel"])?;
     }

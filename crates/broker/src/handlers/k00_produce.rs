@@ -8,34 +8,33 @@
 //! - 9: flexible.
 //! - 10: the leader a client should go to is told with NOT_LEADER_OR_FOLLOWER (KIP-951); a single node always leads.
 //! - 11: TRANSACTION_ABORTABLE where an older version is told INVALID_TXN_STATE (KIP-890).
+//! - 12: of clients of transactions v2, whose partitions are added to the transaction by Produce itself (KIP-890).
 //! - 13: topics by id (KIP-516).
 //!
 //! Where the disk is full it is answered with KAFKA_STORAGE_ERROR, upon which clients try again until their delivery
 //! timeout.
 //!
 //! A transactional batch that begins a transaction in a partition is appended only if the coordinator knows that the
-//! partition belongs to it (KIP-890), so that it will be ended there.
+//! partition belongs to it, so that it will be ended there (`txn_produce.rs`).
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use dohle_configs::broker;
-use dohle_protocol::messages::add_partitions_to_txn_request::{
-    AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
-};
 use dohle_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
 };
 use dohle_protocol::messages::{ProduceRequest, ProduceResponse};
+use bytes::Bytes;
 use dohle_protocol::Records;
 use dohle_records::BatchHeader;
-use dohle_storage::{AppendError, Appended, Log, Origin};
+use dohle_storage::{AppendError, Appended, Origin};
 use dohle_types::{ErrorCode, Str, TopicId};
 
 use crate::connection::Call;
 use crate::node::Node;
 use crate::partition::{PartitionKey, Tenant, Waiter};
 use crate::purgatory::Parked;
+use crate::txn_produce::Refused;
 
 pub(super) const VERSIONS: RangeInclusive<i16> = 3..=13;
 
@@ -83,6 +82,16 @@ pub(super) fn unopened(node: &Node, request: &ProduceRequest) -> Vec<PartitionKe
 }
 
 pub(super) fn handle(node: &mut Node, call: Call, request: ProduceRequest) {
+    if request.transactional_id.is_some() {
+        node.produce_in_transaction(call, request, true);
+    } else {
+        append_all(node, call, request, &Refused::new());
+    }
+}
+
+/// Appends all that is not refused already.
+pub(crate) fn append_all(node: &mut Node, call: Call, request: ProduceRequest, is_refused: &Refused) {
+    let is_in_transaction = request.transactional_id.is_some();
     let acks = request.acks;
     let id = node.purgatory.next_id();
     let mut waiting = Vec::new();
@@ -91,11 +100,15 @@ pub(super) fn handle(node: &mut Node, call: Call, request: ProduceRequest) {
         let topic_id = node.topic_id(TopicId(topic.topic_id), &topic.name);
         let mut partition_responses = Vec::with_capacity(topic.partition_data.len());
         for (place, data) in topic.partition_data.into_iter().enumerate() {
-            let appended = match (acks, &request.transactional_id) {
+            let appended = match (acks, is_refused.get(&(topic_place, place))) {
                 (..-1 | 2.., _) => Err(ErrorCode::InvalidRequiredAcks.into()),
-                (-1..=1, transactional_id) => topic_id.map_err(Refusal::from).and_then(|topic_id| {
-                    verify(node, &call, transactional_id.as_ref(), topic_id, data.index, data.records.as_ref())?;
-                    append(node, &call, acks, topic_id, data.index, data.records)
+                (-1..=1, Some(&error)) => Err(error.into()),
+                (-1..=1, None) => topic_id.map_err(Refusal::from).and_then(|topic_id| {
+                    let records = data.records.map(Records::into_bytes).unwrap_or_default();
+                    if !is_in_transaction && is_transactional(&records) {
+                        return Err(ErrorCode::TransactionalIdAuthorizationFailed.into());
+                    }
+                    append(node, &call, acks, topic_id, data.index, records)
                 }),
             };
             partition_responses.push(match appended {
@@ -165,62 +178,13 @@ pub(crate) fn on_expired(node: &mut Node, mut parked: ParkedProduce) {
     node.reply(&parked.call, &parked.response);
 }
 
-/// A transactional batch is of a transaction that its coordinator knows to be open and to have the partition
-/// (KIP-890), so that it will be ended there.
-fn verify(
-    node: &mut Node,
-    call: &Call,
-    transactional_id: Option<&Str>,
-    topic_id: TopicId,
-    index: i32,
-    records: Option<&Records>,
-) -> Result<(), Refusal> {
-    let bytes = records.map(|records| records.clone().into_bytes()).unwrap_or_default();
-    let Ok(header) = BatchHeader::parse(&bytes) else { return Ok(()) };
-    if !header.attributes.is_transactional() {
-        return Ok(());
-    }
-    let transactional_id = transactional_id.ok_or(ErrorCode::TransactionalIdAuthorizationFailed)?;
-    let key = node.partitions.key(topic_id, index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let partition = node.partitions.by_key(key).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let is_begun = |log: &Log| log.has_open_transaction(header.producer_id, header.producer_epoch);
-    if partition.log().is_some_and(is_begun) {
-        return Ok(());
-    }
-    let topic = AddPartitionsToTxnTopic { name: partition.name.topic.clone(), partitions: vec![index] };
-    let question = AddPartitionsToTxnTransaction {
-        transactional_id: transactional_id.clone(),
-        producer_id: header.producer_id.0,
-        producer_epoch: header.producer_epoch.0,
-        verify_only: true,
-        topics: vec![topic],
-    };
-    if !node.config.value(broker::TRANSACTION_PARTITION_VERIFICATION_ENABLE) {
-        return Ok(());
-    }
-    let coordinator = node.txn_coordinator_of(transactional_id).map_err(|_| ErrorCode::NotEnoughReplicas)?;
-    let version = if call.version >= 11 { 5 } else { 4 };
-    let answer = node.run_txns(coordinator, |ledger, turn| ledger.add_partitions(turn, version, &question));
-    let code = answer.and_then(|answer| {
-        let partition = answer.topic_results.first()?.results_by_partition.first()?;
-        ErrorCode::from_code(partition.partition_error_code)
-    });
-    match code {
-        Some(ErrorCode::None) => Ok(()),
-        // What old clients take for a reason to try again.
-        Some(ErrorCode::ConcurrentTransactions) | None => Err(ErrorCode::NotEnoughReplicas.into()),
-        Some(ErrorCode::ProducerFenced) => Err(ErrorCode::InvalidProducerEpoch.into()),
-        Some(error) => Err(error.into()),
-    }
-}
-
 fn append(
     node: &mut Node,
     call: &Call,
     acks: i16,
     topic_id: TopicId,
     index: i32,
-    records: Option<Records>,
+    records: Bytes,
 ) -> Result<(PartitionKey, Appended), Refusal> {
     let key = node.partitions.key(topic_id, index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     if acks == -1 && lacks_replicas(node, key) {
@@ -232,7 +196,6 @@ fn append(
     if partition.tenant != Tenant::None {
         return Err(ErrorCode::InvalidTopicException.into());
     }
-    let records = records.map(Records::into_bytes).unwrap_or_default();
     let log_dir = partition.log_dir;
     if partition.log().is_some() && !node.log_dirs.has_room(log_dir, records.len(), reserve) {
         let name = node.log_dirs.name(log_dir);
@@ -249,6 +212,10 @@ fn append(
     node.log_dirs.use_room(log_dir, appended.bytes);
     node.partitions.admit_tail(key, appended.bytes);
     Ok((key, appended))
+}
+
+fn is_transactional(records: &Bytes) -> bool {
+    BatchHeader::parse(records).is_ok_and(|header| header.attributes.is_transactional())
 }
 
 /// Whether fewer replicas are in sync than `min.insync.replicas` asks for, which is no more than there are at all

@@ -42,6 +42,8 @@ pub(crate) mod reasons {
     pub(crate) const SHARE: &str = "share groups come with a later version";
     pub(crate) const STREAMS: &str = "the streams group protocol of KIP-1071 comes with a later version";
     pub(crate) const TIERED: &str = "tiered storage comes with a later version";
+    pub(crate) const TRANSACTION_ENDS: &str =
+        "what waits for the end of a transaction goes on at once when it has ended";
     pub(crate) const TRANSACTION_TIMEOUTS: &str =
         "a transaction is aborted when its time is over, not some time later";
     pub(crate) const TWO_PHASE_COMMIT: &str = "two-phase commit (KIP-939) comes with a later version";

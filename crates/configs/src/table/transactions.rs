@@ -3,7 +3,7 @@
 use crate::row::Effect::{InForce, WithoutEffect};
 use crate::row::Update::{ClusterWide, ReadOnly};
 use crate::row::configs;
-use crate::table::reasons::{CLUSTER, LEDGERS, TRANSACTION_TIMEOUTS, TWO_PHASE_COMMIT};
+use crate::table::reasons::{LEDGERS, TRANSACTION_ENDS, TRANSACTION_TIMEOUTS, TWO_PHASE_COMMIT};
 use crate::valid::Valid::{Any, AtLeast};
 use crate::value::{Boolean, Int, Short};
 
@@ -53,10 +53,10 @@ configs! {
         "Whether transactions may take part in a two-phase commit (KIP-939).";
 
     ADD_PARTITIONS_TO_TXN_RETRY_BACKOFF_MS "add.partitions.to.txn.retry.backoff.ms": Int = 20,
-        AtLeast(1), ReadOnly, WithoutEffect(CLUSTER),
+        AtLeast(1), ReadOnly, WithoutEffect(TRANSACTION_ENDS),
         "How long a broker waits at first before it asks again to add a partition to a transaction.";
 
     ADD_PARTITIONS_TO_TXN_RETRY_BACKOFF_MAX_MS "add.partitions.to.txn.retry.backoff.max.ms": Int = 100,
-        AtLeast(0), ReadOnly, WithoutEffect(CLUSTER),
+        AtLeast(0), ReadOnly, InForce,
         "How long a broker tries at most to add a partition to a transaction.";
 }

@@ -11,7 +11,7 @@ fn a_restart_registers_anew_and_begins_new_leader_epochs() {
     cluster.create(&["t partitions=2"]);
     cluster.register(1);
     expect![[r#"
-        broker 1 epoch 7 active at localhost:9092
+        broker 1 epoch 8 active at localhost:9092
         topic t
           0: leader 1 epoch 1, replicas [1], isr [1]
           1: leader 1 epoch 1, replicas [1], isr [1]

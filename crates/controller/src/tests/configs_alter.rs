@@ -200,7 +200,7 @@ fn brokers_have_configs_of_their_own_and_together() {
     expect![[r#"
         4 '': NONE
         4 '1': NONE
-        broker 1 epoch 2 active at localhost:9092
+        broker 1 epoch 3 active at localhost:9092
         configs of default broker: log.cleaner.threads=2, log.retention.ms=1000
         configs of broker 1: log.cleaner.threads=3
     "#]]
@@ -218,7 +218,7 @@ fn the_old_api_replaces_everything() {
         2 'u': NONE
         4 '': INVALID_REQUEST: Unknown broker config name: nope
         2 'zz': UNKNOWN_TOPIC_OR_PARTITION: The topic 'zz' does not exist.
-        broker 1 epoch 2 active at localhost:9092
+        broker 1 epoch 3 active at localhost:9092
         topic t
           0: leader 1 epoch 0, replicas [1], isr [1]
         topic u

@@ -38,7 +38,7 @@ fn topics_and_partitions_are_found() {
     assert_eq!(image.partition_count(), 4);
     assert_eq!(
         image.finalized_features().collect::<Vec<_>>(),
-        [("group.version", 1), ("metadata.version", 30)]
+        [("group.version", 1), ("metadata.version", 30), ("transaction.version", 2)]
     );
 }
 

@@ -38,8 +38,8 @@ fn partitions_are_added_behind_those_there_are() {
     expect![[r#"
         placed: NONE
         assigned: NONE
-        broker 1 epoch 2 active at localhost:9092
-        broker 2 epoch 4 active at localhost:9093
+        broker 1 epoch 3 active at localhost:9092
+        broker 2 epoch 5 active at localhost:9093
         topic assigned
           0: leader 1 epoch 0, replicas [1, 2], isr [1, 2]
           1: leader 2 epoch 0, replicas [2, 1], isr [2, 1]

@@ -17,7 +17,7 @@ fn a_topic_has_the_partitions_and_configs_asked_for() {
         &["orders partitions=2 rf=1 retention.ms=1000 cleanup.policy=compact"],
         expect![[r#"
             orders: created, 2 partitions, 1 replicas
-            broker 1 epoch 2 active at localhost:9092
+            broker 1 epoch 3 active at localhost:9092
             topic orders
               0: leader 1 epoch 0, replicas [1], isr [1]
               1: leader 1 epoch 0, replicas [1], isr [1]
@@ -78,7 +78,7 @@ fn each_topic_gets_its_own_error() {
             bad-config: INVALID_CONFIG: Invalid value soon for configuration retention.ms: Not a number of type LONG
             null-config: INVALID_CONFIG: Null value not supported for topic configs: retention.ms
             conflicting-configs: INVALID_CONFIG: conflict topic config setting min.compaction.lag.ms (2) > max.compaction.lag.ms (1)
-            broker 1 epoch 2 active at localhost:9092
+            broker 1 epoch 3 active at localhost:9092
             topic good
               0: leader 1 epoch 0, replicas [1], isr [1]
         "#]],
@@ -126,8 +126,8 @@ fn replicas_can_be_assigned_by_hand() {
         unknown: INVALID_REPLICA_ASSIGNMENT: The manual partition assignment includes broker 9, but no such broker is registered.
         same: INVALID_REPLICA_ASSIGNMENT: The manual partition assignment includes the broker 1 more than once.
         uneven: INVALID_REPLICA_ASSIGNMENT: The manual partition assignment includes a partition with 2 replica(s), but the partitions before it have 1
-        broker 1 epoch 2 active at localhost:9092
-        broker 2 epoch 4 active at localhost:9093
+        broker 1 epoch 3 active at localhost:9092
+        broker 2 epoch 5 active at localhost:9093
         topic good
           0: leader 1 epoch 0, replicas [1, 2], isr [1, 2]
           1: leader 2 epoch 0, replicas [2, 1], isr [2, 1]
@@ -231,8 +231,8 @@ fn topics_that_brokers_need_are_created_once() {
         assert_eq!(reply.is_ok(), name != "bad/name", "{reply:?}");
     }
     expect![[r#"
-        broker 1 epoch 2 active at localhost:9092
-        broker 2 epoch 4 active at localhost:9093
+        broker 1 epoch 3 active at localhost:9092
+        broker 2 epoch 5 active at localhost:9093
         topic __consumer_offsets
           0: leader 2 epoch 0, replicas [2, 1], isr [2, 1]
           1: leader 1 epoch 0, replicas [1, 2], isr [1, 2]

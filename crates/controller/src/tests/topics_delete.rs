@@ -31,7 +31,7 @@ fn topics_are_deleted_by_name_with_their_configs() {
     "#]]
     .assert_eq(&delete(&mut cluster, 5, &request));
     expect![[r#"
-        broker 1 epoch 2 active at localhost:9092
+        broker 1 epoch 3 active at localhost:9092
         topic kept
           0: leader 1 epoch 0, replicas [1], isr [1]
         configs of topic kept: retention.ms=2

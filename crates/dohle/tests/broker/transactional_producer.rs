@@ -3,7 +3,7 @@
 use dohle_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
 use dohle_protocol::messages::{
     AddPartitionsToTxnRequest, EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest,
-    ListTransactionsRequest, ProduceRequest,
+    ListTransactionsRequest, ProduceRequest, ProduceResponse,
 };
 use dohle_records::BatchOptions;
 use dohle_types::{ErrorCode, ProducerEpoch, ProducerId, Sequence, TopicId};
@@ -62,6 +62,16 @@ impl Producer {
 
     /// Produces into partition 0 of a topic; the error.
     fn produce(self, client: &mut Client, topic: TopicId, sequence: i32, value: &[u8]) -> i16 {
+        let request = self.request(topic, sequence, value);
+        produced(&client.call(&request, 11))
+    }
+
+    /// The same by a client of transactions v2, for which the broker adds the partition.
+    fn produce_v2(self, client: &mut Client, topic: TopicId, sequence: i32, value: &[u8]) -> i16 {
+        produced(&client.call(&self.request(topic, sequence, value), PRODUCE_VERSION))
+    }
+
+    fn request(self, topic: TopicId, sequence: i32, value: &[u8]) -> ProduceRequest {
         let options = BatchOptions {
             producer_id: ProducerId(self.id),
             producer_epoch: ProducerEpoch(self.epoch),
@@ -69,21 +79,38 @@ impl Producer {
             transactional: true,
             ..BatchOptions::default()
         };
-        let request = produce_request(topic, 0, batch(options, &[value]));
-        let request = ProduceRequest { transactional_id: Some(ID.into()), ..request };
-        client.call(&request, PRODUCE_VERSION).responses[0].partition_responses[0].error_code
+        let mut request = produce_request(topic, 0, batch(options, &[value]));
+        // By name before version 13.
+        request.topic_data[0].name = "orders".into();
+        ProduceRequest { transactional_id: Some(ID.into()), ..request }
+    }
+
+    /// Ends its transaction as clients of transactions v2 do: with the epoch that the next one has.
+    fn end_v2(self, client: &mut Client, committed: bool) -> Result<Self, i16> {
+        let response = client.call(&self.end_request(committed), 5);
+        match response.error_code {
+            0 => Ok(Self { id: response.producer_id, epoch: response.producer_epoch }),
+            error => Err(error),
+        }
     }
 
     /// Ends its transaction; the error.
     fn end(self, client: &mut Client, committed: bool) -> i16 {
-        let request = EndTxnRequest {
+        client.call(&self.end_request(committed), 4).error_code
+    }
+
+    fn end_request(self, committed: bool) -> EndTxnRequest {
+        EndTxnRequest {
             transactional_id: ID.into(),
             producer_id: self.id,
             producer_epoch: self.epoch,
             committed,
-        };
-        client.call(&request, 4).error_code
+        }
     }
+}
+
+fn produced(response: &ProduceResponse) -> i16 {
+    response.responses[0].partition_responses[0].error_code
 }
 
 /// Where the coordinator says that the only transactional id stands.
@@ -166,4 +193,40 @@ fn a_transaction_does_not_write_to_what_coordinators_keep_for_themselves_or_to_w
         assert_eq!(producer.add(&mut client, topic), error.code(), "{topic}");
     }
     assert_eq!(state(&mut client), "Empty");
+}
+
+/// Nothing waits for the end of the transaction before: its producer goes on at once with the next epoch, and what it
+/// sends again of the last one touches nothing of the next.
+#[test]
+fn transactions_of_v2_follow_each_other_at_once_and_are_never_mistaken_for_one_another() {
+    let data = Directory::new();
+    let broker = Broker::start(&data.0, OVERRIDES);
+    let mut client = Client::connect(&broker.address);
+    let topic = client.create_topic("orders", 1, &[]);
+    let mut producer = Producer::new(&mut client, 60_000);
+    for turn in 0..20 {
+        assert_eq!(producer.produce_v2(&mut client, topic, 0, b"first"), 0, "transaction {turn}");
+        assert_eq!(producer.produce_v2(&mut client, topic, 1, b"second"), 0);
+        let last = producer;
+        producer = last.end_v2(&mut client, turn % 2 == 0).unwrap();
+        assert_eq!((producer.id, producer.epoch), (last.id, last.epoch + 1));
+    }
+    until("the transaction is complete", || (state(&mut client) == "CompleteAbort").then_some(()));
+    let all = fetch_committed(&mut client, topic, 0);
+    assert_eq!((all.last_stable_offset, all.high_watermark), (60, 60));
+    assert_eq!(all.aborted_transactions.unwrap().len(), 10);
+
+    assert_eq!(producer.produce_v2(&mut client, topic, 0, b"of the next"), 0);
+    let late = Producer { epoch: producer.epoch - 1, ..producer };
+    assert_eq!(late.end_v2(&mut client, false).err(), Some(ErrorCode::ProducerFenced.code()));
+    assert_eq!(
+        late.produce_v2(&mut client, topic, 2, b"of the last"),
+        ErrorCode::InvalidProducerEpoch.code()
+    );
+    assert_eq!(state(&mut client), "Ongoing");
+    let next = producer.end_v2(&mut client, true).unwrap();
+    // Asked again, for the answer was lost.
+    until("the transaction is complete", || (state(&mut client) == "CompleteCommit").then_some(()));
+    let again = producer.end_v2(&mut client, true).unwrap();
+    assert_eq!((again.id, again.epoch), (next.id, next.epoch));
 }
