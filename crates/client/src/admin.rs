@@ -278,7 +278,11 @@ impl Admin {
         }
         let Some(route) = self.cluster.any_route(now, effects) else { return };
         let token = Token::FindCoordinator(group.clone());
-        if self.cluster.send(now, route, &coordinator::request(&group), token, effects).is_ok() {
+        if self
+            .cluster
+            .send(now, route, &coordinator::request(coordinator::Kind::Group, &group), token, effects)
+            .is_ok()
+        {
             self.finding.insert(group);
         }
     }

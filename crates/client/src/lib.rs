@@ -43,4 +43,4 @@ pub use consumer::{Consumer, ConsumerConfig, ConsumerEvent, Fetched, StartAt};
 pub use error::{Failure, Unreachable};
 pub use machine::{Effect, Effects, Endpoint, Input, InvalidEndpoint, Machine, Peer};
 pub use metadata::Metadata;
-pub use producer::{Acks, Delivery, Producer, ProducerConfig, ProducerRecord, SendError};
+pub use producer::{Acks, Delivery, Producer, ProducerConfig, ProducerRecord, SendError, TransactionError};

@@ -4,6 +4,7 @@
 //! retriable errors, requests that take their time.
 
 mod group;
+mod transactions;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -30,6 +31,7 @@ use uuid::Uuid;
 
 use crate::{Effect, Effects, Endpoint, Input, Machine, Peer};
 use group::Group;
+use transactions::Coordinator;
 
 pub(crate) const TOPIC: &str = "orders";
 const TOPIC_ID: Uuid = Uuid::from_u128(0xdead_beef);
@@ -119,6 +121,7 @@ pub(crate) struct World<M> {
     pub(crate) machine: M,
     pub(crate) logs: Vec<Log>,
     pub(crate) group: Group,
+    pub(crate) transactions: Coordinator,
     pub(crate) faults: Faults,
     /// The oldest version of ApiVersions that the broker refuses.
     pub(crate) api_versions_refused_from: i16,
@@ -137,6 +140,7 @@ impl<M: Machine> World<M> {
             machine,
             logs: (0..partitions).map(|_| Log::default()).collect(),
             group: Group::default(),
+            transactions: Coordinator::default(),
             faults: Faults::default(),
             api_versions_refused_from: i16::MAX,
             trace: String::new(),
@@ -268,8 +272,23 @@ impl<M: Machine> World<M> {
             ApiKey::ApiVersions => encoded(id, key, &Self::api_versions(), version),
             ApiKey::Metadata => encoded(id, key, &self.metadata(&body, version), version),
             ApiKey::InitProducerId => {
-                let response =
-                    InitProducerIdResponse { producer_id: 7, producer_epoch: 0, ..Default::default() };
+                let request = InitProducerIdRequest::from_bytes(&body, version).unwrap();
+                let error_code = match request.transactional_id {
+                    Some(_) => self.transactions_error().map_or(0, ErrorCode::code),
+                    None => 0,
+                };
+                let response = InitProducerIdResponse {
+                    error_code,
+                    ..self.transactions.init(&request, error_code == 0)
+                };
+                encoded(id, key, &response, version)
+            }
+            ApiKey::EndTxn => {
+                let request = EndTxnRequest::from_bytes(&body, version).unwrap();
+                let response = match self.transactions_error() {
+                    Some(error) => EndTxnResponse { error_code: error.code(), ..Default::default() },
+                    None => self.transactions.end(&request),
+                };
                 encoded(id, key, &response, version)
             }
             ApiKey::Produce => {
@@ -327,6 +346,16 @@ impl<M: Machine> World<M> {
         fails.then(|| errors[usize::try_from(self.rng.below(3)).unwrap()])
     }
 
+    fn transactions_error(&mut self) -> Option<ErrorCode> {
+        let errors = [
+            ErrorCode::NotCoordinator,
+            ErrorCode::CoordinatorLoadInProgress,
+            ErrorCode::ConcurrentTransactions,
+        ];
+        let fails = self.rng.chance(self.faults.retriable_error, 100);
+        fails.then(|| errors[usize::try_from(self.rng.below(3)).unwrap()])
+    }
+
     fn api_versions() -> ApiVersionsResponse {
         let served = [
             ApiKey::Produce,
@@ -335,6 +364,7 @@ impl<M: Machine> World<M> {
             ApiKey::Metadata,
             ApiKey::ApiVersions,
             ApiKey::InitProducerId,
+            ApiKey::EndTxn,
             ApiKey::FindCoordinator,
             ApiKey::JoinGroup,
             ApiKey::SyncGroup,
@@ -405,6 +435,10 @@ impl<M: Machine> World<M> {
     }
 
     fn append(&mut self, index: usize, batch: &Bytes) -> Result<i64, ErrorCode> {
+        let header = BatchHeader::parse(batch).unwrap();
+        if header.attributes.is_transactional() && !self.transactions.is_current(&header) {
+            return Err(ErrorCode::InvalidProducerEpoch);
+        }
         let fails = self.rng.chance(self.faults.retriable_error, 100);
         match if fails { self.rng.below(3) } else { 3 } {
             0 => Err(ErrorCode::NotEnoughReplicas),

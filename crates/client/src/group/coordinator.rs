@@ -1,4 +1,4 @@
-//! Which broker coordinates a group (FindCoordinator).
+//! Which broker coordinates a group, or the transactions of a producer (FindCoordinator).
 
 use dohle_protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
 use dohle_types::{BrokerId, ErrorCode, Str};
@@ -7,9 +7,18 @@ use crate::Failure;
 use crate::cluster::Reply;
 use crate::metadata::check;
 
+/// What is coordinated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// A group, by its id.
+    Group = 0,
+    /// Transactions, by the transactional id.
+    Transaction = 1,
+}
+
 /// The question, in the form of every version: one key up to version 3, a list since (KIP-699).
-pub(crate) fn request(group: &Str) -> FindCoordinatorRequest {
-    FindCoordinatorRequest { key: group.clone(), key_type: 0, coordinator_keys: vec![group.clone()] }
+pub(crate) fn request(kind: Kind, key: &Str) -> FindCoordinatorRequest {
+    FindCoordinatorRequest { key: key.clone(), key_type: kind as i8, coordinator_keys: vec![key.clone()] }
 }
 
 /// The broker, or why there is none.

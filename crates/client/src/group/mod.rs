@@ -375,7 +375,7 @@ impl Membership {
             return;
         }
         let Some(route) = cluster.any_route(now, effects) else { return };
-        let request = coordinator::request(&self.config.group_id);
+        let request = coordinator::request(coordinator::Kind::Group, &self.config.group_id);
         self.finding =
             cluster.send(now, route, &request, T::from(GroupToken::FindCoordinator), effects).is_ok();
     }

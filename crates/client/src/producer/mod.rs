@@ -14,11 +14,12 @@ pub mod partitioner;
 mod sender;
 #[cfg(test)]
 mod tests;
+mod transaction;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use dohle_records::{BatchBuilder, CompressionTarget, Compressor};
+use dohle_records::{BatchBuilder, BatchOptions, CompressionTarget, Compressor};
 use dohle_types::time::Instant;
 use dohle_types::{
     ErrorCode, FastMap, Now, Offset, PartitionIndex, ProducerEpoch, ProducerId, Rng, Str, Timestamp,
@@ -28,6 +29,8 @@ use crate::{Cluster, ClusterConfig, Effects, Endpoint, Failure, Input, Machine, 
 use partition::{BatchRef, Partition};
 use partitioner::partition_for_key;
 use sender::Token;
+pub use transaction::TransactionError;
+use transaction::Transactions;
 
 /// Whose acknowledgement a producer waits for (`acks`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +52,10 @@ pub struct ProducerConfig {
     pub acks: Acks,
     /// Whether brokers recognise what is sent twice (`enable.idempotence`, KIP-98); takes `acks` of all.
     pub idempotent: bool,
+    /// By what the coordinator of transactions knows it again after a restart (`transactional.id`); takes idempotence.
+    pub transactional_id: Option<Str>,
+    /// After what time the coordinator aborts a transaction by itself (`transaction.timeout.ms`).
+    pub transaction_timeout: Duration,
     /// How long a batch waits for more records (`linger.ms`).
     pub linger: Duration,
     /// The size at which a batch waits for no more (`batch.size`).
@@ -69,6 +76,8 @@ impl Default for ProducerConfig {
             cluster: ClusterConfig::default(),
             acks: Acks::All,
             idempotent: true,
+            transactional_id: None,
+            transaction_timeout: Duration::from_secs(60),
             linger: Duration::from_millis(5),
             batch_size: 16 * 1024,
             buffer_memory: 32 * 1024 * 1024,
@@ -111,6 +120,9 @@ pub enum SendError {
     /// The topic's partitions or the producer's id are not known yet: drive the machine and try again.
     #[error("waiting for the cluster's metadata")]
     NotReady,
+    /// A producer of transactions takes records only in one, and none once another one of it was given up.
+    #[error("no transaction is open, or it can only be aborted")]
+    NoTransaction,
     /// The topic cannot be written to.
     #[error("topic {topic} cannot be written to: {error}")]
     Topic {
@@ -149,7 +161,10 @@ impl SendError {
         match self {
             Self::Full | Self::NotReady => true,
             Self::Topic { error, .. } => error.is_retriable(),
-            Self::NoPartition { .. } | Self::TooLarge { .. } | Self::NoProducerId(_) => false,
+            Self::NoPartition { .. }
+            | Self::TooLarge { .. }
+            | Self::NoProducerId(_)
+            | Self::NoTransaction => false,
         }
     }
 }
@@ -177,6 +192,9 @@ pub enum DeliveryError {
         /// What the compression says.
         reason: String,
     },
+    /// Its transaction was aborted before it was sent.
+    #[error("the transaction was aborted before this was sent")]
+    Aborted,
     /// It could not be sent.
     #[error(transparent)]
     Failed(#[from] Failure),
@@ -235,6 +253,7 @@ pub struct Producer {
     config: ProducerConfig,
     cluster: Cluster<Token>,
     identification: Identification,
+    transactions: Option<Transactions>,
     compressor: Compressor,
     topics: FastMap<Str, TopicState>,
     partitions: Vec<Partition>,
@@ -255,6 +274,7 @@ impl Producer {
     /// A producer that knows only where to begin.
     #[must_use]
     pub fn new(mut config: ProducerConfig, bootstrap: Vec<Endpoint>, rng: Rng) -> Self {
+        config.idempotent |= config.transactional_id.is_some();
         config.idempotent &= config.acks == Acks::All;
         config.request_size_max = config.request_size_max.min(BATCH_SIZE_MAX);
         config.batch_size = config.batch_size.min(config.request_size_max);
@@ -265,6 +285,11 @@ impl Producer {
         };
         Self {
             cluster: Cluster::new(config.cluster.clone(), bootstrap, rng),
+            transactions: config
+                .transactional_id
+                .clone()
+                .filter(|_| config.idempotent)
+                .map(|id| Transactions::new(id, config.transaction_timeout)),
             config,
             identification,
             compressor: Compressor::default(),
@@ -299,7 +324,13 @@ impl Producer {
                 return Err(SendError::NotReady);
             }
         };
+        if self.transactions.as_ref().is_some_and(|it| !it.takes_records()) {
+            return Err(SendError::NoTransaction);
+        }
         let slot = self.partition_of(now, topic, record, size_bound)?;
+        if let Some(transactions) = &mut self.transactions {
+            transactions.on_taken();
+        }
         self.append(now, slot, identity, record, size_bound)
     }
 
@@ -423,7 +454,12 @@ impl Producer {
         if partition.open_size().is_none() {
             let serial = self.next_batch;
             self.next_batch += 1;
-            partition.open(now, serial, identity, self.config.compression);
+            let options = BatchOptions {
+                compression: self.config.compression,
+                transactional: self.transactions.is_some(),
+                ..BatchOptions::default()
+            };
+            partition.open(now, serial, identity, options);
             self.buffered_batches += 1;
             self.buffered_bytes += dohle_records::HEADER_SIZE;
             let lingered = now.after(self.config.linger);
@@ -464,6 +500,7 @@ impl Machine for Producer {
         self.on_timeout(now);
         self.identify(now, effects);
         self.send_ready(now, effects);
+        self.drive_transaction(now, effects);
         self.cluster.poll(now, effects);
     }
 
@@ -475,7 +512,9 @@ impl Machine for Producer {
             Identification::Asked { .. } | Identification::Known(_) | Identification::Refused(_) => None,
         };
         let expiry = (self.buffered_batches > 0).then_some(self.expiry_check_at);
-        let own = [lingering, backing_off, identification, expiry].into_iter().flatten();
+        let transaction = self.transactions.as_ref().and_then(Transactions::next_timeout);
+        let transaction = transaction.filter(|&at| at > self.cluster.polled_at());
+        let own = [lingering, backing_off, identification, transaction, expiry].into_iter().flatten();
         own.chain(self.cluster.next_timeout()).min()
     }
 }

@@ -18,9 +18,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use dohle_protocol::Records;
-use dohle_records::{
-    BatchBuilder, BatchHeader, BatchOptions, BuildError, CompressionTarget, Compressor, HEADER_SIZE,
-};
+use dohle_records::{BatchBuilder, BatchHeader, BatchOptions, BuildError, Compressor, HEADER_SIZE};
 use dohle_types::time::Instant;
 use dohle_types::{ErrorCode, Now, PartitionIndex, Sequence, Str, Timestamp};
 
@@ -48,6 +46,9 @@ pub(super) struct Partition {
     pub(super) retry_at: Instant,
     open: Option<Open>,
     queue: VecDeque<Batch>,
+    /// What the producer was given, for all of its partitions.
+    given: Option<Identity>,
+    /// The same, or with an epoch of this partition's own after a gap.
     identity: Option<Identity>,
     next_sequence: Sequence,
     /// Whether the broker acknowledged a batch under the identity's epoch.
@@ -97,6 +98,7 @@ impl Partition {
             retry_at: Instant::ZERO,
             open: None,
             queue: VecDeque::new(),
+            given: None,
             identity: None,
             next_sequence: Sequence(0),
             is_confirmed: false,
@@ -125,19 +127,13 @@ impl Partition {
     }
 
     /// Begins a batch.
-    pub(super) fn open(
-        &mut self,
-        now: Now,
-        serial: u64,
-        identity: Option<Identity>,
-        compression: CompressionTarget,
-    ) {
-        if self.identity.map(|known| known.id) != identity.map(|given| given.id) {
+    pub(super) fn open(&mut self, now: Now, serial: u64, identity: Option<Identity>, options: BatchOptions) {
+        if self.given != identity {
+            self.given = identity;
             self.identity = identity;
             self.is_confirmed = false;
             self.next_sequence = Sequence(0);
         }
-        let options = BatchOptions { compression, ..BatchOptions::default() };
         self.open = Some(Open {
             serial,
             created: now.instant,
@@ -295,6 +291,11 @@ impl Partition {
     pub(super) fn waiting_since(&self, created: Instant) -> Vec<u64> {
         let old = self.queue.iter().filter(|batch| !batch.in_flight && batch.created <= created);
         old.map(|batch| batch.serial).collect()
+    }
+
+    /// Whether a batch is the first of the queue.
+    pub(super) fn is_first(&self, serial: u64) -> bool {
+        self.queue.front().is_some_and(|batch| batch.serial == serial)
     }
 
     /// A batch of the queue.

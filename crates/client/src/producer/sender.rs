@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use dohle_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use dohle_protocol::messages::produce_response::PartitionProduceResponse;
 use dohle_protocol::messages::{InitProducerIdRequest, ProduceRequest, ProduceResponse};
+use dohle_types::time::Instant;
 use dohle_types::{
     BrokerId, ErrorCode, Now, Offset, PartitionIndex, ProducerEpoch, ProducerId, Str, TopicId,
 };
 
 use super::partition::{Batch, BatchRef, Partition, Unsealed};
+use super::transaction::Transactions;
 use super::{Acks, Delivery, DeliveryError, Identification, Identity, Producer};
 use crate::cluster::{Reply, Route};
 use crate::metadata::error_of;
@@ -22,6 +24,10 @@ pub(super) enum Token {
     Identify,
     /// A request with these batches.
     Produce(Vec<BatchRef>),
+    /// A question for the coordinator of transactions.
+    FindCoordinator,
+    /// A transaction is to be ended.
+    EndTransaction,
 }
 
 /// A request that is being put together.
@@ -40,6 +46,8 @@ impl Producer {
         match &reply.token {
             Token::Identify => self.on_identified(now, &reply),
             Token::Produce(_) => self.on_produced(now, reply),
+            Token::FindCoordinator => self.on_coordinator_found(now, &reply),
+            Token::EndTransaction => self.on_ended(now, &reply),
         }
     }
 
@@ -49,13 +57,25 @@ impl Producer {
         if at > now.instant {
             return;
         }
-        let Some(route) = self.cluster.any_route(now, effects) else { return };
-        let request = InitProducerIdRequest {
-            transactional_id: None,
-            transaction_timeout_ms: i32::MAX,
-            producer_id: ProducerId::NONE.0,
-            producer_epoch: ProducerEpoch::NONE.0,
-            ..InitProducerIdRequest::default()
+        let (route, request) = if self.transactions.is_some() {
+            match self.identification_request(now, effects) {
+                None => return,
+                Some(Ok(request)) => request,
+                Some(Err(error)) => {
+                    self.identification = Identification::Refused(error);
+                    return;
+                }
+            }
+        } else {
+            let Some(route) = self.cluster.any_route(now, effects) else { return };
+            let request = InitProducerIdRequest {
+                transactional_id: None,
+                transaction_timeout_ms: i32::MAX,
+                producer_id: ProducerId::NONE.0,
+                producer_epoch: ProducerEpoch::NONE.0,
+                ..InitProducerIdRequest::default()
+            };
+            (route, request)
         };
         self.identification = match self.cluster.send(now, route, &request, Token::Identify, effects) {
             Ok(()) => Identification::Asked { failures },
@@ -77,7 +97,8 @@ impl Producer {
                 Identification::Refused(DeliveryError::Refused { error, message: None })
             }
             Err(failure) if !failure.is_retriable() => Identification::Refused(failure.into()),
-            Ok(_) | Err(_) => {
+            again @ (Ok(_) | Err(_)) => {
+                self.on_coordinator_error(now, again.ok().map(|response| error_of(response.error_code)));
                 let failures = failures + 1;
                 let wait = self.config.cluster.retry_backoff.after(failures, self.cluster.rng());
                 Identification::Wanted { at: now.after(wait), failures }
@@ -120,10 +141,15 @@ impl Producer {
                 continue;
             }
             self.seal(slot);
-            let late = self.partitions.get(slot).map(|it| it.waiting_since(too_old)).unwrap_or_default();
-            for serial in late {
-                self.give_up(BatchRef { slot, serial }, None);
-            }
+            self.give_up_waiting(slot, too_old, None);
+        }
+    }
+
+    /// Gives up the batches of a partition that were begun by then and are not in flight.
+    pub(super) fn give_up_waiting(&mut self, slot: usize, created: Instant, reason: Option<&DeliveryError>) {
+        let waiting = self.partitions.get(slot).map(|it| it.waiting_since(created)).unwrap_or_default();
+        for serial in waiting {
+            self.give_up(BatchRef { slot, serial }, reason.cloned());
         }
     }
 
@@ -222,7 +248,7 @@ impl Producer {
         };
         let timeout = self.config.cluster.request_timeout.as_millis();
         let request = ProduceRequest {
-            transactional_id: None,
+            transactional_id: self.transactions.as_ref().map(|it| it.id().clone()),
             acks,
             timeout_ms: i32::try_from(timeout).unwrap_or(i32::MAX),
             topic_data: topics,
@@ -295,13 +321,23 @@ impl Producer {
         } else if error == ErrorCode::DuplicateSequenceNumber {
             // An earlier attempt was written; its offset is forgotten.
             self.complete(batch, Ok(None));
-        } else if error.is_retriable() || (gap && self.config.idempotent) {
+        } else if error.is_retriable() || (gap && self.comes_again(batch, error)) {
             self.retry(now, batch, Some(error), gap);
         } else {
             let message = answer.error_message.or_else(|| {
                 answer.record_errors.into_iter().find_map(|record| record.batch_index_error_message)
             });
             self.give_up(batch, Some(DeliveryError::Refused { error, message }));
+        }
+    }
+
+    /// Whether a batch that does not follow on what the broker has is sent again. In a transaction only if the one
+    /// before it comes again, too: under another epoch it would not be part of it.
+    fn comes_again(&self, batch: BatchRef, error: ErrorCode) -> bool {
+        let is_first = || self.partitions.get(batch.slot).is_some_and(|it| it.is_first(batch.serial));
+        match self.transactions {
+            None => self.config.idempotent,
+            Some(_) => error == ErrorCode::OutOfOrderSequenceNumber && !is_first(),
         }
     }
 
@@ -324,7 +360,9 @@ impl Producer {
         let wait = self.config.cluster.retry_backoff.after(attempts, self.cluster.rng());
         partition.retry_at = now.after(wait);
         self.backing_off.insert((partition.retry_at, batch.slot));
-        if created.saturating_add(self.config.delivery_timeout) <= now.instant {
+        if self.transactions.as_ref().is_some_and(Transactions::is_aborting) {
+            self.give_up(batch, Some(DeliveryError::Aborted));
+        } else if created.saturating_add(self.config.delivery_timeout) <= now.instant {
             self.give_up(batch, None);
         }
     }
@@ -350,6 +388,9 @@ impl Producer {
     fn report(&mut self, slot: usize, batch: Batch, result: Result<Option<Offset>, DeliveryError>) {
         self.buffered_bytes -= batch.buffered;
         self.buffered_batches -= 1;
+        if let (Some(transactions), Err(reason)) = (&mut self.transactions, &result) {
+            transactions.on_given_up(reason);
+        }
         let Some(Partition { topic, index, .. }) = self.partitions.get(slot) else { return };
         self.deliveries.push_back(Delivery {
             topic: topic.clone(),

@@ -5,6 +5,8 @@ use std::time::Duration;
 use dohle_types::Rng;
 use proptest::prelude::{ProptestConfig, prop_assert, prop_assert_eq, proptest};
 
+mod transactions;
+
 use super::*;
 use crate::fake::{Faults, TOPIC, World, endpoint, shown};
 
