@@ -130,12 +130,10 @@ pub(crate) fn delete_records(group_id: &Str, durable: &DurableGroup, effects: &m
     group_tombstones(group_id, durable, &mut effects.records);
 }
 
-/// Tombstones for all that the log has of a group, but its offsets.
+/// Tombstones for all that the log has of a group, but its offsets. One of which it has nothing else is a classic one.
 pub(crate) fn group_tombstones(group_id: &Str, durable: &DurableGroup, written: &mut Vec<Record>) {
-    if durable.metadata.is_some() {
-        written.push(records::group_metadata_tombstone(group_id));
-    }
-    if let Some(group) = &durable.consumer {
-        consumer::records::group_tombstones(group_id, group, written);
+    match &durable.consumer {
+        Some(group) => consumer::records::group_tombstones(group_id, group, written),
+        None => written.push(records::group_metadata_tombstone(group_id)),
     }
 }

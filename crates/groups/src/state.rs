@@ -167,26 +167,19 @@ impl State {
         partition: i32,
         committed: Option<CommittedOffset>,
     ) {
-        self.change(group_id, |group| match committed {
-            Some(committed) => {
-                let former = group.offsets.entry(topic).or_default().insert(partition, committed);
-                group.offset_count += usize::from(former.is_none());
+        let Some(committed) = committed else {
+            if let Some(group) = self.groups.get_mut(&group_id) {
+                group.forget_offset(&topic, partition);
             }
-            None => {
-                if let Some(partitions) = group.offsets.get_mut(&topic) {
-                    group.offset_count -= usize::from(partitions.remove(&partition).is_some());
-                    if partitions.is_empty() {
-                        group.offsets.remove(&topic);
-                    }
-                }
-            }
-        });
+            return;
+        };
+        let group = self.groups.entry(group_id).or_default();
+        let former = group.offsets.entry(topic).or_default().insert(partition, committed);
+        group.offset_count += usize::from(former.is_none());
     }
 
-    /// Changes a group, and forgets it if nothing of it is left.
-    ///
-    /// Differs from Kafka: it remembers a group without metadata whose offsets were all deleted, until it
-    /// expires or the coordinator restarts.
+    /// Changes what a group is, and forgets one that is nothing any more and has no offsets. One that only lost its offsets
+    /// is still a group: it is deleted when it expires, or by somebody.
     fn change(&mut self, group_id: Str, change: impl FnOnce(&mut DurableGroup)) {
         let group = self.groups.entry(group_id.clone()).or_default();
         change(group);
@@ -197,6 +190,14 @@ impl State {
 }
 
 impl DurableGroup {
+    fn forget_offset(&mut self, topic: &str, partition: i32) {
+        let Some(partitions) = self.offsets.get_mut(topic) else { return };
+        self.offset_count -= usize::from(partitions.remove(&partition).is_some());
+        if partitions.is_empty() {
+            self.offsets.remove(topic);
+        }
+    }
+
     /// The offset committed for a partition.
     #[must_use]
     pub fn offset(&self, topic: &str, partition: i32) -> Option<&CommittedOffset> {

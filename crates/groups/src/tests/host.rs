@@ -6,6 +6,7 @@ use std::time::Duration;
 use dohle_types::{Now, Rng, Str, Timestamp, TopicId};
 
 use crate::journal::entry::Entry;
+use crate::state::DurableGroup;
 use crate::{Cluster, ConsumerGroupSettings, Effects, GroupLedger, GroupsConfig, Record, State, Topic, Turn};
 
 /// The moment that scripts begin.
@@ -155,8 +156,9 @@ pub(super) fn replayed(config: &GroupsConfig, log: &[Record]) -> GroupLedger {
     ledger
 }
 
-/// The state that is left if the log cleaner keeps only the last record of each key.
-pub(super) fn compacted_state(config: &GroupsConfig, log: &[Record]) -> State {
+/// A log of which compaction has kept the last record of each key has the same state. Only of a group that lost all that was
+/// known of it nothing is left: there was no record that said no more than that it is one.
+pub(super) fn assert_same_when_compacted(config: &GroupsConfig, log: &[Record], state: &State) {
     let is_last =
         |index: usize, record: &Record| log.iter().skip(index + 1).all(|later| later.key != record.key);
     let kept: Vec<Record> = log
@@ -165,5 +167,13 @@ pub(super) fn compacted_state(config: &GroupsConfig, log: &[Record]) -> State {
         .filter(|&(index, record)| is_last(index, record))
         .map(|(_, record)| record.clone())
         .collect();
-    replayed(config, &kept).state().clone()
+    let compacted = replayed(config, &kept);
+    let compacted = compacted.state();
+    let groups = |state: &State| -> Vec<(Str, DurableGroup)> {
+        let groups = state.groups().filter(|(_, group)| **group != DurableGroup::default());
+        groups.map(|(group_id, group)| (group_id.clone(), group.clone())).collect()
+    };
+    assert_eq!(groups(compacted), groups(state));
+    assert_eq!(compacted.consumer_bytes(), state.consumer_bytes());
+    assert_eq!(compacted.pending, state.pending);
 }

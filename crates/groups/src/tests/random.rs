@@ -18,7 +18,7 @@ use dohle_protocol::messages::{
 use dohle_types::{ErrorCode, Str};
 use proptest::prelude::*;
 
-use super::host::{Host, compacted_state, replayed};
+use super::host::{Host, assert_same_when_compacted, replayed};
 use super::journal::Chain;
 use crate::group::{Group, Phase};
 use crate::{Caller, Effects, GroupsConfig, Reply, Token};
@@ -195,7 +195,7 @@ impl World {
 
     /// The ledger after a restart, whose state must be what the log says, compacted or not.
     fn load(&mut self) {
-        assert_eq!(&compacted_state(&self.host.config, &self.host.log), self.host.ledger.state());
+        assert_same_when_compacted(&self.host.config, &self.host.log, self.host.ledger.state());
         self.generations.clear();
         self.journal.restart();
         let mut effects = Effects::default();
