@@ -21,8 +21,8 @@ use dohle_protocol::messages::offset_commit_request::{
 };
 use dohle_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use dohle_protocol::messages::{
-    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, HeartbeatRequest, JoinGroupRequest,
-    JoinGroupResponse, LeaveGroupRequest, OffsetCommitRequest, SyncGroupRequest,
+    ApiVersionsRequest, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, HeartbeatRequest,
+    JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, OffsetCommitRequest, SyncGroupRequest,
 };
 use dohle_protocol::{Message, Request, encode_request};
 use dohle_types::time::Instant;
@@ -46,6 +46,7 @@ pub(super) struct Topic {
 /// What was asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Asked {
+    Hello,
     Join,
     Sync,
     Heartbeat,
@@ -69,6 +70,7 @@ pub(super) struct Member {
     group: Str,
     protocol: GroupProtocol,
     topic: Arc<Topic>,
+    /// The broker has taken the connection, and not only its system, which refuses others while too many wait.
     connected: bool,
     connecting: bool,
     /// It does not join before it is told to.
@@ -259,6 +261,10 @@ impl Member {
 
     fn on_received(&mut self, now: Now, frame: &Bytes, effects: &mut Effects) {
         let Some((correlation, asked, at)) = self.in_flight.pop_front() else { return };
+        if asked == Asked::Hello {
+            self.connected = true;
+            return;
+        }
         let (Some(head), Some(body)) = (frame.first_chunk(), frame.get(5..)) else {
             return self.failure = Some("a response without a header".to_owned());
         };
@@ -272,7 +278,7 @@ impl Member {
             return;
         }
         let done = match asked {
-            Asked::Leave => Ok(()),
+            Asked::Hello | Asked::Leave => Ok(()),
             Asked::Join => decode::<JoinGroupRequest>(&body, 9).map(|it| self.on_joined(now, it, effects)),
             Asked::Sync => decode::<SyncGroupRequest>(&body, 5).map(|it| match check(it.error_code) {
                 Ok(()) => {
@@ -393,7 +399,9 @@ impl Machine for Member {
                     effects.push(Effect::Connect { peer: PEER, endpoint: self.endpoint.clone() });
                 }
             }
-            Input::Connected { .. } => self.connected = true,
+            Input::Connected { .. } => {
+                self.send(now, Asked::Hello, &ApiVersionsRequest::default(), 0, effects);
+            }
             Input::Received { frame, .. } => self.on_received(now, &frame, effects),
             Input::Closed { reason, .. } => {
                 self.connected = false;
