@@ -101,6 +101,8 @@ marks! {
     ReadOnInARebalance,
     /// Members of both protocols owned partitions in the same epoch of a group.
     ProtocolsMixed,
+    /// A member committed a higher offset than before in the same generation.
+    CommitAdvanced,
     /// A member went on where its group had left off.
     Resumed,
 }

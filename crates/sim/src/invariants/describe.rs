@@ -76,14 +76,17 @@ pub(super) fn other(key: ApiKey, version: i16, body: &Bytes) -> String {
         vec![error_of::<JoinGroupResponse>(body, version, |it| it.error_code)]
     } else if key == ApiKey::Heartbeat {
         vec![error_of::<HeartbeatResponse>(body, version, |it| it.error_code)]
-    } else if key == ApiKey::OffsetCommit {
-        let response = OffsetCommitResponse::from_bytes(body, version).unwrap_or_default();
-        let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
-        partitions.map(|partition| partition.error_code).collect()
     } else {
         return key.name().to_owned();
     };
     format!("{} errors {errors:?}", key.name())
+}
+
+/// A commit of offsets.
+pub(crate) fn committed(response: &OffsetCommitResponse) -> String {
+    let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
+    let errors: Vec<i16> = partitions.map(|partition| partition.error_code).collect();
+    format!("OffsetCommit errors {errors:?}")
 }
 
 fn error_of<M: Message>(body: &Bytes, version: i16, error: impl FnOnce(&M) -> i16) -> i16 {

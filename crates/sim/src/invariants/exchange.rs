@@ -7,8 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use dohle_broker::host::ConnectionId;
 use dohle_protocol::messages::{
-    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, FetchResponse, ProduceRequest,
-    ProduceResponse, ResponseHeader, SyncGroupRequest, SyncGroupResponse,
+    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, FetchResponse, OffsetCommitRequest,
+    OffsetCommitResponse, ProduceRequest, ProduceResponse, ResponseHeader, SyncGroupRequest,
+    SyncGroupResponse,
 };
 use dohle_protocol::{ApiKey, Message, Reader, decode_request_header};
 use dohle_records::BatchHeader;
@@ -33,6 +34,7 @@ enum Body {
     Produce(AskedProduce),
     Beat(ConsumerGroupHeartbeatRequest),
     Sync(SyncGroupRequest),
+    Commit(OffsetCommitRequest),
     Other,
 }
 
@@ -50,6 +52,7 @@ pub(super) enum Answer {
     Fetch(FetchResponse),
     Beat(ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse),
     Sync(SyncGroupRequest, SyncGroupResponse),
+    Commit(OffsetCommitRequest, OffsetCommitResponse),
     /// Any other: its API, its version, and what follows the header.
     Other(ApiKey, i16, Bytes),
 }
@@ -84,6 +87,10 @@ impl Exchanges {
             && let Ok(request) = SyncGroupRequest::decode(&mut reader, version)
         {
             body = Body::Sync(request);
+        } else if key == ApiKey::OffsetCommit
+            && let Ok(request) = OffsetCommitRequest::decode(&mut reader, version)
+        {
+            body = Body::Commit(request);
         }
         let asked = Asked { at, key, version, correlation_id: header.correlation_id, body };
         self.waiting.entry(connection).or_default().push_back(asked);
@@ -120,6 +127,10 @@ impl Exchanges {
             (_, Body::Sync(asked)) => {
                 let response = SyncGroupResponse::decode(&mut reader, version).map_err(unreadable)?;
                 Ok(Answer::Sync(asked, response))
+            }
+            (_, Body::Commit(asked)) => {
+                let response = OffsetCommitResponse::decode(&mut reader, version).map_err(unreadable)?;
+                Ok(Answer::Commit(asked, response))
             }
             (_, Body::Produce(asked)) => {
                 let response = ProduceResponse::decode(&mut reader, version).map_err(unreadable)?;

@@ -3,6 +3,7 @@
 
 mod acknowledged_is_synced;
 mod below_high_watermark;
+mod commits_advance;
 pub(crate) mod describe;
 mod exchange;
 mod high_watermark_stays;
@@ -27,6 +28,7 @@ use exchange::{Answer, Exchanges};
 pub struct Invariants {
     exchanges: Exchanges,
     acknowledged_is_synced: acknowledged_is_synced::AcknowledgedIsSynced,
+    commits_advance: commits_advance::CommitsAdvance,
     high_watermark_stays: high_watermark_stays::HighWatermarkStays,
     one_owner: one_owner::OneOwner,
     refused_is_damaged: refused_is_damaged::RefusedIsDamaged,
@@ -64,6 +66,7 @@ impl Invariants {
                 .and_then(|()| self.refused_is_damaged.check(node, response, marks)),
             Ok(Answer::Beat(asked, response)) => self.one_owner.on_beat(node, asked, response, marks),
             Ok(Answer::Sync(asked, response)) => self.one_owner.on_synced(node, asked, response, marks),
+            Ok(Answer::Commit(asked, response)) => self.commits_advance.check(asked, response, marks),
             Ok(Answer::Other(..)) => Ok(()),
             Err(violation) => Err(violation.clone()),
         };
@@ -73,6 +76,7 @@ impl Invariants {
             Ok(Answer::Fetch(response)) => format!("Fetch {}", describe::fetched(&response)),
             Ok(Answer::Beat(asked, response)) => describe::beaten(&asked, &response),
             Ok(Answer::Sync(_, response)) => format!("SyncGroup errors [{}]", response.error_code),
+            Ok(Answer::Commit(_, response)) => describe::committed(&response),
             Ok(Answer::Other(key, version, body)) => describe::other(key, version, &body),
             Err(violation) => violation,
         }
