@@ -67,6 +67,8 @@ pub(crate) struct Group {
     /// Members that have not asked for the assignment of this generation, and are removed at this time.
     pub(crate) pending_sync: BTreeSet<Str>,
     pub(crate) sync_deadline: Option<Instant>,
+    /// No member, nor one that is pending, has a deadline before this one (`timers.rs`).
+    pub(crate) soonest: Option<Instant>,
     /// What the members of this generation subscribe to, if it can be told.
     pub(crate) subscribed_topics: Option<BTreeSet<Str>>,
     members: BTreeMap<Str, Member>,
@@ -139,6 +141,7 @@ impl Group {
             pending: BTreeMap::new(),
             pending_sync: BTreeSet::new(),
             sync_deadline: None,
+            soonest: None,
             subscribed_topics: None,
             members: BTreeMap::new(),
             static_members: BTreeMap::new(),
@@ -246,8 +249,10 @@ impl Group {
     /// A member was heard of.
     pub(crate) fn restart_session(&mut self, member_id: &str, now: Now) -> Option<Instant> {
         let member = self.members.get_mut(member_id)?;
-        member.deadline = Some(now.after(member.session_timeout()));
-        member.deadline
+        let deadline = now.after(member.session_timeout());
+        member.deadline = Some(deadline);
+        self.watch(deadline);
+        Some(deadline)
     }
 
     /// A member waits, so that nothing is to be heard of it.
@@ -336,6 +341,9 @@ impl Group {
         self.pending.remove(&member_id);
         self.joined += usize::from(member.join.is_some());
         self.count_protocols(&member, true);
+        if let Some(deadline) = member.deadline {
+            self.watch(deadline);
+        }
         let former = self.members.insert(member_id, member);
         assert!(former.is_none(), "a member is added once");
     }

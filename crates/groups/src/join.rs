@@ -225,6 +225,7 @@ impl Group {
             (None, _) if join.caller.api_version >= 4 => {
                 let deadline = context.now.after(millis(join.request.session_timeout_ms));
                 self.pending.insert(member_id.clone(), deadline);
+                self.watch(deadline);
                 let response = join_error(&member_id, ErrorCode::MemberIdRequired);
                 context.effects.reply_join(join.parked(), response);
             }

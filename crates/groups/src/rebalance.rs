@@ -155,10 +155,10 @@ impl Group {
                 context.effects.reply_join(join, self.join_response(member_id));
             }
         }
-        for member in self.members_mut() {
+        self.restart_sessions(context.now, |member| {
             member.is_new = false;
-            member.deadline = Some(context.now.after(member.session_timeout()));
-        }
+            true
+        });
         self.pending_sync = member_ids.into_iter().collect();
         self.sync_deadline = Some(context.now.after(self.rebalance_timeout()));
     }
@@ -193,18 +193,17 @@ impl Group {
         let (group, subscribed) = ((&self.group_id, self.members().len()), self.subscribed_topics.as_ref());
         context.journal.complete(context.now, group, subscribed, self.owned());
         let (protocol_type, protocol_name) = (self.protocol_type.clone(), self.protocol.clone());
-        for member in self.members_mut() {
-            if let Some(token) = member.take_sync() {
-                let response = SyncGroupResponse {
-                    protocol_type: protocol_type.clone(),
-                    protocol_name: protocol_name.clone(),
-                    assignment: member.assignment.clone(),
-                    ..SyncGroupResponse::default()
-                };
-                context.effects.reply_sync(token, response);
-                member.deadline = Some(context.now.after(member.session_timeout()));
-            }
-        }
+        self.restart_sessions(context.now, |member| {
+            let Some(token) = member.take_sync() else { return false };
+            let response = SyncGroupResponse {
+                protocol_type: protocol_type.clone(),
+                protocol_name: protocol_name.clone(),
+                assignment: member.assignment.clone(),
+                ..SyncGroupResponse::default()
+            };
+            context.effects.reply_sync(token, response);
+            true
+        });
     }
 
     /// The record of this generation, if it fits in a batch.
@@ -216,13 +215,11 @@ impl Group {
 
     /// Takes back the assignments of this generation.
     fn fail_syncs(&mut self, error: ErrorCode, context: &mut Context<'_>) {
-        for member in self.members_mut() {
+        self.restart_sessions(context.now, |member| {
             member.assignment = Bytes::new();
-            if let Some(token) = member.take_sync() {
-                context.effects.reply_sync(token, sync_error(error));
-                member.deadline = Some(context.now.after(member.session_timeout()));
-            }
-        }
+            let token = member.take_sync();
+            token.inspect(|&token| context.effects.reply_sync(token, sync_error(error))).is_some()
+        });
     }
 
     /// What a member learns of this generation; the leader learns of the others, for it assigns.

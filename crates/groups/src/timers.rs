@@ -11,7 +11,7 @@ use dohle_types::{Now, Str};
 use crate::GroupLedger;
 use crate::cluster::Turn;
 use crate::effects::Context;
-use crate::group::{Group, Phase};
+use crate::group::{Group, Member, Phase};
 use crate::journal::cause::{Cause, CauseKind, Who};
 
 /// When to look at which group.
@@ -84,10 +84,34 @@ enum Due {
 }
 
 impl Group {
+    /// When something is due, or before that. Takes the same time however many members there are.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let pending = self.pending.values().copied().min();
-        let session = self.members().values().filter_map(|member| member.deadline).min();
-        [self.rebalance_deadline(), self.sync_deadline, pending, session].into_iter().flatten().min()
+        [self.rebalance_deadline(), self.sync_deadline, self.soonest].into_iter().flatten().min()
+    }
+
+    /// A member has this deadline now.
+    pub(crate) fn watch(&mut self, deadline: Instant) {
+        self.soonest = Some(self.soonest.map_or(deadline, |soonest| soonest.min(deadline)));
+    }
+
+    /// The session of each member for which `begins` says so begins anew.
+    pub(crate) fn restart_sessions(&mut self, now: Now, mut begins: impl FnMut(&mut Member) -> bool) {
+        let mut soonest = self.soonest;
+        for member in self.members_mut() {
+            if begins(member) {
+                let deadline = now.after(member.session_timeout());
+                member.deadline = Some(deadline);
+                soonest = Some(soonest.map_or(deadline, |soonest| soonest.min(deadline)));
+            }
+        }
+        self.soonest = soonest;
+    }
+
+    fn look_for_soonest(&mut self) {
+        let sessions = self.members().values().filter_map(|member| member.deadline);
+        #[cfg(test)]
+        let sessions = sessions.inspect(|_| tests::LOOKED_AT.with(|count| count.update(|count| count + 1)));
+        self.soonest = sessions.chain(self.pending.values().copied()).min();
     }
 
     fn due(&self, now: Instant) -> Vec<(Instant, Due)> {
@@ -109,7 +133,7 @@ impl Group {
         loop {
             let due = self.due(now);
             if due.is_empty() {
-                return;
+                return self.look_for_soonest();
             }
             for (at, due) in due {
                 // What came before may have moved or lifted this deadline.
@@ -162,9 +186,7 @@ impl Group {
 
     /// Takes up the members that the log told of.
     pub(crate) fn on_loaded(&mut self, context: &mut Context<'_>) {
-        for member in self.members_mut() {
-            member.deadline = Some(context.now.after(member.session_timeout()));
-        }
+        self.restart_sessions(context.now, |_| true);
         let restarted = Cause::of_nobody(CauseKind::CoordinatorRestarted);
         context.journal.note(context.now, &self.group_id, self.generation, restarted);
         if self.members().len() > context.config.group_size_max() {
@@ -182,15 +204,83 @@ impl Group {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::collections::BTreeMap;
+    use std::time::Duration;
 
     use bytes::Bytes;
+    use dohle_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+    use dohle_protocol::messages::{HeartbeatRequest, JoinGroupRequest};
     use dohle_types::{Rng, Timestamp};
 
     use super::*;
     use crate::state::{GroupMetadata, MemberMetadata};
     use crate::tests::host::TestCluster;
-    use crate::{Effects, GroupsConfig, records};
+    use crate::{Caller, Effects, GroupsConfig, Reply, Token, records};
+
+    thread_local! {
+        /// How many members were looked at for their deadlines.
+        pub(super) static LOOKED_AT: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// What a request costs does not depend on how many members there are.
+    #[test]
+    fn members_are_not_looked_through_for_each_that_joins_and_each_heartbeat() {
+        const MEMBERS: usize = 1_000;
+        let caller = Caller { client_id: Str::default(), client_host: Str::default(), api_version: 3 };
+        let group_id = Str::from("g");
+        let mut ledger = GroupLedger::new(GroupsConfig::default());
+        let (mut rng, cluster) = (Rng::from_seed(1), TestCluster::default());
+        let mut now = Now { instant: Instant::ZERO, wall: Timestamp(0) };
+        LOOKED_AT.set(0);
+        let mut joined = Vec::new();
+        for token in 0..MEMBERS {
+            let request = JoinGroupRequest {
+                group_id: group_id.clone(),
+                session_timeout_ms: 30_000,
+                rebalance_timeout_ms: 60_000,
+                protocol_type: "consumer".into(),
+                protocols: vec![JoinGroupRequestProtocol { name: "range".into(), metadata: Bytes::new() }],
+                ..JoinGroupRequest::default()
+            };
+            let mut effects = Effects::default();
+            let turn = &mut Turn { now, rng: &mut rng, cluster: &cluster, effects: &mut effects };
+            ledger.join(turn, Token(token as u64), &caller, &request);
+            now.instant += Duration::from_millis(1);
+        }
+        while joined.len() < MEMBERS {
+            now.instant = ledger.next_timeout().expect("the first rebalance ends").max(now.instant);
+            let mut effects = Effects::default();
+            ledger.on_timeout(&mut Turn { now, rng: &mut rng, cluster: &cluster, effects: &mut effects });
+            joined.extend(effects.replies.into_iter().filter_map(|(_, reply)| match reply {
+                Reply::JoinGroup(response) => Some((response.member_id, response.generation_id)),
+                Reply::SyncGroup(_) => None,
+            }));
+        }
+        for _ in 0..15 {
+            now.instant += Duration::from_secs(3);
+            for (member_id, generation_id) in &joined {
+                let request = HeartbeatRequest {
+                    group_id: group_id.clone(),
+                    generation_id: *generation_id,
+                    member_id: member_id.clone(),
+                    group_instance_id: None,
+                };
+                let mut effects = Effects::default();
+                let turn = &mut Turn { now, rng: &mut rng, cluster: &cluster, effects: &mut effects };
+                assert_eq!(ledger.heartbeat(turn, &request).error_code, 0);
+            }
+            if ledger.next_timeout().is_some_and(|at| at <= now.instant) {
+                let mut effects = Effects::default();
+                ledger.on_timeout(&mut Turn { now, rng: &mut rng, cluster: &cluster, effects: &mut effects });
+            }
+        }
+        let looked_at = LOOKED_AT.get();
+        assert!(
+            looked_at < 10 * MEMBERS,
+            "{looked_at} looks at {MEMBERS} members that joined and sent 15 heartbeats"
+        );
+    }
 
     /// Timeouts that no client can ask for, but a log could tell of.
     #[test]

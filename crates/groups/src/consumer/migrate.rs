@@ -168,9 +168,7 @@ impl GroupLedger {
         self.groups.insert(group_id.clone(), classic);
         self.with_group(turn.now, group_id, turn.effects, |classic, context: &mut Context<'_>| {
             context.effects.records.extend(classic.storable_record(context));
-            for member in classic.members_mut() {
-                member.deadline = Some(context.now.after(member.session_timeout()));
-            }
+            classic.restart_sessions(context.now, |_| true);
             classic.prepare_rebalance(Cause::of_nobody(CauseKind::Downgraded), context);
         });
     }

@@ -38,6 +38,8 @@ pub struct ConsumerGroup {
     owners: BTreeMap<TopicId, BTreeMap<i32, Str>>,
     subscribers: BTreeMap<Str, usize>,
     regex_subscribers: BTreeMap<Str, usize>,
+    /// How many have all of the target of an epoch, by that epoch; those that are away by [`AWAY`].
+    arrived: BTreeMap<i32, usize>,
     bytes: usize,
 }
 
@@ -134,6 +136,11 @@ impl ConsumerMember {
         self.state == MemberState::Stable && self.epoch == assignment_epoch
     }
 
+    /// The epoch whose target it has, or [`AWAY`].
+    fn arrived_in(&self) -> Option<i32> {
+        (self.epoch == AWAY || self.state == MemberState::Stable).then_some(self.epoch)
+    }
+
     /// The epoch in which it got a partition that it owns or is giving up.
     pub(crate) fn partition_epoch(&self, topic_id: TopicId, partition: i32) -> Option<i32> {
         let of = |owned: &OwnedPartitions| owned.get(&topic_id)?.get(&partition).copied();
@@ -175,6 +182,7 @@ impl Default for ConsumerGroup {
             owners: BTreeMap::new(),
             subscribers: BTreeMap::new(),
             regex_subscribers: BTreeMap::new(),
+            arrived: BTreeMap::new(),
             bytes: 0,
         }
     }
@@ -233,18 +241,22 @@ impl ConsumerGroup {
             "Empty"
         } else if self.epoch > self.assignment_epoch {
             "Assigning"
-        } else if self.members.values().all(|member| member.is_reconciled_to(self.assignment_epoch)) {
+        } else if self.arrived(self.assignment_epoch) == self.members.len() {
             "Stable"
         } else {
             "Reconciling"
         }
     }
 
-    /// Whether all members have their target, but for static ones that are away and will be back.
+    /// Whether all members have their target, but for static ones that are away and will be back. Takes the same time however
+    /// many members there are.
     pub(crate) fn is_reconciled(&self) -> bool {
-        let is_there =
-            |member: &ConsumerMember| member.epoch == AWAY || member.is_reconciled_to(self.assignment_epoch);
-        self.epoch == self.assignment_epoch && self.members.values().all(is_there)
+        let there = self.arrived(self.assignment_epoch) + self.arrived(AWAY);
+        self.epoch == self.assignment_epoch && there == self.members.len()
+    }
+
+    fn arrived(&self, epoch: i32) -> usize {
+        self.arrived.get(&epoch).copied().unwrap_or(0)
     }
 
     /// How many partitions its members own.
@@ -273,6 +285,9 @@ impl ConsumerGroup {
         for (topic_id, partition) in member.owned() {
             self.owners.entry(topic_id).or_default().insert(partition, member_id.clone());
         }
+        if let Some(epoch) = member.arrived_in() {
+            *self.arrived.entry(epoch).or_default() += 1;
+        }
         self.bytes += member.bytes();
         self.members.insert(member_id.clone(), member);
     }
@@ -285,6 +300,9 @@ impl ConsumerGroup {
             decrement(&mut self.subscribers, topic);
         }
         decrement(&mut self.regex_subscribers, &member.topic_regex);
+        if let Some(epoch) = member.arrived_in() {
+            decrement(&mut self.arrived, &epoch);
+        }
         if let Some(instance_id) = &member.instance_id
             && self.static_members.get(instance_id).is_some_and(|current| current == member_id)
         {
@@ -311,7 +329,7 @@ impl ConsumerGroup {
     }
 }
 
-fn decrement(counts: &mut BTreeMap<Str, usize>, name: &Str) {
+fn decrement<K: Ord>(counts: &mut BTreeMap<K, usize>, name: &K) {
     if let Some(count) = counts.get_mut(name) {
         *count -= 1;
         if *count == 0 {

@@ -24,7 +24,8 @@ use proptest::prelude::*;
 
 use super::host::{Host, assert_same_when_compacted};
 use super::journal::Chain;
-use crate::consumer::state::ConsumerGroup;
+use crate::consumer::member::AWAY;
+use crate::consumer::state::{ConsumerGroup, ConsumerMember};
 use crate::{Caller, Cluster, Effects, GroupsConfig, Reply, Token};
 
 const CLIENTS: usize = 4;
@@ -581,6 +582,10 @@ impl World {
     fn check(&mut self) {
         assert_eq!(self.committed_offsets(), self.accepted, "offsets never go back");
         let Some(group) = self.group() else { return };
+        let is_there =
+            |member: &ConsumerMember| member.epoch == AWAY || member.is_reconciled_to(group.assignment_epoch);
+        let all_are_there = group.members().values().all(is_there);
+        assert_eq!(group.is_reconciled(), group.epoch == group.assignment_epoch && all_are_there);
         if group.is_reconciled() {
             self.journal.check_rest(group.epoch);
         }
