@@ -6,6 +6,7 @@ pub(crate) mod broker;
 mod client;
 mod directory;
 mod fork;
+mod group_lag;
 pub(crate) mod install;
 pub(crate) mod java;
 mod journal;
@@ -88,6 +89,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     scenario::run(&report, &mut broker, &clients, epoch);
     live_reset::run(&report, &broker, &target, &clients);
     if let Some(java) = java {
+        group_lag::run(&report, &broker, &target, java);
         tools::run(&report, &broker, java);
     }
     let stopped = report.step("broker", "stop", || broker.stop());
