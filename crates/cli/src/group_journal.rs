@@ -77,10 +77,13 @@ pub(crate) fn run(connection: &Connection, args: &JournalArgs) -> Result<(), Cli
     };
     reader.read()?;
     if args.summary {
-        let JournalStats { storms, dropped, .. } = reader.stats;
+        let JournalStats { storms, poisons, dropped, .. } = reader.stats;
         summary(&reader.stats).print(args.json)?;
         if storms > 0 {
             say(format_args!("storms: {storms}; the journal itself tells what to change"));
+        }
+        if poisons > 0 {
+            say(format_args!("records that were set aside: {poisons}; the journal itself tells which"));
         }
         if dropped > 0 {
             say(format_args!("entries that are missing: {dropped}"));

@@ -96,7 +96,15 @@ pub fn describe_group<'a>(
             value: Some(value),
             source: ConfigSource::Group,
         });
-        let inherited = broker_synonyms(broker, &of_group_config(row.name), false);
+        let mut inherited = broker_synonyms(broker, &of_group_config(row.name), false);
+        if inherited.is_empty() {
+            let source = ConfigSource::Default;
+            inherited.extend(row.default.map(|value| ConfigSynonym {
+                name: row.name.to_owned(),
+                value: Some(value.to_owned()),
+                source,
+            }));
+        }
         let value = own.or_else(|| inherited.first()?.value.clone());
         entry(row.name, Some(row), value, own_synonym.into_iter().chain(inherited).collect())
     });

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::group_config::of_group_config;
 use crate::row::{Config, Effect};
 use crate::synonyms::of_topic_config;
-use crate::table::{BROKER, group_configs, topic_configs};
+use crate::table::{BROKER, broker_config, group_configs, topic_configs};
 
 const INTRODUCTION: &str = "\
 # Configs
@@ -41,7 +41,8 @@ pub fn docs_page() -> String {
     }
     heading(&mut page, "Groups", &["Group config", "Type", "Default", "Allowed", "Broker config", "Text"]);
     for row in group_configs() {
-        cells(&mut page, row, &format!("`{}`", of_group_config(row.name)));
+        let inherited = broker_config(&of_group_config(row.name));
+        cells(&mut page, row, &inherited.map_or_else(String::new, |row| format!("`{}`", row.name)));
     }
     page
 }

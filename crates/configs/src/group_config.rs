@@ -47,7 +47,7 @@ fn int(broker: &BrokerConfig, name: &str, own: Option<&str>) -> i32 {
         .expect("invariant 2: the default is allowed")
 }
 
-/// The broker config from which a group takes its default.
+/// The broker config from which a group takes its default, if there is one.
 pub(crate) fn of_group_config(name: &str) -> String {
     format!("group.{name}")
 }
@@ -67,16 +67,18 @@ pub(crate) fn validate_group_configs(
 ) -> Result<(), ConfigError> {
     for (&name, &value) in &overrides {
         let row = group_row(name)?;
-        check_value(row, value).map_err(|reason| ConfigError::InvalidValue {
+        let own = check_value(row, value).map_err(|reason| ConfigError::InvalidValue {
             name: name.to_owned(),
             value: value.to_owned(),
             reason,
         })?;
-        let own = int(broker, name, Some(value));
+        let Some(own) = own.as_integer() else { continue };
+        // `consumer.session.timeout.ms` has its limits in `group.consumer.min.session.timeout.ms` and `max`.
         let limit = |which: &str| {
-            let name = of_group_config(name).replace("group.consumer.", &format!("group.consumer.{which}."));
-            let text = broker.text(&name).and_then(|text| text.trim().parse::<i32>().ok());
-            text.map(|limit| (name, limit))
+            let (protocol, rest) = name.split_once('.')?;
+            let name = of_group_config(&format!("{protocol}.{which}.{rest}"));
+            let limit = broker.text(&name)?.trim().parse::<i64>().ok()?;
+            Some((name, limit))
         };
         if let Some((limit_name, limit)) = limit("min").filter(|&(_, limit)| own < limit) {
             let why = format!("{name} must be greater than or equal to {limit_name}, which is {limit}");

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use dohle_configs::{AlterOp, BrokerConfig, ConfigError, Target, apply_alter_op, broker, validate_configs};
+use dohle_configs::{
+    AlterOp, BrokerConfig, ConfigError, Target, apply_alter_op, broker, group, validate_configs,
+};
 use dohle_ledger::Outcome;
 use dohle_protocol::messages::alter_configs_response::AlterConfigsResourceResponse as ReplaceResponse;
 use dohle_protocol::messages::incremental_alter_configs_request::AlterableConfig;
@@ -19,7 +21,7 @@ use dohle_types::{BrokerId, ErrorCode, Str};
 use crate::ledger::{Controller, RECORDS_PER_REQUEST_MAX, STRING_LEN_MAX, distinct, error_message};
 use crate::record::MetadataRecord;
 use crate::resource::{ConfigResource, ConfigResourceError};
-use crate::topic_name::{TopicNameError, validate_topic_name};
+use crate::topic_name::{CLUSTER_METADATA_TOPIC, TopicNameError, is_internal_topic, validate_topic_name};
 
 /// Why the configs of a resource are not altered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -238,6 +240,9 @@ impl Controller {
             Target::Broker | Target::ClusterDefault => AlterConfigsError::BrokerConfig(error),
             Target::Topic | Target::Group => AlterConfigsError::Config(error),
         })?;
+        if target == Target::Group {
+            validate_dead_letter_topic(&changes)?;
+        }
         let (resource_type, resource_name) = resource.to_wire();
         let changed =
             changes.iter().filter(|(name, value)| current.get(&**name).copied() != value.as_deref());
@@ -247,6 +252,25 @@ impl Controller {
         });
         Ok(records.collect())
     }
+}
+
+/// A topic of this name must be possible, and must not be one that coordinators write.
+fn validate_dead_letter_topic(changes: &[Change]) -> Result<(), AlterConfigsError> {
+    let name = group::ERRORS_DEADLETTERQUEUE_TOPIC_NAME.name();
+    let topics =
+        changes.iter().filter(|(changed, _)| **changed == *name).filter_map(|(_, topic)| topic.as_ref());
+    for topic in topics.filter(|topic| !topic.is_empty()) {
+        let reason = match validate_topic_name(topic) {
+            Err(error) => error.to_string(),
+            Ok(()) if is_internal_topic(topic) || **topic == *CLUSTER_METADATA_TOPIC => {
+                "Topic is internal".to_owned()
+            }
+            Ok(()) => continue,
+        };
+        let (name, value) = (name.to_owned(), topic.to_string());
+        return Err(AlterConfigsError::Config(ConfigError::InvalidValue { name, value, reason }));
+    }
+    Ok(())
 }
 
 /// Whose rules the configs of a resource follow.

@@ -294,6 +294,14 @@ fn live_consumer_group(kit: &Kit<'_>) -> Result<()> {
     let too_short =
         "--alter --entity-type groups --entity-name group-modern --add-config consumer.session.timeout.ms=1";
     kit.refuses("kafka-configs", too_short, "group.consumer.min.session.timeout.ms")?;
+    configs("--alter --add-config share.delivery.count.limit=7")?;
+    let synonyms = "synonyms={DYNAMIC_GROUP_CONFIG:share.delivery.count.limit=7, \
+                    DEFAULT_CONFIG:group.share.delivery.count.limit=5}";
+    says(&configs("--describe --all")?, &["share.delivery.count.limit=7 sensitive=false", synonyms])?;
+    let too_many =
+        "--alter --entity-type groups --entity-name group-modern --add-config share.delivery.count.limit=11";
+    kit.refuses("kafka-configs", too_many, "group.share.max.delivery.count.limit")?;
+    configs("--alter --delete-config share.delivery.count.limit")?;
     let mut member = kit.java.member(&kit.bootstrap, "modern", "group-modern", Protocol::Consumer, None)?;
     let deadline = Instant::now() + Duration::from_secs(30);
     while member.assigned.len() < 2 && Instant::now() < deadline {

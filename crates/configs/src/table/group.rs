@@ -1,9 +1,10 @@
-//! Configs of single groups. Each is `group.` and its name for the broker, which gives it its default.
+//! Configs of single groups. Most are `group.` and their name for the broker, which gives them their defaults.
 
-use crate::row::Effect::InForce;
+use crate::row::Effect::{InForce, WithoutEffect};
 use crate::row::Update::PerGroup;
 use crate::row::configs;
-use crate::valid::Valid::AtLeast;
+use crate::table::reasons::SHARE;
+use crate::valid::Valid::{Any, AtLeast};
 use crate::value::Int;
 
 configs! {
@@ -15,4 +16,11 @@ configs! {
 
     CONSUMER_SESSION_TIMEOUT_MS "consumer.session.timeout.ms": Int = 45000, AtLeast(1), PerGroup, InForce,
         "After how long without a heartbeat a member of the group is removed.";
+
+    ERRORS_DEADLETTERQUEUE_TOPIC_NAME "errors.deadletterqueue.topic.name": String = "", Any, PerGroup, WithoutEffect(SHARE),
+        "The topic to which a share group's records go that are not delivered any more (KIP-1191); empty for none. Not an \
+         internal one.";
+
+    SHARE_DELIVERY_COUNT_LIMIT "share.delivery.count.limit": Int = 5, AtLeast(2), PerGroup, WithoutEffect(SHARE),
+        "How often a record is delivered to a share group before it is set aside.";
 }

@@ -1,8 +1,9 @@
 //! Changing configs while the broker runs: the same answers as Apache Kafka 4.3.1 gives, where it has one.
 
 use crate::{
-    AlterOp, BrokerConfig, Compression, Durability, GroupConfig, MessageTimestampType, Target, TopicConfig,
-    apply_alter_op, describe_group, validate_broker_config, validate_configs, validate_topic_config,
+    AlterOp, BrokerConfig, Compression, ConfigSource, Durability, GroupConfig, MessageTimestampType, Target,
+    TopicConfig, apply_alter_op, describe_group, validate_broker_config, validate_configs,
+    validate_topic_config,
 };
 
 #[test]
@@ -28,6 +29,14 @@ fn group_configs_are_checked_against_the_limits_of_the_broker() {
              group.consumer.max.heartbeat.interval.ms, which is 15000",
         ),
         (
+            ("share.delivery.count.limit", "1"),
+            "Invalid value 1 for configuration share.delivery.count.limit: Value must be at least 2",
+        ),
+        (
+            ("share.delivery.count.limit", "11"),
+            "share.delivery.count.limit must be less than or equal to group.share.max.delivery.count.limit, which is 10",
+        ),
+        (
             ("consumer.heartbeat.interval.ms", "x"),
             "Invalid value x for configuration consumer.heartbeat.interval.ms: Not a number of type INT",
         ),
@@ -43,7 +52,11 @@ fn group_configs_are_checked_against_the_limits_of_the_broker() {
 #[test]
 fn a_group_has_its_own_values_over_those_of_the_broker() {
     let (broker, _) = BrokerConfig::parse("group.consumer.heartbeat.interval.ms=6000", &[]).unwrap();
-    let overrides = [("consumer.session.timeout.ms", "50000"), ("consumer.assignment.interval.ms", "-1")];
+    let overrides = [
+        ("consumer.session.timeout.ms", "50000"),
+        ("consumer.assignment.interval.ms", "-1"),
+        ("errors.deadletterqueue.topic.name", "dlq.orders"),
+    ];
     let config = GroupConfig::resolve(&broker, overrides);
     let expected = GroupConfig {
         consumer_session_timeout_ms: 50_000,
@@ -61,8 +74,14 @@ fn a_group_has_its_own_values_over_those_of_the_broker() {
             "consumer.assignment.interval.ms=1000 DEFAULT_CONFIG",
             "consumer.heartbeat.interval.ms=6000 STATIC_BROKER_CONFIG",
             "consumer.session.timeout.ms=50000 GROUP_CONFIG",
+            "errors.deadletterqueue.topic.name=dlq.orders GROUP_CONFIG",
+            "share.delivery.count.limit=5 DEFAULT_CONFIG",
         ]
     );
+    // Nothing gives it a default but itself.
+    let entries = describe_group(&broker, []);
+    let topic = entries.iter().find(|entry| entry.name == "errors.deadletterqueue.topic.name").unwrap();
+    assert_eq!((topic.value.as_deref(), topic.source), (Some(""), ConfigSource::Default));
 }
 
 /// Kafka's answers; an empty one is its consent.

@@ -286,3 +286,24 @@ fn log_dirs_are_cordoned_where_the_metadata_log_has_words_for_it() {
     "]]
     .assert_eq(&alter(&mut cluster, false, &["broker/1 cordoned.log.dirs-"]));
 }
+
+#[test]
+fn a_group_s_dead_letter_topic_is_one_that_there_can_be() {
+    let mut cluster = Cluster::new();
+    let name = "errors.deadletterqueue.topic.name";
+    let values = ["dlq.orders", "", "dlq/orders", "__consumer_offsets", "__cluster_metadata"];
+    let answers: String = values
+        .iter()
+        .map(|value| alter(&mut cluster, false, &[&format!("group/g {name}={value}")]))
+        .collect();
+    alter(&mut cluster, false, &[&format!("group/g {name}=dlq.payments share.delivery.count.limit=3")]);
+    let image = describe(cluster.image());
+    let configs: Vec<&str> = image.lines().filter(|line| line.starts_with("configs")).collect();
+    expect![[r#"
+        32 'g': NONE
+        32 'g': NONE
+        32 'g': INVALID_CONFIG: Invalid value dlq/orders for configuration errors.deadletterqueue.topic.name: Topic name is invalid: 'dlq/orders' has characters other than ASCII letters, digits, '.', '_' and '-'
+        32 'g': INVALID_CONFIG: Invalid value __consumer_offsets for configuration errors.deadletterqueue.topic.name: Topic is internal
+        32 'g': INVALID_CONFIG: Invalid value __cluster_metadata for configuration errors.deadletterqueue.topic.name: Topic is internal
+        configs of group g: errors.deadletterqueue.topic.name=dlq.payments, share.delivery.count.limit=3"#]].assert_eq(&format!("{answers}{}", configs.join("\n")));
+}

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use dohle_types::{Str, Timestamp};
+use dohle_types::{Offset, Str, Timestamp};
 
 use super::cause::{Cause, CauseKind, Who};
 
@@ -31,6 +31,8 @@ pub enum Event {
     },
     /// The group rebalances again and again.
     Storm(Storm),
+    /// A record is not delivered to the group any more. Groups whose deliveries the broker does not count have none.
+    Poison(Poison),
     /// Entries of any groups are missing before this one.
     Dropped {
         /// How many.
@@ -117,6 +119,21 @@ pub struct Storm {
     pub of_member: usize,
 }
 
+/// A record that a group could not process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Poison {
+    /// Its topic,
+    pub topic: Str,
+    /// partition
+    pub partition: i32,
+    /// and offset.
+    pub offset: Offset,
+    /// How often it was delivered.
+    pub deliveries: u32,
+    /// The topic to which it was copied, if any.
+    pub dead_letter_topic: Option<Str>,
+}
+
 impl Protocol {
     /// Its name, as Kafka's tools show it.
     #[must_use]
@@ -153,6 +170,7 @@ impl fmt::Display for Event {
             Self::Rebalance(rebalanced) => rebalanced.fmt(f),
             Self::Membership { generation, cause } => write!(f, "generation {generation} stays: {cause}"),
             Self::Storm(storm) => storm.fmt(f),
+            Self::Poison(poison) => poison.fmt(f),
             Self::Dropped { entries } => write!(
                 f,
                 "{entries} {} missing here: the broker could not write them",
@@ -234,6 +252,18 @@ impl fmt::Display for Storm {
             write!(f, ", {of_member} by {member}")?;
         }
         write!(f, "; {}", kind.advice())
+    }
+}
+
+impl fmt::Display for Poison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { topic, partition, offset, deliveries, dead_letter_topic } = self;
+        let times = if *deliveries == 1 { "delivery" } else { "deliveries" };
+        write!(f, "POISON: {topic}-{partition} offset {offset} is set aside after {deliveries} {times}")?;
+        match dead_letter_topic {
+            Some(topic) => write!(f, ", copied to {topic}"),
+            None => f.write_str(", copied nowhere: the group has no errors.deadletterqueue.topic.name"),
+        }
     }
 }
 

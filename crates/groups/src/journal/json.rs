@@ -1,10 +1,10 @@
 //! Entries as JSON, one object each, as they are stored and as tools read them. `docs/groups.md` describes the fields.
 
-use dohle_types::{Str, Timestamp};
+use dohle_types::{Offset, Str, Timestamp};
 use serde_json::{Map, Value, json};
 
 use super::cause::{Cause, CauseKind, Who};
-use super::entry::{Entry, Event, Moves, Outcome, Protocol, Rebalanced, Storm};
+use super::entry::{Entry, Event, Moves, Outcome, Poison, Protocol, Rebalanced, Storm};
 
 /// Why a record is not read as an entry.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,14 @@ impl Entry {
                 "of_member": storm.of_member,
                 "advice": storm.kind.advice(),
             }),
+            Event::Poison(poison) => json!({
+                "event": "poison",
+                "topic": poison.topic.as_str(),
+                "partition": poison.partition,
+                "offset": poison.offset.0,
+                "deliveries": poison.deliveries,
+                "dead_letter_topic": poison.dead_letter_topic.as_deref(),
+            }),
             Event::Dropped { entries } => json!({ "event": "dropped", "entries": entries }),
         };
         if let Some(fields) = object.as_object_mut() {
@@ -67,6 +75,13 @@ impl Entry {
                 of_kind: fields.number("of_cause")?,
                 member: fields.optional("member").map(Who::from_json).transpose()?,
                 of_member: fields.number("of_member")?,
+            }),
+            "poison" => Event::Poison(Poison {
+                topic: Str::from(fields.text("topic")?),
+                partition: fields.number("partition")?,
+                offset: Offset(fields.number("offset")?),
+                deliveries: fields.number("deliveries")?,
+                dead_letter_topic: fields.optional_text("dead_letter_topic")?,
             }),
             "dropped" => Event::Dropped { entries: fields.number("entries")? },
             _ => return Err(JournalError::Field("event")),
@@ -232,5 +247,46 @@ impl<'a> Fields<'a> {
 
     fn object(&self, name: &'static str) -> Result<Self, JournalError> {
         self.0.get(name).and_then(Value::as_object).map(Self).ok_or(JournalError::Field(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn a_record_that_was_set_aside_is_told_with_where_it_is_now() {
+        let mut poison = Poison {
+            topic: "orders".into(),
+            partition: 3,
+            offset: Offset(4711),
+            deliveries: 5,
+            dead_letter_topic: Some("dlq.orders".into()),
+        };
+        let mut told = String::new();
+        for dead_letter_topic in [Some("dlq.orders".into()), None] {
+            poison.dead_letter_topic = dead_letter_topic;
+            let event = Event::Poison(poison.clone());
+            let entry = Entry { group_id: "billing".into(), at: Timestamp(1_800_000_000_000), event };
+            let json = entry.to_json().to_string();
+            assert_eq!(Entry::from_json(json.as_bytes()).unwrap(), entry);
+            told += &format!("{json}\n{}\n", entry.event);
+            poison.deliveries = 1;
+        }
+        expect![[r#"
+            {"at":1800000000000,"dead_letter_topic":"dlq.orders","deliveries":5,"event":"poison","group":"billing","offset":4711,"partition":3,"topic":"orders"}
+            POISON: orders-3 offset 4711 is set aside after 5 deliveries, copied to dlq.orders
+            {"at":1800000000000,"dead_letter_topic":null,"deliveries":1,"event":"poison","group":"billing","offset":4711,"partition":3,"topic":"orders"}
+            POISON: orders-3 offset 4711 is set aside after 1 delivery, copied nowhere: the group has no errors.deadletterqueue.topic.name
+        "#]].assert_eq(&told);
+    }
+
+    #[test]
+    fn what_a_newer_version_tells_is_left_out_by_name() {
+        let newer = br#"{"event":"miracle","group":"billing","at":0}"#;
+        let error = Entry::from_json(newer).unwrap_err().to_string();
+        assert_eq!(error, r#"this version does not understand its field "event""#);
     }
 }

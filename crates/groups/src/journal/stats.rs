@@ -15,6 +15,8 @@ pub struct JournalStats {
     pub by_cause: BTreeMap<CauseKind, CauseStats>,
     /// Storms.
     pub storms: u64,
+    /// Records that were set aside.
+    pub poisons: u64,
     /// Entries that are missing.
     pub dropped: u64,
 }
@@ -66,6 +68,7 @@ impl JournalStats {
                 self.by_cause.entry(cause.kind).or_default().memberships += 1;
             }
             Event::Storm(_) => self.storms += 1,
+            Event::Poison(_) => self.poisons += 1,
             Event::Dropped { entries } => self.dropped += entries,
         }
     }

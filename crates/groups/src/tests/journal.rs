@@ -112,7 +112,7 @@ fn what_is_not_followed_is_told_as_missing() {
             match entry.event {
                 Event::Dropped { entries } => missing += entries,
                 Event::Rebalance(_) => told += 1,
-                Event::Membership { .. } | Event::Storm(_) => panic!("{entry:?}"),
+                Event::Membership { .. } | Event::Storm(_) | Event::Poison(_) => panic!("{entry:?}"),
             }
         }
     }
