@@ -273,6 +273,12 @@ mod tests {
                 error_code: ErrorCode::KafkaStorageError.code(),
                 ..LaggingPartition::default()
             },
+            LaggingPartition {
+                committed_offset: 12,
+                high_watermark: 7,
+                error_code: ErrorCode::UnknownTopicId.code(),
+                ..LaggingPartition::default()
+            },
         ];
         for (index, partition) in (0..).zip(&mut partitions) {
             partition.partition_index = index;
@@ -287,6 +293,7 @@ mod tests {
             g      orders  3          200             100             0    12.345       slow   billing   10.0.0.7  beyond the log's end
             g      orders  4          -               7               -    -            -      -         -         nothing committed
             g      orders  5          -               -               -    -            -      -         -         KAFKA_STORAGE_ERROR
+            g      orders  6          12              7               -    -            -      -         -         committed to an earlier topic of this name
         "#]].assert_eq(&overview(&[("g".into(), response)]).to_text(false));
     }
 }

@@ -1,6 +1,8 @@
 //! How far groups are behind, as `dohle group lag` tells it: through stops, kills and deleted records, and of logs that are
 //! closed.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -11,18 +13,22 @@ use dohle_protocol::messages::offset_commit_request::{
 use dohle_protocol::messages::{DeleteRecordsRequest, OffsetCommitRequest};
 use dohle_records::{BatchBuilder, BatchOptions, Compressor};
 use dohle_types::{ErrorCode, Timestamp, TopicId};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::client::{Client, PRODUCE_VERSION, produce_request};
-use crate::process::{Broker, Directory, until};
+use crate::process::{Broker, Directory, dohle, until};
+
+fn seconds_ago(seconds: i64) -> Timestamp {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    Timestamp(i64::try_from(now).unwrap() - seconds * 1_000)
+}
 
 /// A batch whose records are an hour old.
 fn old_batch(values: &[&[u8]]) -> Bytes {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
     let mut builder = BatchBuilder::new(BatchOptions::default());
     for value in values {
-        let at = Timestamp(i64::try_from(now).unwrap() - 3_600_000);
-        builder.append(at, None, Some(value), &[]).unwrap();
+        builder.append(seconds_ago(3_600), None, Some(value), &[]).unwrap();
     }
     builder.build(&mut Compressor::default()).unwrap()
 }
@@ -174,4 +180,58 @@ fn a_request_opens_no_more_than_a_hundred_closed_logs() {
         assert_eq!(aged, 100);
         assert_eq!(rows.iter().filter(|row| row["log_start_offset"].is_null()).count(), 20, "stay closed");
     }
+}
+
+#[test]
+fn the_lag_in_a_compacted_log_is_in_offsets_and_as_old_as_the_first_record_that_is_left() {
+    let data = Directory::new();
+    let broker = Broker::start(&data.0, &["log.cleaner.backoff.ms=1"]);
+    let mut client = Client::connect(&broker.address);
+    let configs = [("cleanup.policy", "compact"), ("segment.ms", "1"), ("min.cleanable.dirty.ratio", "0")];
+    let topic = client.create_topic("prices", 1, &configs);
+    // Each is a batch and a segment of its own; the last one is appended to.
+    for round in 0..10 {
+        let at = seconds_ago(if round < 8 { 7_200 - round } else { 600 - round });
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        builder.append(at, Some(b"apples"), Some(b"1"), &[]).unwrap();
+        let records = builder.build(&mut Compressor::default()).unwrap();
+        let response = client.call(&produce_request(topic, 0, records), PRODUCE_VERSION);
+        assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
+    }
+    commit(&mut client, "billing", "prices", &[(0, 2)]);
+    let age = until("the log is compacted", || {
+        let rows = lag(&broker, &["billing"]);
+        let figures = columns(&rows, &["current_offset", "log_end_offset", "lag", "lost", "state"]);
+        assert_eq!(figures, [r#"2 10 8 0 "ok""#]);
+        rows[0]["lag_seconds"].as_f64().filter(|age| *age < 7_000.0)
+    });
+    assert!((590.0..700.0).contains(&age), "that of the record at offset 8: {age} s");
+}
+
+#[test]
+fn who_watches_is_told_again_and_again_until_it_is_interrupted() {
+    let data = Directory::new();
+    let broker = Broker::start(&data.0, &[]);
+    let mut client = Client::connect(&broker.address);
+    let topic = client.create_topic("orders", 1, &[]);
+    assert_eq!(client.produce(topic, 0, &[b"a", b"b", b"c"]), 0);
+    commit(&mut client, "billing", "orders", &[(0, 1)]);
+    let watch = ["group", "lag", "billing", "--json", "--watch", "--interval", "1s"];
+    let mut watcher = dohle(&[&watch[..], &["--bootstrap-server", &broker.address]].concat())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watcher.stdout.take().unwrap()).lines();
+    let mut told = |lag: i64| {
+        let is_told = |line: std::io::Result<String>| {
+            serde_json::from_str::<Value>(&line.unwrap()).unwrap()["lag"] == lag
+        };
+        assert!(lines.any(is_told), "lag {lag}");
+    };
+    told(2);
+    commit(&mut client, "billing", "orders", &[(0, 3)]);
+    told(0);
+    kill_process(Pid::from_child(&watcher), Signal::INT).unwrap();
+    for _ in lines {}
+    assert!(watcher.wait().unwrap().success());
 }
