@@ -217,9 +217,11 @@ fn a_move_that_begins_anew_ends_though_its_log_has_lost_everything() {
     std::fs::create_dir(two.first.join("orders-0")).unwrap();
 
     let (_broker, mut client) = two.start(&[]);
+    set_rate(&mut client, None);
     until("it is served", || (client.produce(topic, 0, &[b"goes on"]) == 0).then_some(()));
     assert_eq!(client.consume(topic, 0), ["goes on"]);
-    assert!(two.second.join("orders-0").exists());
+    two.wait_for(&[], &["orders-0"]);
+    assert_eq!(client.consume(topic, 0), ["goes on"]);
 }
 
 #[test]
