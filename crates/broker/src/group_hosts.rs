@@ -30,7 +30,6 @@ use crate::ledger_hosts::{Gathering, Held, Then};
 use crate::node::{Node, encode};
 use crate::partition::PartitionKey;
 use crate::purgatory::Parked;
-use crate::txn_markers::TxnMarker;
 
 /// The internal topic that the groups' ledgers are kept in.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
@@ -50,15 +49,15 @@ pub struct GroupHosts {
 }
 
 #[derive(Debug)]
-struct GroupHost {
-    ledger: GroupLedger,
-    partition: PartitionKey,
+pub(crate) struct GroupHost {
+    pub(crate) ledger: GroupLedger,
+    pub(crate) partition: PartitionKey,
     /// Until then it is replayed and answers nobody.
-    loaded: bool,
+    pub(crate) loaded: bool,
     /// While it is loaded: how many records there are of each type that it does not know.
     skipped: BTreeMap<i16, u64>,
     /// The log's end after the ledger's last batch.
-    appended: Offset,
+    pub(crate) appended: Offset,
     held: CommitQueue<Held>,
     gathered: Gathered,
 }
@@ -127,6 +126,11 @@ impl GroupHosts {
         self.hosts.iter().filter(|(_, host)| host.loaded).map(|(&index, _)| index).collect()
     }
 
+    /// A ledger, loaded or not.
+    pub(crate) fn host(&mut self, index: i32) -> Option<&mut GroupHost> {
+        self.hosts.get_mut(&index)
+    }
+
     /// Whether some ledger is still being loaded.
     #[must_use]
     pub fn is_loading(&self) -> bool {
@@ -168,6 +172,8 @@ impl Node {
                 | Held::FindCoordinator(..)
                 | Held::InitProducerId(..)
                 | Held::EndTxn(..)
+                | Held::AddOffsets(..)
+                | Held::TxnOffsetCommit(..)
                 | Held::Produce(_)
                 | Held::Markers(..) => self.let_go(held),
             }
@@ -180,8 +186,8 @@ impl Node {
         let key = record.key.unwrap_or_default();
         let replayed = if header.attributes.is_control() {
             match ControlRecordKey::parse(&key).map(|key| key.record_type) {
-                Ok(ControlRecordType::Commit) => host.ledger.replay_marker(header.producer_id, true),
-                Ok(ControlRecordType::Abort) => host.ledger.replay_marker(header.producer_id, false),
+                Ok(ControlRecordType::Commit) => drop(host.ledger.replay_marker(header.producer_id, true)),
+                Ok(ControlRecordType::Abort) => drop(host.ledger.replay_marker(header.producer_id, false)),
                 Ok(_) | Err(_) => {}
             }
             return;
@@ -259,7 +265,7 @@ impl Node {
 
     /// Appends what a ledger has gathered, if nothing of it is on its way to being committed; or if there is more than
     /// so many bytes of it. `None` where that failed, and the ledger is gone.
-    fn write_gathered(&mut self, index: i32, or_above: Option<usize>) -> Option<()> {
+    pub(crate) fn write_gathered(&mut self, index: i32, or_above: Option<usize>) -> Option<()> {
         let host = self.groups.hosts.get_mut(&index)?;
         let is_committed = |key| self.partitions.by_key(key).is_none_or(|it| it.is_committed(host.appended));
         let is_due =
@@ -280,22 +286,6 @@ impl Node {
         host.appended = end;
         held.into_iter().for_each(|held| host.held.hold(end, held));
         Some(())
-    }
-
-    /// A transaction is about to be ended in a ledger's log: what the ledger has gathered comes before the marker.
-    pub(crate) fn prepare_for_marker(&mut self, index: i32) -> Result<(), ErrorCode> {
-        if !self.groups.hosts.get(&index).is_some_and(|host| host.loaded) {
-            return Err(ErrorCode::NotLeaderOrFollower);
-        }
-        self.write_gathered(index, Some(0)).ok_or(ErrorCode::KafkaStorageError)
-    }
-
-    /// A transaction was ended in a ledger's log, which ends at `end` now.
-    pub(crate) fn on_group_marker(&mut self, index: i32, marker: &TxnMarker, end: Offset) {
-        if let Some(host) = self.groups.hosts.get_mut(&index) {
-            host.ledger.replay_marker(marker.producer_id, marker.is_commit);
-            host.appended = end;
-        }
     }
 
     /// Calls the ledgers that wanted to be called by now.

@@ -2,7 +2,8 @@
 
 use dohle_protocol::Frame;
 use dohle_protocol::messages::{
-    EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest, MetadataRequest, UndeleteTopicRequest,
+    AddOffsetsToTxnRequest, EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest, MetadataRequest,
+    TxnOffsetCommitRequest, UndeleteTopicRequest,
 };
 use dohle_storage::Origin;
 use dohle_transactions::Marker;
@@ -10,7 +11,8 @@ use dohle_types::Offset;
 
 use crate::connection::Call;
 use crate::handlers::{
-    k03_metadata, k10_find_coordinator, k22_init_producer_id, k26_end_txn, k20001_undelete_topic,
+    k03_metadata, k10_find_coordinator, k22_init_producer_id, k25_add_offsets_to_txn, k26_end_txn,
+    k28_txn_offset_commit, k20001_undelete_topic,
 };
 use crate::node::Node;
 use crate::partition::{PartitionKey, Tenant};
@@ -32,6 +34,10 @@ pub enum Held {
     InitProducerId(Call, InitProducerIdRequest),
     /// EndTxn is answered: there are producer ids now.
     EndTxn(Call, EndTxnRequest),
+    /// AddOffsetsToTxn is answered: there is a topic of offsets now.
+    AddOffsets(Call, AddOffsetsToTxnRequest),
+    /// A transaction commits offsets: its coordinator knows of it.
+    TxnOffsetCommit(Call, Box<TxnOffsetCommitRequest>),
     /// Batches of a transaction are appended: its coordinator knows of them.
     Produce(Box<AskedProduce>),
     /// A transaction's end is told to its partitions.
@@ -90,6 +96,8 @@ impl Node {
             Held::FindCoordinator(call, request) => k10_find_coordinator::handle(self, call, request),
             Held::InitProducerId(call, request) => k22_init_producer_id::handle(self, call, request),
             Held::EndTxn(call, request) => k26_end_txn::handle(self, call, request),
+            Held::AddOffsets(call, request) => k25_add_offsets_to_txn::handle(self, call, request),
+            Held::TxnOffsetCommit(call, request) => k28_txn_offset_commit::commit(self, call, *request),
             Held::Produce(asked) => self.on_produce_asked(*asked),
             Held::Markers(index, marker) => self.write_txn_markers(index, *marker),
         }

@@ -32,6 +32,7 @@ pub mod fork;
 pub mod group_hosts;
 pub mod group_journal;
 mod group_lag;
+mod group_txns;
 mod groups_cluster;
 pub mod handlers;
 pub mod host;

@@ -289,8 +289,10 @@ impl Node {
                 self.close(&call, "the metadata log takes no records");
             }
             Held::InitProducerId(call, _) => self.close(&call, "the metadata log takes no records"),
-            Held::EndTxn(call, _) => self.close(&call, "the metadata log takes no records"),
-            Held::Part(_) | Held::Produce(_) | Held::Markers(..) => {}
+            Held::EndTxn(call, _) | Held::AddOffsets(call, _) => {
+                self.close(&call, "the metadata log takes no records");
+            }
+            Held::Part(_) | Held::TxnOffsetCommit(..) | Held::Produce(_) | Held::Markers(..) => {}
         }
     }
 

@@ -107,14 +107,15 @@ impl Node {
         let Some(mut host) = self.txns.hosts.remove(&index) else { return };
         for held in host.held.abandon().collect::<Vec<_>>() {
             match held {
-                Held::Answer(call, _) => self.close(&call, COORDINATOR_GONE),
+                Held::Answer(call, _) | Held::TxnOffsetCommit(call, _) => self.close(&call, COORDINATOR_GONE),
                 Held::Markers(..) => {}
                 Held::Produce(asked) => self.abandon_asked_produce(&asked),
                 Held::Part(_)
                 | Held::Metadata(..)
                 | Held::FindCoordinator(..)
                 | Held::InitProducerId(..)
-                | Held::EndTxn(..) => self.let_go(held),
+                | Held::EndTxn(..)
+                | Held::AddOffsets(..) => self.let_go(held),
             }
         }
     }

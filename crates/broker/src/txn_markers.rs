@@ -35,7 +35,7 @@ impl Node {
         match tenant {
             None => return Err(ErrorCode::UnknownTopicOrPartition),
             Some(Tenant::None) => {}
-            Some(Tenant::Groups(index)) => self.prepare_for_marker(index)?,
+            Some(Tenant::Groups(index)) => self.prepare_for_transaction(index)?,
             Some(Tenant::Metadata | Tenant::Transactions(_)) => return Err(ErrorCode::InvalidTopicException),
         }
         let origin = if marker.is_v2 { Origin::MarkerV2 } else { Origin::Coordinator };

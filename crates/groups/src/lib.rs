@@ -57,6 +57,7 @@ mod offsets_delete;
 mod offsets_fetch;
 mod offsets_reset;
 mod offsets_restore;
+mod offsets_txn;
 mod pending;
 mod rebalance;
 mod records;

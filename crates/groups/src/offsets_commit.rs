@@ -25,7 +25,7 @@ use crate::{Caller, Effects, GroupLedger, Record, records};
 
 /// Why a commit is refused as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-enum CommitError {
+pub(crate) enum CommitError {
     #[error("there is no such group")]
     GroupIdNotFound,
     #[error("the generation is over: join again")]
@@ -38,6 +38,10 @@ enum CommitError {
     RebalanceInProgress,
     #[error("there are too many groups in this partition of __consumer_offsets: delete unused ones")]
     TooManyGroups,
+    #[error(
+        "open transactions commit too many offsets of this partition of __consumer_offsets: end them earlier"
+    )]
+    TooManyPending,
     #[error("the offsets do not fit in one batch: commit fewer at a time")]
     TooLarge,
 }
@@ -50,7 +54,7 @@ impl CommitError {
             Self::Member(error) => error.code(),
             Self::Consumer(error) => error.code(),
             Self::RebalanceInProgress => ErrorCode::RebalanceInProgress,
-            Self::TooManyGroups => ErrorCode::PolicyViolation,
+            Self::TooManyGroups | Self::TooManyPending => ErrorCode::PolicyViolation,
             Self::TooLarge => ErrorCode::InvalidCommitOffsetSize,
         }
     }
@@ -83,7 +87,7 @@ impl GroupLedger {
         request: &OffsetCommitRequest,
         effects: &mut Effects,
     ) -> OffsetCommitResponse {
-        if let Err(error) = self.validate_commit(caller, request) {
+        if let Err(error) = self.validate_commit(caller.api_version, request) {
             return refused(request, error);
         }
         let group = self.groups.get(&request.group_id);
@@ -133,26 +137,25 @@ impl GroupLedger {
         (records, topics)
     }
 
-    fn validate_commit(&self, caller: &Caller, request: &OffsetCommitRequest) -> Result<(), CommitError> {
+    pub(crate) fn validate_commit(
+        &self,
+        api_version: i16,
+        request: &OffsetCommitRequest,
+    ) -> Result<(), CommitError> {
         let generation = request.generation_id_or_member_epoch;
         if let Some(group) = self.state.consumer_group(&request.group_id) {
             let partitions = request.topics.iter().flat_map(|topic| {
                 let topic_id = TopicId(topic.topic_id);
                 topic.partitions.iter().map(move |partition| (topic_id, partition.partition_index))
             });
-            return Ok(group.validate_commit(
-                &request.member_id,
-                generation,
-                caller.api_version,
-                partitions,
-            )?);
+            return Ok(group.validate_commit(&request.member_id, generation, api_version, partitions)?);
         }
         let Some(group) = self.groups.get(&request.group_id) else {
             let is_member = generation >= 0;
             return match self.state.group(&request.group_id) {
                 Some(_) if is_member => Err(MemberError::Unknown.into()),
                 Some(_) => Ok(()),
-                None if is_member && caller.api_version >= 9 => Err(CommitError::GroupIdNotFound),
+                None if is_member && api_version >= 9 => Err(CommitError::GroupIdNotFound),
                 None if is_member => Err(CommitError::IllegalGeneration),
                 None if self.state.len() >= self.config.groups_max => Err(CommitError::TooManyGroups),
                 None => Ok(()),
@@ -213,7 +216,7 @@ impl GroupLedger {
 }
 
 /// The same error for every partition.
-fn refused(request: &OffsetCommitRequest, error: CommitError) -> OffsetCommitResponse {
+pub(crate) fn refused(request: &OffsetCommitRequest, error: CommitError) -> OffsetCommitResponse {
     let topics = request.topics.iter().map(|topic| OffsetCommitResponseTopic {
         name: topic.name.clone(),
         topic_id: topic.topic_id,

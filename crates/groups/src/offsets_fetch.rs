@@ -7,8 +7,8 @@
 //! the ids it does not know) and hands back the ids it is handed back. Where all topics were asked for, the
 //! response has names, and the ids that were stored; the host has the last word on those.
 //!
-//! A group that does not exist has no offsets, which is not an error. Offsets are always stable (version 7,
-//! KIP-447): there are no transactions yet, and the answer waits for the commit of what it tells.
+//! A group that does not exist has no offsets, which is not an error. The answer waits for the commit of what it tells.
+//! Version 7: who asks for stable offsets is told UNSTABLE_OFFSET_COMMIT where an open transaction commits some (KIP-447).
 
 use dohle_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use dohle_protocol::messages::offset_fetch_response::{
@@ -22,7 +22,14 @@ use crate::state::CommittedOffset;
 impl GroupLedger {
     /// The offsets of one group: of the partitions asked for, or all.
     #[must_use]
-    pub fn fetch_offsets(&self, request: &OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
+    pub fn fetch_offsets(
+        &self,
+        request: &OffsetFetchRequestGroup,
+        require_stable: bool,
+    ) -> OffsetFetchResponseGroup {
+        let is_unstable = |topic: &Str, partition: i32| {
+            require_stable && self.state.pending.contains(&request.group_id, topic, partition)
+        };
         let group = self.state.group(&request.group_id);
         if let Some(consumer) = group.and_then(|group| group.consumer.as_ref())
             && let Err(error) = consumer.validate_fetch(request.member_id.as_ref(), request.member_epoch)
@@ -43,6 +50,9 @@ impl GroupLedger {
                         .partition_indexes
                         .iter()
                         .map(|&partition| {
+                            if is_unstable(&topic.name, partition) {
+                                return unstable(partition);
+                            }
                             let committed = group.and_then(|group| group.offset(&topic.name, partition));
                             // A topic of this name was deleted and created again since.
                             let committed = committed.filter(|committed| {
@@ -61,7 +71,13 @@ impl GroupLedger {
                     topic_id: partitions.values().next().map_or(TopicId::ZERO, |first| first.topic_id).0,
                     partitions: partitions
                         .iter()
-                        .map(|(&partition, committed)| response_partition(partition, Some(committed)))
+                        .map(|(&partition, committed)| {
+                            if is_unstable(topic, partition) {
+                                unstable(partition)
+                            } else {
+                                response_partition(partition, Some(committed))
+                            }
+                        })
                         .collect(),
                 })
                 .collect(),
@@ -73,6 +89,11 @@ impl GroupLedger {
 /// Whether two ids can be of one topic; a zero one is not known.
 pub(crate) fn is_same_topic(a: TopicId, b: TopicId) -> bool {
     a.is_zero() || b.is_zero() || a == b
+}
+
+fn unstable(partition: i32) -> OffsetFetchResponsePartitions {
+    let error_code = ErrorCode::UnstableOffsetCommit.code();
+    OffsetFetchResponsePartitions { error_code, ..response_partition(partition, None) }
 }
 
 fn response_partition(partition: i32, committed: Option<&CommittedOffset>) -> OffsetFetchResponsePartitions {

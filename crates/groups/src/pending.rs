@@ -37,6 +37,20 @@ impl Pending {
         self.by_producer.retain(|_, places| !places.is_empty());
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.by_producer.values().map(BTreeMap::len).sum()
+    }
+
+    /// Whether a transaction wants to commit an offset of this partition.
+    pub(crate) fn contains(&self, group_id: &Str, topic: &Str, partition: i32) -> bool {
+        if self.by_producer.is_empty() {
+            return false;
+        }
+        let place = (group_id.clone(), topic.clone(), partition);
+        self.by_producer.values().any(|places| places.contains_key(&place))
+    }
+
     /// The transaction has ended: what it wanted to commit.
     pub(crate) fn end(&mut self, producer: ProducerId) -> BTreeMap<Place, (Offset, CommittedOffset)> {
         self.by_producer.remove(&producer).unwrap_or_default()

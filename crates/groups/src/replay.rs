@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use dohle_protocol::messages::{GroupMetadataKey, GroupMetadataValue, OffsetCommitKey, OffsetCommitValue};
 use dohle_protocol::{DecodeError, Message};
-use dohle_types::{LeaderEpoch, Offset, ProducerId, Timestamp, TopicId};
+use dohle_types::{LeaderEpoch, Offset, ProducerId, Str, Timestamp, TopicId};
 
 use crate::records::{GROUP_METADATA_KEY, OFFSET_COMMIT_KEY};
 use crate::state::{CommittedOffset, GroupMetadata, MemberMetadata};
@@ -88,13 +88,20 @@ impl GroupLedger {
         Ok(Replayed::Applied)
     }
 
-    /// Takes in the marker that ends a producer's transaction.
-    pub fn replay_marker(&mut self, producer: ProducerId, is_committed: bool) {
+    /// Takes in the marker that ends a producer's transaction. What it has committed: group, topic, partition and offset.
+    pub fn replay_marker(
+        &mut self,
+        producer: ProducerId,
+        is_committed: bool,
+    ) -> Vec<(Str, Str, i32, Offset)> {
+        let mut done = Vec::new();
         for (place, (at, committed)) in self.state.pending.end(producer) {
             if is_committed {
+                done.push((place.0.clone(), place.1.clone(), place.2, committed.offset));
                 self.state.commit(at, place, Some(committed));
             }
         }
+        done
     }
 }
 

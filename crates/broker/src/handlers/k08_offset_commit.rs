@@ -62,7 +62,7 @@ fn accepted(request: &OffsetCommitRequest, response: &OffsetCommitResponse) -> V
 }
 
 /// Gives a topic its name and its id, and takes out what does not exist.
-fn resolve(
+pub(super) fn resolve(
     node: &Node,
     mut topic: OffsetCommitRequestTopic,
     refused: &mut Vec<OffsetCommitResponseTopic>,

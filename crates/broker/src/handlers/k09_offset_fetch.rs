@@ -20,13 +20,14 @@ use crate::node::Node;
 pub(super) const VERSIONS: RangeInclusive<i16> = 1..=10;
 
 pub(super) fn handle(node: &mut Node, call: Call, request: OffsetFetchRequest) {
+    let require_stable = request.require_stable;
     let groups = if call.version >= 8 { request.groups } else { vec![one_group(request)] };
     let mut indexes = Vec::new();
     let groups = groups
         .into_iter()
         .map(|group| {
             let group_id = group.group_id.clone();
-            fetch(node, group, call.version, &mut indexes).unwrap_or_else(|error| OffsetFetchResponseGroup {
+            fetch(node, group, call.version, require_stable, &mut indexes).unwrap_or_else(|error| OffsetFetchResponseGroup {
                 group_id,
                 error_code: error.code(),
                 ..OffsetFetchResponseGroup::default()
@@ -47,6 +48,7 @@ fn fetch(
     node: &mut Node,
     mut group: OffsetFetchRequestGroup,
     version: i16,
+    require_stable: bool,
     indexes: &mut Vec<i32>,
 ) -> Result<OffsetFetchResponseGroup, ErrorCode> {
     let index = node.coordinator_of(&group.group_id)?;
@@ -62,7 +64,7 @@ fn fetch(
             topics.retain(|topic| !topic.name.is_empty());
         }
     }
-    let fetched = node.run_groups(index, |ledger, _| ledger.fetch_offsets(&group));
+    let fetched = node.run_groups(index, |ledger, _| ledger.fetch_offsets(&group, require_stable));
     let mut response = fetched.ok_or(ErrorCode::NotCoordinator)?;
     indexes.push(index);
     if version >= 10 {

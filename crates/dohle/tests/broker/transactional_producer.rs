@@ -1,9 +1,14 @@
 //! Transactional producers and their coordinator.
 
 use dohle_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
+use dohle_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
+use dohle_protocol::messages::txn_offset_commit_request::{
+    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
 use dohle_protocol::messages::{
-    AddPartitionsToTxnRequest, EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest,
-    ListTransactionsRequest, ProduceRequest, ProduceResponse,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, EndTxnRequest, FindCoordinatorRequest,
+    InitProducerIdRequest, ListTransactionsRequest, OffsetFetchRequest, ProduceRequest, ProduceResponse,
+    TxnOffsetCommitRequest,
 };
 use dohle_records::BatchOptions;
 use dohle_types::{ErrorCode, ProducerEpoch, ProducerId, Sequence, TopicId};
@@ -83,6 +88,25 @@ impl Producer {
         // By name before version 13.
         request.topic_data[0].name = "orders".into();
         ProduceRequest { transactional_id: Some(ID.into()), ..request }
+    }
+
+    /// Commits an offset of partition 0 of `orders` for group `g`; the error.
+    fn commit_offset(self, client: &mut Client, version: i16, offset: i64) -> i16 {
+        let partition = TxnOffsetCommitRequestPartition { committed_offset: offset, ..Default::default() };
+        let request = TxnOffsetCommitRequest {
+            transactional_id: ID.into(),
+            group_id: "g".into(),
+            producer_id: self.id,
+            producer_epoch: self.epoch,
+            topics: vec![TxnOffsetCommitRequestTopic { name: "orders".into(), partitions: vec![partition] }],
+            ..Default::default()
+        };
+        until("the coordinators are there, and the last transaction has ended", || {
+            let error = client.call(&request, version).topics[0].partitions[0].error_code;
+            let again = [ErrorCode::CoordinatorNotAvailable, ErrorCode::CoordinatorLoadInProgress]
+                .map(ErrorCode::code);
+            (!again.contains(&error)).then_some(error)
+        })
     }
 
     /// Ends its transaction as clients of transactions v2 do: with the epoch that the next one has.
@@ -229,4 +253,60 @@ fn transactions_of_v2_follow_each_other_at_once_and_are_never_mistaken_for_one_a
     until("the transaction is complete", || (state(&mut client) == "CompleteCommit").then_some(()));
     let again = producer.end_v2(&mut client, true).unwrap();
     assert_eq!((again.id, again.epoch), (next.id, next.epoch));
+}
+
+/// What group `g` has committed for partition 0 of `orders`, or the error.
+fn committed(client: &mut Client, require_stable: bool) -> Result<i64, i16> {
+    let topic =
+        OffsetFetchRequestTopics { name: "orders".into(), partition_indexes: vec![0], ..Default::default() };
+    let group =
+        OffsetFetchRequestGroup { group_id: "g".into(), topics: Some(vec![topic]), ..Default::default() };
+    let request = OffsetFetchRequest { groups: vec![group], require_stable, ..Default::default() };
+    until("the group has a coordinator", || {
+        let group = client.call(&request, 9).groups.remove(0);
+        (group.error_code == 0).then(|| {
+            let partition = &group.topics[0].partitions[0];
+            if partition.error_code == 0 { Ok(partition.committed_offset) } else { Err(partition.error_code) }
+        })
+    })
+}
+
+#[test]
+fn offsets_count_when_their_transaction_is_committed_also_after_a_kill() {
+    let data = Directory::new();
+    let broker = Broker::start(&data.0, OVERRIDES);
+    let mut client = Client::connect(&broker.address);
+    client.create_topic("orders", 1, &[]);
+    let producer = Producer::new(&mut client, 60_000);
+    let add = AddOffsetsToTxnRequest {
+        transactional_id: ID.into(),
+        producer_id: producer.id,
+        producer_epoch: producer.epoch,
+        group_id: "g".into(),
+    };
+    until("the topic of offsets is there", || (client.call(&add, 3).error_code == 0).then_some(()));
+    assert_eq!(producer.commit_offset(&mut client, 3, 5), 0);
+    assert_eq!(committed(&mut client, false), Ok(-1));
+    assert_eq!(committed(&mut client, true), Err(ErrorCode::UnstableOffsetCommit.code()));
+    broker.kill();
+
+    let broker = Broker::start(&data.0, OVERRIDES);
+    let mut client = Client::connect(&broker.address);
+    assert_eq!(committed(&mut client, true), Err(ErrorCode::UnstableOffsetCommit.code()));
+    assert_eq!(producer.end(&mut client, true), 0);
+    until("the marker is there", || (committed(&mut client, true) == Ok(5)).then_some(()));
+
+    // By transactions v2, for which nobody adds the offsets; what is aborted never counts.
+    assert_eq!(producer.commit_offset(&mut client, 5, 7), 0);
+    let producer = producer.end_v2(&mut client, false).unwrap();
+    until("the marker is there", || (committed(&mut client, true) == Ok(5)).then_some(()));
+    assert_eq!(producer.commit_offset(&mut client, 5, 9), 0);
+    let next = producer.end_v2(&mut client, true).unwrap();
+    until("the marker is there", || (committed(&mut client, true) == Ok(9)).then_some(()));
+    assert_eq!(
+        producer.commit_offset(&mut client, 5, 11),
+        ErrorCode::InvalidProducerEpoch.code(),
+        "of the transaction that has ended"
+    );
+    assert_eq!(next.commit_offset(&mut client, 3, 11), ErrorCode::InvalidTxnState.code(), "not added");
 }

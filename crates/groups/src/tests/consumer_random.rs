@@ -554,7 +554,7 @@ impl World {
             topics: None,
             ..OffsetFetchRequestGroup::default()
         };
-        let fetched = self.host.ledger.fetch_offsets(&request);
+        let fetched = self.host.ledger.fetch_offsets(&request, false);
         fetched
             .topics
             .iter()

@@ -524,7 +524,7 @@ impl World {
             topics: None,
             ..OffsetFetchRequestGroup::default()
         };
-        let response = self.host.ledger.fetch_offsets(&request);
+        let response = self.host.ledger.fetch_offsets(&request, false);
         let offset = response.topics.first().map(|topic| topic.partitions[0].committed_offset);
         assert!(offset >= self.committed_offset, "an answered commit survives");
     }

@@ -524,7 +524,7 @@ impl World {
             member_id: member.map(Str::from),
             member_epoch: line.number("epoch").unwrap_or(-1),
         };
-        let response = self.host.ledger.fetch_offsets(&request);
+        let response = self.host.ledger.fetch_offsets(&request, false);
         if response.error_code != 0 {
             return error_name(response.error_code);
         }
