@@ -29,7 +29,8 @@ use crate::interop::process::{self, Process, Result};
 use crate::interop::{dohle_binary, install, java};
 
 const USAGE: &str = "usage: cargo xtask scale bytes|small|partitions|connections|memory|cold|fork|groups|kill \
-     [--gigabytes N] [--partitions N] [--connections N] [--rounds N] [--target dohle|kafka|both] [--bin PATH]";
+     [--gigabytes N] [--partitions N] [--connections N] [--rounds N] [--rate MB] [--durability relaxed|durable] \
+     [--target dohle|kafka|both] [--bin PATH]";
 /// For one command of the client.
 const PATIENCE: Duration = Duration::from_secs(3600);
 /// A topic of more is created in several.
@@ -41,6 +42,9 @@ struct Options {
     connections: Option<usize>,
     rounds: Option<u64>,
     side: Side,
+    /// What readers read together, in MB a second.
+    rate: u64,
+    relaxed: bool,
     bin: Option<PathBuf>,
 }
 
@@ -72,7 +76,12 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     };
     let directory = install::work("scale");
     let begun = Instant::now();
-    let broker = Broker::start(&target, &directory, if name == "memory" { &[memory::BUDGET] } else { &[] })?;
+    let overrides: &[&str] = match name {
+        "memory" => &[memory::BUDGET],
+        "cold" => cold::overrides(&target, options.relaxed)?,
+        _ => &[],
+    };
+    let broker = Broker::start(&target, &directory, overrides)?;
     let mut node = Node { broker, binary: &binary };
     println!("{}: started in {:.2} s", target.name(), begun.elapsed().as_secs_f64());
     let partitions = |default| options.partitions.unwrap_or(default);
@@ -83,7 +92,9 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         "connections" => connections(&node, options.connections.unwrap_or(10_000))?,
         "memory" => memory::run(&node, options.connections.unwrap_or(2000))?,
         "fork" => fork::run(&mut node, options.gigabytes.unwrap_or(4))?,
-        "cold" => cold::run(&node, options.gigabytes.unwrap_or(4))?,
+        "cold" => {
+            cold::run(&node, options.gigabytes.unwrap_or(4), options.rate, options.rounds.unwrap_or(3))?
+        }
         _ => return Err(USAGE.to_owned()),
     }
     drop(node);
@@ -98,6 +109,8 @@ fn parse(words: &[&str]) -> Result<Options> {
         connections: None,
         rounds: None,
         side: Side::Dohle,
+        rate: 100,
+        relaxed: false,
         bin: None,
     };
     let mut words = words.iter().copied();
@@ -112,6 +125,9 @@ fn parse(words: &[&str]) -> Result<Options> {
             ("--target", "kafka") => options.side = Side::Kafka,
             ("--target", "dohle") => options.side = Side::Dohle,
             ("--target", "both") => options.side = Side::Both,
+            ("--rate", number) => options.rate = number.parse().map_err(invalid)?,
+            ("--durability", "durable") => options.relaxed = false,
+            ("--durability", "relaxed") => options.relaxed = true,
             ("--bin", path) => options.bin = Some(PathBuf::from(path)),
             _ => return Err(USAGE.to_owned()),
         }

@@ -133,6 +133,19 @@ pub(crate) const LOADS: &[Load] = &[
     },
 ];
 
-/// Single records in requests of their own, as fast as they are acknowledged.
-const SATURATING: &[&str] =
-    &["produce", "--size", "100", "--batch-size", "1", "--linger", "0", "--connections", "100"];
+/// Single records in batches of their own, as fast as they are acknowledged: each connection has five requests in flight,
+/// and some dozens of records waiting, so that a slow broker is measured by what it acknowledges and not by how much
+/// is left when the time is over.
+const SATURATING: &[&str] = &[
+    "produce",
+    "--size",
+    "100",
+    "--batch-size",
+    "1",
+    "--linger",
+    "0",
+    "--connections",
+    "100",
+    "--buffer-memory",
+    "16384",
+];

@@ -6,14 +6,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::Value;
 
 use super::Options;
 use super::loads::Load;
 use crate::interop::broker::{Broker, Target};
 use crate::interop::install;
-use crate::interop::process::{self, Result};
+use crate::interop::process::{self, BROKER_CORE, CLIENT_CORE, Result, pin};
 
 /// When a record is acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,8 +26,6 @@ pub(crate) enum Durability {
 /// The results of a pass by load and measure; what is the broker's own stands under the load `broker`.
 pub(crate) type Measured = BTreeMap<(&'static str, &'static str), f64>;
 
-const BROKER_CORE: usize = 0;
-const CLIENT_CORE: usize = 1;
 const WARM_UP: Duration = Duration::from_secs(30);
 /// A load, with what it takes to connect and to drain.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -143,12 +140,4 @@ impl Client<'_> {
         command.args(words).args(["--bootstrap-server", &self.broker.bootstrap()]);
         process::run(&mut command, PATIENCE)
     }
-}
-
-/// Holds this process, and those that it starts from now on, to one core.
-fn pin(core: usize) -> Result<()> {
-    let mut cores = CpuSet::new();
-    cores.set(core);
-    sched_setaffinity(None, &cores)
-        .map_err(|error| format!("cannot run on core {core} alone: {error}; the comparison needs two cores"))
 }

@@ -11,9 +11,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// What went wrong, in words for the person who reads the run's output.
 pub(crate) type Result<T> = std::result::Result<T, String>;
+
+/// Where measurements have the broker, so that its CPU time is its own,
+pub(crate) const BROKER_CORE: usize = 0;
+/// and where they have its clients.
+pub(crate) const CLIENT_CORE: usize = 1;
 
 /// The groups that are alive; what a signal handler has to end.
 static GROUPS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
@@ -197,6 +203,14 @@ pub(crate) fn end_with_us() -> Result<()> {
         }
     });
     Ok(())
+}
+
+/// Holds this process, and those that it starts from now on, to one core.
+pub(crate) fn pin(core: usize) -> Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    sched_setaffinity(None, &cores)
+        .map_err(|error| format!("cannot run on core {core} alone: {error}; the comparison needs two cores"))
 }
 
 /// The last lines of a text, indented, without the noise of an empty tail.

@@ -11,15 +11,17 @@ use dohle_types::time::Instant;
 use dohle_types::{Now, PartitionIndex, TopicPartition};
 
 use super::report::Report;
-use super::{Common, LatencyBench, ProduceBench, seconds};
+use super::{Common, LatencyBench, ProduceBench, positive, seconds};
 use crate::driver::Driver;
 use crate::session::{cluster_config, seed};
 use crate::{CliError, Connection};
 
 /// Records handed over before looking after the connections again.
 const RECORDS_PER_TURN: u64 = 4096;
-/// How long what was sent may take to come back at the end.
+/// How long nothing of what was sent may come back before it is given up at the end.
 const DRAIN: Duration = Duration::from_secs(60);
+/// How long to wait for a delivery that makes room.
+const BLOCKED: Duration = Duration::from_millis(100);
 /// Bytes that values are cut from, so that no two in a row are the same.
 const NOISE: usize = 64 << 10;
 
@@ -38,6 +40,7 @@ impl Load {
         let producer = ProducerConfig {
             linger: Duration::from_millis(bench.linger),
             batch_size: bench.batch_size,
+            buffer_memory: bench.buffer_memory,
             request_size_max: (1 << 20).max(bench.batch_size + 1024),
             compression: bench.compression.into(),
             ..producer(bench.acks, !bench.no_idempotence)
@@ -73,15 +76,6 @@ fn producer(acks: Acks, idempotent: bool) -> ProducerConfig {
         idempotent,
         compression: Compression::None.into(),
         ..ProducerConfig::default()
-    }
-}
-
-fn positive(rate: Option<f64>) -> Result<Option<f64>, CliError> {
-    match rate {
-        Some(rate) if !(rate.is_finite() && rate > 0.0) => {
-            Err(CliError::Usage(format!("--rate {rate}: a rate is more than 0")))
-        }
-        rate => Ok(rate),
     }
 }
 
@@ -129,6 +123,7 @@ pub(super) fn run(connection: &Connection, common: &Common, load: &Load) -> Resu
         noise,
         started: Duration::ZERO,
         sent: 0,
+        turn: 0,
         batches: 0,
         report: Report::begin(None)?,
         decompressor: Decompressor::default(),
@@ -150,6 +145,8 @@ struct Bench<'a> {
     noise: Vec<u8>,
     started: Instant,
     sent: u64,
+    /// The producer that sends next.
+    turn: usize,
     batches: u64,
     report: Report,
     decompressor: Decompressor,
@@ -214,30 +211,33 @@ impl Bench<'_> {
             if over {
                 break;
             }
-            let patience = self.send_due(now)?;
-            self.driver.turn(&mut self.clients, Some(patience))?;
+            let until_due = self.send_due(now)?;
+            let before = self.driver.now().instant;
+            self.driver.turn(&mut self.clients, Some(until_due.unwrap_or(BLOCKED)))?;
+            if until_due.is_none() {
+                self.report.blocked += self.driver.now().instant.saturating_sub(before);
+            }
             self.collect();
             self.report.draw();
         }
         self.drain()
     }
 
-    /// Sends what is due; how long until more is.
-    fn send_due(&mut self, now: Now) -> Result<Duration, CliError> {
+    /// Sends what is due; how long until more is, or `None` where the producers' buffers are full.
+    fn send_due(&mut self, now: Now) -> Result<Option<Duration>, CliError> {
         for _ in 0..RECORDS_PER_TURN {
             let due = self.due(self.sent, now);
             if due > now.instant {
-                return Ok(due - now.instant);
+                return Ok(Some(due - now.instant));
             }
             if self.load.records.is_some_and(|records| self.sent >= records) {
-                return Ok(Duration::ZERO);
+                return Ok(Some(Duration::ZERO));
             }
             if !self.send(now, due)? {
-                // The buffer is full; a delivery makes room.
-                return Ok(Duration::from_millis(100));
+                return Ok(None);
             }
         }
-        Ok(Duration::ZERO)
+        Ok(Some(Duration::ZERO))
     }
 
     /// When a record is meant to be sent.
@@ -250,10 +250,9 @@ impl Bench<'_> {
         }
     }
 
+    /// Sends a record by the next producer that has room for it; whether one has.
     fn send(&mut self, now: Now, due: Instant) -> Result<bool, CliError> {
         let nanos = u64::try_from(due.as_nanos()).unwrap_or(u64::MAX);
-        let producers = u64::from(self.common.connections);
-        let turn = usize::try_from(self.sent % producers).unwrap_or(0);
         let from = usize::try_from(self.sent.wrapping_mul(7919)).unwrap_or(0) % NOISE;
         if self.load.end_to_end
             && let Some(head) = self.noise.get_mut(from..from + 8)
@@ -261,26 +260,33 @@ impl Bench<'_> {
             head.copy_from_slice(&nanos.to_be_bytes());
         }
         let size = if self.load.end_to_end { self.load.size.max(8) } else { self.load.size };
-        let Some(Client::Producer(producer)) = self.clients.get_mut(turn) else { return Ok(false) };
         let record = ProducerRecord {
             value: self.noise.get(from..from + size),
             tag: nanos,
             ..ProducerRecord::default()
         };
-        match producer.send(now, &self.common.topic, &record) {
-            Ok(()) => {
-                self.sent += 1;
-                Ok(true)
+        let producers = usize::from(self.common.connections);
+        for _ in 0..producers {
+            let turn = self.turn;
+            self.turn = (turn + 1) % producers;
+            let Some(Client::Producer(producer)) = self.clients.get_mut(turn) else { return Ok(false) };
+            match producer.send(now, &self.common.topic, &record) {
+                Ok(()) => {
+                    self.sent += 1;
+                    return Ok(true);
+                }
+                Err(error) if error.is_transient() => {}
+                Err(error) => return Err(error.into()),
             }
-            Err(error) if error.is_transient() => Ok(false),
-            Err(error) => Err(error.into()),
         }
+        Ok(false)
     }
 
     /// Waits for what is still on its way.
     fn drain(&mut self) -> Result<(), CliError> {
-        let deadline = self.driver.now().after(DRAIN);
+        let mut deadline = self.driver.now().after(DRAIN);
         while !self.has_all() {
+            let before = self.report.records;
             for client in &mut self.clients {
                 if let Client::Producer(producer) = client {
                     producer.flush();
@@ -289,6 +295,9 @@ impl Bench<'_> {
             self.driver.turn(&mut self.clients, None)?;
             self.collect();
             self.report.draw();
+            if self.report.records > before {
+                deadline = self.driver.now().after(DRAIN);
+            }
             if self.driver.now().instant > deadline {
                 let missing = self.sent - self.report.records - self.report.failed;
                 self.report.failed += missing;

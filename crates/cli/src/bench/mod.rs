@@ -85,6 +85,9 @@ pub struct ProduceBench {
     /// Send what a producer without idempotence sends
     #[arg(long)]
     no_idempotence: bool,
+    /// Bytes of records that a connection may have waiting; behind that the load is blocked, for which there is a line
+    #[arg(long, default_value_t = 32 << 20, value_name = "BYTES")]
+    buffer_memory: usize,
 }
 
 /// `dohle bench latency`
@@ -120,6 +123,12 @@ pub struct ConsumeBench {
     /// Bytes of a partition in a response at the most
     #[arg(long, default_value_t = 1 << 20, value_name = "BYTES")]
     fetch_size: i32,
+    /// Records a second, over all connections; without it as many as go
+    #[arg(short, long)]
+    rate: Option<f64>,
+    /// For how many seconds, from the beginning again whenever the end is reached; without it once
+    #[arg(short, long, value_name = "SECONDS")]
+    duration: Option<f64>,
 }
 
 /// `dohle bench groups`
@@ -182,6 +191,15 @@ pub(crate) fn run(connection: &Connection, command: BenchCommand) -> Result<(), 
 
 fn ensure_topic(connection: &Connection, common: &Common) -> Result<(), CliError> {
     topic::ensure(&mut Session::new(connection)?, &common.topic, common.partitions)
+}
+
+fn positive(rate: Option<f64>) -> Result<Option<f64>, CliError> {
+    match rate {
+        Some(rate) if !(rate.is_finite() && rate > 0.0) => {
+            Err(CliError::Usage(format!("--rate {rate}: a rate is more than 0")))
+        }
+        rate => Ok(rate),
+    }
 }
 
 /// Seconds as given by a user.

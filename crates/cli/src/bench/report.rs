@@ -22,6 +22,8 @@ pub(super) struct Report {
     pub(super) bytes: u64,
     pub(super) failed: u64,
     pub(super) first_failure: Option<String>,
+    /// How long records that were due were not sent, because the client's buffers were full.
+    pub(super) blocked: Duration,
     latencies: Histogram<u64>,
     server: Option<ServerCpu>,
     line: ProgressBar,
@@ -54,6 +56,7 @@ impl Report {
             bytes: 0,
             failed: 0,
             first_failure: None,
+            blocked: Duration::ZERO,
             latencies,
             server,
             line,
@@ -111,6 +114,9 @@ impl Report {
             row("server CPU per GB", used / (as_f64(self.bytes) / 1e9), "s");
             row("server CPU per million records", used / (as_f64(self.records) / 1e6), "s");
             row(&format!("server CPU per million {unit}"), used / (as_f64(count) / 1e6), "s");
+        }
+        if !self.blocked.is_zero() {
+            row("blocked", self.blocked.as_secs_f64(), "s");
         }
         row("failed", as_f64(self.failed), "records");
         table.print(json)?;
