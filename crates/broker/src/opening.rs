@@ -3,7 +3,8 @@
 //! After a clean stop a log stays closed until a request names it; the request waits, and is handled again from the
 //! beginning once the log is open (`handlers/mod.rs` says which requests name logs). After a crash all logs are
 //! recovered, those that are asked for first and the others in the background, so that what is ready serves
-//! meanwhile. Logs that retention or compaction may shorten are opened for it, one at a time.
+//! meanwhile. Logs that retention or compaction may shorten are opened for it, one at a time, and so are those
+//! that the scrub comes to.
 //!
 //! While a request of a connection waits, those behind it that name logs wait as well: an idempotent producer's
 //! batches must not overtake each other. None waits longer for a log than a second; if it is not open by then, it is
@@ -257,6 +258,7 @@ impl Node {
             self.resume_requests(connection);
         }
         self.go_on_with_move_of(key);
+        self.go_on_with_scrub_of(key);
     }
 
     /// The opening of a log found no room and is tried again later; others go on meanwhile.
@@ -337,10 +339,15 @@ impl Node {
             if self.partitions.by_key(key).is_none_or(|partition| partition.known().is_none()) {
                 continue;
             }
-            self.openings.logs.entry(key).or_default().in_background = true;
-            self.openings.in_background += 1;
-            self.open_log(key);
+            self.open_log_in_background(key);
         }
+    }
+
+    /// Opens a log that is closed though nobody waits for it.
+    pub(crate) fn open_log_in_background(&mut self, key: PartitionKey) {
+        self.openings.logs.entry(key).or_default().in_background = true;
+        self.openings.in_background += 1;
+        self.open_log(key);
     }
 
     /// Tells how far recovery is, and lets requests go on that have waited for a log for long enough.

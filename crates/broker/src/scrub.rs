@@ -1,5 +1,7 @@
 //! The background scrub: from time to time all that is sealed and durable is read, so that damage is found while there
-//! is a copy elsewhere to restore it from. One piece at a time in each log dir, no faster than configured.
+//! is a copy elsewhere to restore it from. One piece at a time in each log dir, no faster than configured. A log that is
+//! closed is opened when its turn comes, in the background, as it is for retention. Indexes that are damaged are built
+//! anew.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,16 +12,19 @@ use dohle_storage::{ScrubPoint, Scrubbed};
 use dohle_types::time::Instant;
 
 use crate::damage::note_damage;
-use crate::host::DiskJob;
+use crate::host::{DiskJob, Effect};
 use crate::node::Node;
-use crate::partition::PartitionKey;
+use crate::partition::{Partition, PartitionKey, State};
 use crate::started_jobs::JobPurpose;
 
 /// How far the scrub of a log dir has come.
 #[derive(Debug, Default)]
 pub struct Scrub {
-    /// When it goes on, with the next piece or from the beginning; `None` while a piece is read, or it is off.
+    /// When it goes on, with the next piece or from the beginning; `None` while a piece is read or a log is opened, or it
+    /// is off.
     next: Option<Instant>,
+    /// The log that it waits for.
+    opens: Option<PartitionKey>,
     /// The partitions that are left of this round.
     left: VecDeque<PartitionKey>,
     /// Where it is in the first of them.
@@ -69,8 +74,19 @@ impl Node {
             scrub.point = ScrubPoint::default();
         }
         while let Some(&key) = scrub.left.front() {
-            let log = self.partitions.by_key(key).and_then(|partition| partition.log());
-            if let Some(piece) = log.and_then(|log| log.scrub(scrub.point)) {
+            let partition = self.partitions.by_key(key);
+            match partition.map(Partition::state) {
+                Some(State::Closed(Some(_))) => {
+                    scrub.opens = Some(key);
+                    return self.open_log_in_background(key);
+                }
+                Some(State::Opening) => {
+                    scrub.opens = Some(key);
+                    return;
+                }
+                Some(State::Closed(None) | State::Online(_) | State::Offline(_)) | None => {}
+            }
+            if let Some(piece) = partition.and_then(Partition::log).and_then(|log| log.scrub(&scrub.point)) {
                 let job = DiskJob::Scrub(Box::new(piece));
                 return self.start_read(key, JobPurpose::Scrub(log_dir), job);
             }
@@ -78,6 +94,17 @@ impl Node {
             scrub.point = ScrubPoint::default();
         }
         scrub.next = rests_until;
+    }
+
+    /// A log is open, or will not be: the scrub that waited for it goes on.
+    pub(crate) fn go_on_with_scrub_of(&mut self, key: PartitionKey) {
+        let now = self.now.instant;
+        for log_dir in self.log_dirs.online().collect::<Vec<_>>() {
+            let Some(state) = self.log_dirs.state_mut(log_dir) else { continue };
+            if state.scrub.opens == Some(key) {
+                (state.scrub.opens, state.scrub.next) = (None, Some(now));
+            }
+        }
     }
 
     /// The segment that a piece is of was replaced meanwhile: the log is read from its beginning again.
@@ -103,6 +130,13 @@ impl Node {
         let Some(log) = partition.log_mut().filter(|log| log.has_sealed(scrubbed.segment)) else { return };
         for damage in scrubbed.damage {
             note_damage(log, &name, damage);
+        }
+        if let Some(indexes) = scrubbed.indexes {
+            let segment = scrubbed.segment.0.0;
+            tracing::warn!(partition = %name, segment, "the indexes of a segment are damaged: they are built anew");
+            let mut ops = Vec::new();
+            log.take_indexes(indexes, &mut ops);
+            self.effects.extend(ops.into_iter().map(Effect::Disk));
         }
     }
 

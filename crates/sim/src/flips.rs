@@ -38,6 +38,7 @@ pub(crate) struct Flip {
 impl World {
     /// Flips a bit of a record, where there is one that may be hit.
     pub(crate) fn flip_bit(&mut self, drawn: u64) {
+        let is_index = drawn.is_multiple_of(4);
         let mut places = Vec::new();
         for (path, content) in self.disk.files() {
             let (_, name) = LogDir::split(&path);
@@ -45,21 +46,27 @@ impl World {
             let is_of_partition = self.plan.topics.iter().any(|(topic, partitions)| {
                 (0..*partitions).any(|partition| directory == format!("{topic}-{partition}"))
             });
-            if is_of_partition && file.ends_with(".log") && self.disk.is_on_medium(&path) {
-                let batches = old_batches(content);
-                let batches = batches.map(|(position, size)| {
+            let suffix = if is_index { ".index" } else { ".log" };
+            if is_of_partition && file.ends_with(suffix) && self.disk.is_on_medium(&path) {
+                let old = if is_index { index_entries(content) } else { old_batches(content) };
+                let old = old.into_iter().map(|(position, size)| {
                     (path.clone(), directory.to_owned(), file.to_owned(), position, size)
                 });
-                places.extend(batches);
+                places.extend(old);
             }
         }
         let Some(place) = index(drawn).checked_rem(places.len()) else { return };
         let (path, directory, file, start, size) = places.swap_remove(place);
         let (within, bit) = (index(self.rng.below(size as u64)), self.rng.next_u64().to_be_bytes()[0] % 8);
+        let position = start + within;
+        if is_index {
+            let is_flipped = self.disk.flip_bit(&path, position, bit);
+            self.trace.note(self.now, "flip", position as u64, u64::from(bit), || path);
+            return self.shared.marks.sometimes(Mark::IndexFlipped, is_flipped);
+        }
         if PRODUCER_FIELDS.contains(&within) || LEADER_EPOCH.contains(&within) {
             return;
         }
-        let position = start + within;
         if self.disk.flip_bit(&path, position, bit) {
             self.trace.note(self.now, "flip", position as u64, u64::from(bit), || {
                 format!("{path} {start} + {within}")
@@ -117,8 +124,13 @@ pub(crate) fn source_of(directory: &str) -> String {
     of_fork.map_or_else(|| directory.to_owned(), |(source, rest)| format!("{source}-{rest}"))
 }
 
+/// Where the entries of an offset index begin, and how large they are.
+fn index_entries(content: &[u8]) -> Vec<(usize, usize)> {
+    (0..content.len() / 8).map(|entry| (entry * 8, 8)).collect()
+}
+
 /// Where the batches of a segment begin, and how large they are, but for the last ones of each producer.
-fn old_batches(content: &[u8]) -> impl Iterator<Item = (usize, usize)> {
+fn old_batches(content: &[u8]) -> Vec<(usize, usize)> {
     let mut batches = Vec::new();
     let mut position = 0;
     while let Some(Ok(header)) = content.get(position..).map(BatchHeader::parse) {
@@ -134,7 +146,7 @@ fn old_batches(content: &[u8]) -> impl Iterator<Item = (usize, usize)> {
         }
         *later += 1;
     }
-    old.into_iter()
+    old
 }
 
 fn index(drawn: u64) -> usize {

@@ -39,6 +39,10 @@ marks! {
     ReadFailed,
     /// A bit of a durable record flipped.
     BitFlipped,
+    /// A bit of an offset index flipped.
+    IndexFlipped,
+    /// The scrub found an index that was damaged.
+    IndexBuiltAnew,
     /// Somebody was refused a record, since it is damaged.
     DamageRefused,
     /// The node started again after a failed sync, with a page cache that has what the disk has not.

@@ -402,6 +402,8 @@ impl World {
                 self.shared.marks.sometimes(Mark::ColdRead, is_cold_read);
                 let is_compacted = matches!(&output, JobOutput::Clean(piece) if matches!(piece.next, CleanNext::Replace(..)));
                 self.shared.marks.sometimes(Mark::LogCompacted, is_compacted);
+                let is_anew = matches!(&output, JobOutput::Scrub(scrubbed) if scrubbed.indexes.is_some());
+                self.shared.marks.sometimes(Mark::IndexBuiltAnew, is_anew);
                 if let JobOutput::Open(opened) = &output
                     && let Ok(log) = &**opened
                 {

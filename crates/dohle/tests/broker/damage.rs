@@ -88,6 +88,30 @@ fn damage_is_found_by_whoever_reads_it_and_by_recovery_and_takes_nothing_else() 
 }
 
 #[test]
+fn damaged_indexes_of_a_log_that_nobody_asks_for_are_built_anew() {
+    let data = Directory::new();
+    let broker = Broker::start(&data.0, &[]);
+    let mut client = Client::connect(&broker.address);
+    let configs = [("segment.bytes", "1048576"), ("retention.ms", "-1"), ("retention.bytes", "-1")];
+    let topic = client.create_topic("orders", 1, &configs);
+    for _ in 0..25 {
+        assert_eq!(client.produce(topic, 0, &[&vec![b'.'; 100_000]]), 0);
+    }
+    broker.stop();
+    let paths = ["index", "timeindex"].map(|suffix| data.0.join(format!("orders-0/{:020}.{suffix}", 0)));
+    let whole = paths.each_ref().map(|path| std::fs::read(path).unwrap());
+    paths.iter().for_each(|path| damage(path, 5));
+
+    let scrub = ["dohle.scrub.interval.ms=20", "dohle.scrub.bytes.per.second=1000000000"];
+    let broker = Broker::start(&data.0, &scrub);
+    until("they are as they were", || {
+        let read = paths.each_ref().map(|path| std::fs::read(path).unwrap());
+        (read == whole).then_some(())
+    });
+    assert_eq!(Client::connect(&broker.address).consume(topic, 0).len(), 25);
+}
+
+#[test]
 fn a_log_whose_end_is_lost_is_read_and_not_appended_to() {
     const KAFKA_STORAGE_ERROR: i16 = 56;
     let data = Directory::new();

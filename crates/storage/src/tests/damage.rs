@@ -4,6 +4,7 @@ use dohle_configs::TopicConfig;
 use dohle_types::Offset;
 
 use super::node::{Node, batch};
+use super::transactions::script;
 use crate::{Damage, ScrubPoint};
 
 /// Several sealed segments of a few batches with one record each.
@@ -21,11 +22,14 @@ fn node() -> Node {
 /// Scrubs everything; what was found, and how many bytes were read.
 fn scrub(node: &mut Node) -> (Vec<Damage>, u64) {
     let (mut found, mut bytes, mut point) = (Vec::new(), 0, ScrubPoint::default());
-    while let Some(piece) = node.log.scrub(point) {
+    while let Some(piece) = node.log.scrub(&point) {
         let scrubbed = node.disk.run(piece);
         assert!(node.log.has_sealed(scrubbed.segment));
         point = scrubbed.point;
         bytes += scrubbed.bytes;
+        let mut ops = Vec::new();
+        scrubbed.indexes.into_iter().for_each(|indexes| node.log.take_indexes(indexes, &mut ops));
+        ops.into_iter().for_each(|op| node.disk.apply(op));
         found.extend(scrubbed.damage.into_iter().filter(|damage| node.log.note_damage(damage.clone())));
     }
     (found, bytes)
@@ -72,6 +76,51 @@ fn wherever_a_bit_flips_its_batch_alone_is_refused() {
             assert!(offset > hit || next <= hit, "byte {at}: a read from {offset} goes on to {next}");
         }
         assert_eq!(scrub(&mut node).0, [], "what is known is no news");
+    }
+}
+
+#[test]
+fn an_index_that_is_damaged_is_as_it_was_after_a_scrub() {
+    let whole = || {
+        let config = TopicConfig { index_interval_bytes: 0, ..TopicConfig::default() };
+        let mut node = Node::new(config);
+        // Transactions that reach into later segments, and timestamps that go back.
+        script(&mut node, "a1 b1 -1 a! / b2");
+        for timestamp in [5, 7, 6, 9] {
+            node.append(batch(&[timestamp], 30)).unwrap();
+        }
+        script(&mut node, "b1 a1 a! c1 / c. b! a1 / a! -1");
+        node.sync();
+        node
+    };
+    let mut node = whole();
+    let is_index = |path: &str| path.contains("index");
+    let expected = node.disk.files.clone();
+    assert_eq!(scrub(&mut node).0, []);
+    assert_eq!(node.disk.files, expected, "nothing is wrong, and nothing is changed");
+    let sealed: Vec<_> = node.log.segments().map(|segment| segment.base_offset).collect();
+    let (active, sealed) = sealed.split_last().unwrap();
+    let is_sealed = |path: &str| sealed.iter().any(|base| path.contains(&format!("{:020}.", base.0)));
+    let indexes: Vec<_> = expected.keys().filter(|path| is_index(path) && is_sealed(path)).cloned().collect();
+    assert_eq!(indexes.len(), 9, "behind {active} none is sealed: {indexes:?}");
+    for path in indexes {
+        let length = expected[&path].len();
+        for at in 0..length {
+            // Of the version of an entry nothing depends.
+            if path.ends_with("txnindex") && at % 34 < 2 {
+                continue;
+            }
+            let mut node = whole();
+            flip(&mut node, &path, at);
+            assert_eq!(scrub(&mut node).0, []);
+            assert_eq!(node.disk.files, expected, "{path}, byte {at}");
+        }
+        for cut in [0, length / 2] {
+            let mut node = whole();
+            node.disk.files.get_mut(&path).unwrap().truncate(cut);
+            assert_eq!(scrub(&mut node).0, []);
+            assert_eq!(node.disk.files, expected, "{path}, cut to {cut}");
+        }
     }
 }
 
