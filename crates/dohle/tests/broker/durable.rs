@@ -432,3 +432,31 @@ fn a_data_directory_has_one_broker() {
     broker.stop();
     Broker::start(&data.0, &[]).stop();
 }
+
+#[test]
+fn without_room_for_the_journal_files_are_synced_and_nothing_is_refused() {
+    let data = Directory::new();
+    let broker = Broker::start(&data.0, &["dohle.journal.partitions.min=1"]);
+    let mut client = Client::connect(&broker.address);
+    let topic = client.create_topic("orders", 2, &[]);
+    // Whatever is written to it finds no room.
+    let journal = data.0.join("dohle-journal-0");
+    std::os::unix::fs::symlink("/dev/full", &journal).unwrap();
+    let mut written = 0;
+    until("the journal is given up", || {
+        for partition in 0..2 {
+            assert_eq!(client.produce(topic, partition, &[format!("number {written}").as_bytes()]), 0);
+        }
+        written += 1;
+        (!journal.is_symlink()).then_some(())
+    });
+    for partition in 0..2 {
+        assert_eq!(client.produce(topic, partition, &[b"and on"]), 0);
+    }
+    broker.kill();
+    let broker = Broker::start(&data.0, &[]);
+    let mut client = Client::connect(&broker.address);
+    for partition in 0..2 {
+        assert_eq!(client.consume(topic, partition).len(), written + 1);
+    }
+}

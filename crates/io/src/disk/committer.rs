@@ -213,3 +213,123 @@ fn prepare(files: &Files, path: &FilePath, length: u64, head: Bytes) -> Result<(
     files.write(path, 0, &[head])?;
     files.sync(path)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::{Path, PathBuf};
+    use std::time::Duration;
+
+    use dohle_storage::{LogId, LogRange, SyncPoint, SyncWork};
+    use dohle_types::{Offset, PartitionIndex, TopicId};
+
+    use super::*;
+
+    /// Longer than anything takes.
+    const EVER: Duration = Duration::from_secs(60);
+
+    /// Two log dirs with a log in each, and their commit thread.
+    struct World {
+        root: PathBuf,
+        files: Arc<Files>,
+        committer: Committer,
+        inputs: Receiver<Input>,
+        /// What wakes the loop.
+        _poll: mio::Poll,
+        number: u64,
+    }
+
+    impl World {
+        fn new(name: &str) -> Self {
+            let root = std::env::temp_dir().join(format!("dohle-committer-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&root);
+            let files = Arc::new(Files::open(&[root.join("a"), root.join("b")]).unwrap());
+            let poll = mio::Poll::new().unwrap();
+            let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
+            let (mailbox, inputs) = Mailbox::new(waker);
+            let config = JournalConfig { bytes: 1 << 20, files_min: 1 };
+            let committer = Committer::start(Arc::clone(&files), mailbox, config, Rng::from_seed(1)).unwrap();
+            Self { root, files, committer, inputs, _poll: poll, number: 0 }
+        }
+
+        /// Writes to the log of a log dir, and asks for a sync.
+        fn commit(&mut self, log_dir: u16) {
+            self.number += 1;
+            let dir = LogDir(log_dir).path("t-0");
+            let path: FilePath = format!("{dir}/00000000000000000000.log").into();
+            let position = u32::try_from(self.number * 10).unwrap();
+            let end = Offset(i64::try_from(self.number).unwrap());
+            self.files.write(&path, u64::from(position), &[Bytes::from_static(b"0123456789")]).unwrap();
+            let range = LogRange { path, base: Offset::ZERO, position, length: 10, end };
+            let mut point = SyncPoint::default();
+            point.end = end;
+            let work = SyncWork { point, dir, ranges: vec![range], files: Vec::new(), in_files: false };
+            let id = LogId { topic_id: TopicId::default(), partition: PartitionIndex(0) };
+            self.committer.sync(SyncRequest { key: LogKey(u32::from(log_dir)), id, work });
+        }
+
+        /// What the node is told next.
+        fn told(&self) -> Input {
+            self.inputs.recv_timeout(EVER).unwrap()
+        }
+
+        /// Commits until the journal of the first log dir takes it.
+        fn journal(&mut self) -> PathBuf {
+            loop {
+                self.commit(0);
+                let told = self.told();
+                if matches!(told, Input::Synced { .. }) {
+                    break;
+                }
+                assert!(matches!(told, Input::Flushed { .. }), "{told:?}");
+            }
+            self.root.join("a/dohle-journal-0")
+        }
+    }
+
+    impl Drop for World {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.root);
+        }
+    }
+
+    /// What is in the place of the journal fails in this way; whoever asked is never told that it is durable, and the
+    /// log dir is not tried again.
+    fn check(name: &str, fail: impl FnOnce(&Path)) {
+        let mut world = World::new(name);
+        let journal = world.journal();
+        // Through the node's own files, so that no handle of it stays open.
+        world.files.apply(Op::Remove { path: "dohle-journal-0".into() }).unwrap();
+        fail(&journal);
+        world.commit(0);
+        let told = world.told();
+        let Input::DiskFailed { error } = told else { panic!("{name}: {told:?}") };
+        assert!(!error.is_full && &*error.path == "dohle-journal-0", "{name}: {error:?}");
+        // It would work again.
+        world.files.apply(Op::Remove { path: "dohle-journal-0".into() }).unwrap();
+        for _ in 0..3 {
+            world.commit(0);
+            world.commit(1);
+            let told = world.told();
+            let is_of_other = |partition: PartitionKey| partition == PartitionKey(1);
+            assert!(
+                matches!(told, Input::Synced { partition, .. } | Input::Flushed { partition, .. } if is_of_other(partition)),
+                "{name}: {told:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_journal_that_cannot_be_written_fails_its_log_dir_for_good() {
+        check("write", |journal| fs::create_dir(journal).unwrap());
+        // Its room was made beforehand: that there is none is no want of room.
+        check("room", |journal| symlink("/dev/full", journal).unwrap());
+    }
+
+    #[test]
+    fn a_journal_whose_sync_fails_fails_its_log_dir_for_good() {
+        // Which takes everything, and has nothing to sync.
+        check("sync", |journal| symlink("/dev/null", journal).unwrap());
+    }
+}
