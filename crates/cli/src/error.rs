@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use dohle_client::consumer::ConsumerError;
 use dohle_client::group::GroupError;
-use dohle_client::{Failure, InvalidEndpoint, SendError, Unreachable};
+use dohle_client::{Failure, InvalidEndpoint, SendError, TransactionError, Unreachable};
 use dohle_types::{ErrorCode, TopicPartition};
 
 /// Why a command failed.
@@ -50,6 +50,15 @@ pub enum CliError {
         total: u64,
         /// What happened to the first.
         first: String,
+    },
+    /// A transaction did not come about.
+    #[error(transparent)]
+    Transaction(#[from] TransactionError),
+    /// A transaction was aborted, since not all of it was acknowledged, or as the user wanted it.
+    #[error("the transaction was aborted, none of its records is there{}", first.as_ref().map(|it| format!(": {it}")).unwrap_or_default())]
+    Aborted {
+        /// What happened to the first record that was not acknowledged.
+        first: Option<String>,
     },
     /// A partition cannot be read.
     #[error("partition {partition} cannot be read: {error}{}", consumer_hint(error))]
@@ -96,6 +105,8 @@ impl CliError {
             | Self::Refused { .. }
             | Self::Send(_)
             | Self::NotAcknowledged { .. }
+            | Self::Transaction(_)
+            | Self::Aborted { .. }
             | Self::Partition { .. }
             | Self::Group(_)
             | Self::File { .. }

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use dohle_client::producer::Header;
-use dohle_client::{Acks, Producer, ProducerConfig, ProducerRecord, SendError};
+use dohle_client::{Acks, Producer, ProducerConfig, ProducerRecord, SendError, TransactionError};
 use dohle_records::{Compression, CompressionTarget};
 use dohle_types::{ErrorCode, PartitionIndex, Str};
 use mio::Waker;
@@ -55,6 +55,9 @@ pub struct ProduceArgs {
     /// How many milliseconds a record waits for others
     #[arg(long, default_value_t = 5, value_name = "MS")]
     linger: u64,
+    /// Have all lines in one transaction under this id, so that all of them are there in the end, or none
+    #[arg(long, value_name = "ID")]
+    transactional_id: Option<Str>,
     /// How many seconds to try to deliver a record
     #[arg(long, default_value_t = 120, value_name = "SECONDS")]
     delivery_timeout: u64,
@@ -89,6 +92,7 @@ pub(crate) fn run(connection: &Connection, args: &ProduceArgs) -> Result<(), Cli
         batch_size: args.batch_size,
         compression: CompressionTarget::from(args.compression),
         delivery_timeout: Duration::from_secs(args.delivery_timeout),
+        transactional_id: args.transactional_id.clone(),
         ..ProducerConfig::default()
     };
     config.cluster.allow_auto_create_topics = true;
@@ -104,6 +108,7 @@ pub(crate) fn run(connection: &Connection, args: &ProduceArgs) -> Result<(), Cli
         taken: 0,
         failed: 0,
         first_failure: None,
+        transaction: args.transactional_id.as_ref().map(|_| Transaction::Wanted),
         outage: Outage::default(),
     };
     run.send_all(&mut driver)
@@ -118,7 +123,17 @@ struct Run<'a> {
     taken: u64,
     failed: u64,
     first_failure: Option<String>,
+    transaction: Option<Transaction>,
     outage: Outage,
+}
+
+/// Where the transaction around all lines is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Transaction {
+    Wanted,
+    Open,
+    Ending,
+    Ended,
 }
 
 impl Run<'_> {
@@ -130,7 +145,10 @@ impl Run<'_> {
                 false => self.hand_over(driver)?,
             };
             self.take_deliveries();
-            if handed_over == HandedOver::All && self.producer.is_idle() {
+            if handed_over == HandedOver::All
+                && self.producer.is_idle()
+                && self.end_transaction(interrupted)?
+            {
                 return self.conclude(interrupted);
             }
             if handed_over == HandedOver::All {
@@ -154,6 +172,13 @@ impl Run<'_> {
     /// Gives the producer the lines there are, as many as it takes.
     fn hand_over(&mut self, driver: &Driver) -> Result<HandedOver, CliError> {
         let now = driver.now();
+        if self.transaction == Some(Transaction::Wanted) {
+            match self.producer.begin_transaction() {
+                Ok(()) => self.transaction = Some(Transaction::Open),
+                Err(TransactionError::NotReady) => return Ok(HandedOver::None),
+                Err(error) => return Err(error.into()),
+            }
+        }
         for _ in 0..LINES_PER_TURN {
             let line = match self.lines.peek()? {
                 Peeked::Line(line) => line,
@@ -191,6 +216,24 @@ impl Run<'_> {
         Ok(HandedOver::Some)
     }
 
+    /// Commits what was delivered, or aborts it where that is not all; whether nothing is left to be done.
+    fn end_transaction(&mut self, interrupted: bool) -> Result<bool, CliError> {
+        match self.transaction {
+            None | Some(Transaction::Wanted | Transaction::Ended) => return Ok(true),
+            Some(Transaction::Open) => {
+                self.producer.end_transaction(self.failed == 0 && !interrupted)?;
+                self.transaction = Some(Transaction::Ending);
+            }
+            Some(Transaction::Ending) => {
+                if let Some(ended) = self.producer.next_transaction_end() {
+                    ended?;
+                    self.transaction = Some(Transaction::Ended);
+                }
+            }
+        }
+        Ok(self.transaction == Some(Transaction::Ended))
+    }
+
     /// A broker that creates topics on its own has had time to.
     fn check_topic(&self) -> Result<(), CliError> {
         match self.producer.topic_error(&self.args.topic) {
@@ -215,6 +258,9 @@ impl Run<'_> {
     }
 
     fn conclude(&self, interrupted: bool) -> Result<(), CliError> {
+        if self.transaction.is_some() && (self.failed > 0 || interrupted) {
+            return Err(CliError::Aborted { first: self.first_failure.clone() });
+        }
         if self.failed > 0 {
             let first = self.first_failure.clone().unwrap_or_default();
             return Err(CliError::NotAcknowledged { failed: self.failed, total: self.taken, first });
