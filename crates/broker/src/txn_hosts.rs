@@ -370,12 +370,11 @@ impl Node {
         producer: (ProducerId, ProducerEpoch),
         outcomes: &[((Str, i32), MarkerOutcome)],
     ) {
-        let is_ending = self.run_txns(index, |ledger, turn| {
-            ledger.on_markers(turn, transactional_id, producer, outcomes);
-            ledger.state().transaction(transactional_id).is_some_and(|it| it.status.is_prepared())
-        });
-        if is_ending == Some(false) {
-            self.unblock_produces(transactional_id);
+        self.run_txns(index, |ledger, turn| ledger.on_markers(turn, transactional_id, producer, outcomes));
+        let ledger = self.txns.hosts.get(&index).map(|host| &host.ledger);
+        let transaction = ledger.and_then(|ledger| ledger.state().transaction(transactional_id));
+        if !transaction.is_some_and(|transaction| transaction.status.is_prepared()) {
+            self.unblock_produces(transactional_id, true);
         }
     }
 

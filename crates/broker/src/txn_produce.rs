@@ -122,16 +122,19 @@ impl Node {
         }
     }
 
-    /// The last transaction has not ended in time, upon which the producer tries again.
+    /// The last transaction has not ended in time, upon which the producer tries again; with all that it has sent since,
+    /// for none of it may come before this.
     pub(crate) fn on_blocked_produce_expired(&mut self, blocked: BlockedProduce) {
+        let transactional_id = blocked.request.transactional_id.clone().unwrap_or_default();
         self.produce_in_transaction(blocked.call, blocked.request, false);
+        self.unblock_produces(&transactional_id, false);
     }
 
-    /// A transaction has ended: what waited for that goes on.
-    pub(crate) fn unblock_produces(&mut self, transactional_id: &Str) {
+    /// What waited for the end of a transaction goes on, for it has ended; or no longer may wait.
+    pub(crate) fn unblock_produces(&mut self, transactional_id: &Str, may_block: bool) {
         for id in self.txns.produces.blocked.remove(transactional_id).unwrap_or_default() {
             if let Some((Parked::BlockedProduce(blocked), _)) = self.purgatory.take(id) {
-                self.produce_in_transaction(blocked.call, blocked.request, true);
+                self.produce_in_transaction(blocked.call, blocked.request, may_block);
             }
         }
     }

@@ -224,7 +224,9 @@ fn a_transaction_does_not_write_to_what_coordinators_keep_for_themselves_or_to_w
 #[test]
 fn transactions_of_v2_follow_each_other_at_once_and_are_never_mistaken_for_one_another() {
     let data = Directory::new();
-    let broker = Broker::start(&data.0, OVERRIDES);
+    // What waits for the end of a transaction goes on when it has ended, and not when it may not wait any longer.
+    let patient = "add.partitions.to.txn.retry.backoff.max.ms=600000";
+    let broker = Broker::start(&data.0, &[OVERRIDES, &[patient]].concat());
     let mut client = Client::connect(&broker.address);
     let topic = client.create_topic("orders", 1, &[]);
     let mut producer = Producer::new(&mut client, 60_000);
