@@ -6,7 +6,7 @@
 //! 3. Become leader of the quorum of one: a new epoch with its leader-change record, and the broker registered
 //!    anew. A fresh log gets the bootstrap records first.
 //! 4. After a crash give logs back what only the commit journal has of them (`commit_journal.rs`).
-//! 5. Serve. The partitions' logs are opened when somebody asks for them, or, where they must
+//! 5. Serve, and have that made durable. The partitions' logs are opened when somebody asks for them, or, where they must
 //!    be recovered, in the background (`opening.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +43,8 @@ pub struct Boot {
     trash: Option<TrashFacts>,
     /// Log dirs whose journals are being replayed.
     replaying: BTreeSet<LogDir>,
+    /// The files of the journals that are replayed.
+    journals: BTreeMap<LogDir, Vec<FilePath>>,
     /// The metadata log's end once this node's registration is appended: it serves when that is committed.
     registered: Option<Offset>,
 }
@@ -337,13 +339,17 @@ impl Node {
     pub(crate) fn replay_journals(&mut self) {
         let Phase::Booting(boot) = &mut self.phase else { return };
         let mut facts = std::mem::take(&mut boot.facts);
-        let mut jobs = Vec::new();
+        let (mut jobs, mut journals) = (Vec::new(), BTreeMap::new());
         for log_dir in self.log_dirs.online().collect::<Vec<_>>() {
-            jobs.extend(self.replay_journal(log_dir, &mut facts).map(|job| (log_dir, job)));
+            if let Some((job, files)) = self.replay_journal(log_dir, &mut facts) {
+                jobs.push((log_dir, job));
+                journals.insert(log_dir, files);
+            }
         }
         if let Phase::Booting(boot) = &mut self.phase {
             boot.facts = facts;
             boot.replaying = jobs.iter().map(|&(log_dir, _)| log_dir).collect();
+            boot.journals = journals;
         }
         for (log_dir, job) in jobs {
             self.start_job(JobPurpose::ReplayJournal(log_dir), DiskJob::ReplayJournal(Box::new(job)));
@@ -384,9 +390,11 @@ impl Node {
     }
 
     fn serve_when_replayed(&mut self) {
-        if !matches!(&self.phase, Phase::Booting(boot) if boot.replaying.is_empty()) {
+        let Phase::Booting(boot) = &mut self.phase else { return };
+        if !boot.replaying.is_empty() {
             return;
         }
+        let journals = std::mem::take(&mut boot.journals);
         // What brokers were told at run time is in the metadata log, and topics inherit it.
         self.on_configs_changed();
         let topics: Vec<_> = self.image().topics().cloned().collect();
@@ -403,7 +411,7 @@ impl Node {
         self.resume_moves(copies);
         self.start_scrub();
         self.metadata.snapshots.start(self.now, &self.config);
-        self.begin_recovery();
+        self.erase_journals(journals);
         self.listen_by = Some(self.now.after(LOADING_GRACE));
     }
 

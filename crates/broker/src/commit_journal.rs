@@ -1,5 +1,6 @@
-//! What the commit journals mean to the node: at start each log is given back what only a journal has of it, and what is
-//! replaced in a log's files lies below the recovery point that its checkpoint durably has.
+//! What the commit journals mean to the node: at start each log is given back what only a journal has of it. That is made
+//! durable, and the journal erased, while the node serves; until then the journal is not used. What is replaced in a
+//! log's files lies below the recovery point that its checkpoint durably has.
 //!
 //! The metadata log is in no journal: it tells which logs there are.
 
@@ -7,20 +8,23 @@ use std::collections::BTreeMap;
 
 use dohle_storage::LogId;
 use dohle_storage::disk::{FilePath, LogDir};
-use dohle_storage::journal::{GivenBack, Piece, ReplayJournal};
+use dohle_storage::journal::{EraseJournal, GivenBack, Piece, ReplayJournal};
 use dohle_types::{Offset, TopicPartition};
 
 use crate::boot_facts::{BootFacts, meta_properties};
-use crate::node::Node;
+use crate::host::{DiskJob, Effect};
+use crate::node::{Node, Phase};
 use crate::set_aside;
+use crate::started_jobs::JobPurpose;
 
 impl Node {
-    /// The job that gives logs back what only the journal of a log dir has of them; `None` where it has no journal.
+    /// The job that gives logs back what only the journal of a log dir has of them, and the journal's files; `None` where
+    /// it has no journal.
     pub(crate) fn replay_journal(
         &mut self,
         log_dir: LogDir,
         facts: &mut BTreeMap<LogDir, BootFacts>,
-    ) -> Option<ReplayJournal> {
+    ) -> Option<(ReplayJournal, Vec<FilePath>)> {
         let journal = std::mem::take(&mut facts.get_mut(&log_dir)?.journal);
         if journal.files.is_empty() {
             return None;
@@ -50,7 +54,49 @@ impl Node {
             let aside = set_aside::stray(&dir, self.rng.uuid());
             logs.push(GivenBack { dir, id, elsewhere, aside, known, pieces });
         }
-        Some(ReplayJournal::new(logs, journal.files, meta_properties(log_dir)))
+        Some((ReplayJournal::new(logs), journal.files))
+    }
+
+    /// Has the journals erased that were replayed, and the others used. Logs are recovered in the background after that,
+    /// so that one sync of everything leaves theirs little to do.
+    pub(crate) fn erase_journals(&mut self, mut replayed: BTreeMap<LogDir, Vec<FilePath>>) {
+        for log_dir in self.log_dirs.online().collect::<Vec<_>>() {
+            let Some(journal) = replayed.remove(&log_dir) else {
+                self.effects.push(Effect::UseJournal { log_dir });
+                continue;
+            };
+            if let Some(state) = self.log_dirs.state_mut(log_dir) {
+                state.is_erasing_journal = true;
+            }
+            let job = EraseJournal::new(log_dir, journal, meta_properties(log_dir));
+            self.start_job(JobPurpose::EraseJournal(log_dir), DiskJob::EraseJournal(Box::new(job)));
+        }
+        if !self.is_erasing_journals() {
+            self.begin_recovery();
+        }
+    }
+
+    /// Whether a journal is being erased.
+    pub(crate) fn is_erasing_journals(&self) -> bool {
+        let mut online = self.log_dirs.online();
+        online.any(|log_dir| self.log_dirs.state(log_dir).is_some_and(|state| state.is_erasing_journal))
+    }
+
+    /// Nothing is in the journal of a log dir any more that its logs lack.
+    pub(crate) fn on_journal_erased(&mut self, log_dir: LogDir) {
+        self.effects.push(Effect::UseJournal { log_dir });
+        self.on_journal_not_erased(log_dir);
+    }
+
+    /// The log dir has failed, and keeps its journal until the next start.
+    pub(crate) fn on_journal_not_erased(&mut self, log_dir: LogDir) {
+        if let Some(state) = self.log_dirs.state_mut(log_dir) {
+            state.is_erasing_journal = false;
+        }
+        if matches!(self.phase, Phase::Serving) && !self.is_erasing_journals() {
+            self.begin_recovery();
+        }
+        self.end_when_flushed();
     }
 
     /// The partition that a journal has records of, unless its log is in another log dir, as the metadata log has it too:

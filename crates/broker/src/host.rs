@@ -159,6 +159,11 @@ pub enum Effect {
         /// What to make durable.
         work: SyncWork,
     },
+    /// Has the journal of a log dir used from now on: what a process before this one wrote to it is erased.
+    UseJournal {
+        /// Which.
+        log_dir: LogDir,
+    },
     /// Runs a job off the loop and answers with [`Input::JobDone`].
     Start {
         /// Given back.
@@ -254,6 +259,8 @@ disk_jobs! {
     Fork(ForkTopic) -> Result<dohle_protocol::messages::TrashManifest, dohle_storage::ForkError>,
     /// Gives logs back what only a commit journal has of them, at start.
     ReplayJournal(dohle_storage::journal::ReplayJournal) -> dohle_storage::journal::Replayed,
+    /// Makes that durable, and removes the journal.
+    EraseJournal(dohle_storage::journal::EraseJournal) -> dohle_storage::journal::Erased,
     /// What the files of the trash say, at start.
     ReadTrash(ReadTrash) -> TrashFacts,
 }

@@ -45,6 +45,8 @@ pub struct LogDirState {
     pub checkpoints: Checkpoints,
     /// Directories in the trash that are being made durable: only the journal may have some of what they are to hold.
     pub settling: usize,
+    /// What logs were given back of the journal is being made durable, and the journal removed.
+    pub is_erasing_journal: bool,
 }
 
 impl LogDirs {
@@ -63,6 +65,7 @@ impl LogDirs {
             scrub: Scrub::default(),
             checkpoints: Checkpoints::default(),
             settling: 0,
+            is_erasing_journal: false,
         });
         let metadata = LogDir(u16::try_from(config.metadata_log_dir()).unwrap_or_default());
         Self { dirs: dirs.collect(), metadata }

@@ -157,6 +157,7 @@ impl Node {
         if !self.maintenance.unflushed.is_empty()
             || self.log_dirs.online().any(is_writing)
             || self.log_dirs.for_partitions().any(|(_, state)| state.settling > 0)
+            || self.is_erasing_journals()
             || self.log_dirs.for_partitions().any(|(_, state)| state.moves.is_renaming())
             || self.maintenance.last_checkpoints.is_some()
         {

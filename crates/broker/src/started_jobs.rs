@@ -34,6 +34,8 @@ pub(crate) enum JobPurpose {
     RemoveUnfinished,
     /// Go on booting, with logs that have what the journal of their log dir had.
     ReplayJournal(LogDir),
+    /// Use the journal of a log dir, in which nothing is left that logs lack.
+    EraseJournal(LogDir),
     /// Delete topics whose manifests are written.
     Delete(Box<handlers::k20_delete_topics::Deletion>),
     /// Make a topic of a fork whose files are made.
@@ -103,6 +105,7 @@ impl Node {
             | JobPurpose::Scrub(_)
             | JobPurpose::Clean(_)
             | JobPurpose::Move(..)
+            | JobPurpose::EraseJournal(_)
             | JobPurpose::Flush(..) => true,
             // Partitions may wait for a checkpoint (`checkpoints.rs`), and it is short.
             JobPurpose::Checkpoint(_)
@@ -156,6 +159,9 @@ impl Node {
             (JobPurpose::RemoveUnfinished, JobOutput::Change(_)) => self.replay_journals(),
             (JobPurpose::ReplayJournal(log_dir), JobOutput::ReplayJournal(replayed)) => {
                 self.on_journal_replayed(log_dir, &replayed);
+            }
+            (JobPurpose::EraseJournal(log_dir), JobOutput::EraseJournal(_)) => {
+                self.on_journal_erased(log_dir);
             }
             (JobPurpose::Delete(deletion), JobOutput::Checkpoint(_)) => {
                 handlers::k20_delete_topics::on_manifests_written(self, *deletion);
@@ -239,6 +245,7 @@ impl Node {
             JobPurpose::OpenPartition(_) | JobPurpose::LoadLedger(..) | JobPurpose::Scrub(_) => {}
             // The log dir is offline, and will have no checkpoint any more.
             JobPurpose::Flush(..) => {}
+            JobPurpose::EraseJournal(log_dir) => self.on_journal_not_erased(log_dir),
             JobPurpose::Checkpoint(log_dir) => {
                 self.on_checkpoint_failed(log_dir);
                 self.end_when_flushed();

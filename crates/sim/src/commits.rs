@@ -37,6 +37,12 @@ impl Commits {
     }
 
     /// A directory is renamed.
+    pub(crate) fn use_journal(&mut self, log_dir: LogDir) {
+        if let Some(cycle) = self.cycles.get_mut(&log_dir) {
+            cycle.use_journal();
+        }
+    }
+
     pub(crate) fn note_renamed(&mut self, log_dir: LogDir) {
         if let Some(cycle) = self.cycles.get_mut(&log_dir) {
             cycle.note_renamed();

@@ -282,6 +282,11 @@ impl World {
                         process.commits.ask(SyncRequest { key: LogKey(partition.0), id, work });
                     }
                 }
+                Effect::UseJournal { log_dir } => {
+                    if let Some(process) = &mut self.process {
+                        process.commits.use_journal(log_dir);
+                    }
+                }
                 Effect::Start { token, job, in_background: _ } => started.push((token, job)),
                 Effect::Ready => {
                     if let Some(process) = &mut self.process {
@@ -465,6 +470,7 @@ impl World {
                 self.disk.sync(path);
             }
             Step::Sync { path } => self.disk.sync(path),
+            Step::SyncAll { log_dir } => self.disk.sync_all(*log_dir),
             Step::List { path } | Step::Read { path, .. } => {
                 return Ok(self.read_disk(path, step));
             }

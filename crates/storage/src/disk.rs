@@ -146,6 +146,11 @@ pub enum Step {
         /// The file.
         path: FilePath,
     },
+    /// Makes all that is in a log dir durable, whatever its name is by now. Answered by [`Answer::Done`].
+    SyncAll {
+        /// Which.
+        log_dir: LogDir,
+    },
 }
 
 /// The answer to a [`Step`].

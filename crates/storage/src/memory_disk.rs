@@ -15,7 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dohle_types::Rng;
 
-use crate::disk::{Answer, DiskError, Entry, FilePath, Job, Op, Step, drive};
+use crate::disk::{Answer, DiskError, Entry, FilePath, Job, LogDir, Op, Step, drive};
 
 /// What a disk writes at once or not at all.
 pub const SECTOR_SIZE: usize = 512;
@@ -142,6 +142,7 @@ impl MemoryDisk {
             }
             Step::Apply(op) => self.apply(op)?,
             Step::Sync { path } => self.sync(path),
+            Step::SyncAll { log_dir } => self.sync_all(*log_dir),
             Step::Replace { path, data } => {
                 for op in replacement(path, data) {
                     self.apply(&op)?;
@@ -159,6 +160,14 @@ impl MemoryDisk {
     /// What a real file system would refuse too.
     pub fn run<J: Job>(&mut self, mut job: J) -> Result<J::Output, DiskError> {
         drive(&mut job, |step| self.perform(&step))
+    }
+
+    /// Makes all files in a log dir, and the names above them, durable.
+    pub fn sync_all(&mut self, log_dir: LogDir) {
+        let here = self.files().into_keys().filter(|path| LogDir::of(path) == log_dir);
+        for path in here.collect::<Vec<_>>() {
+            self.sync(&path);
+        }
     }
 
     /// Begins to make a file and the names above it durable; `None` where there is no such file.

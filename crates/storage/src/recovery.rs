@@ -27,7 +27,7 @@ impl Opener {
     pub(crate) async fn recover(&self, log: &mut Log, listing: Listing) {
         // What lay below the start was deleted, and need not be there.
         let start = self.opening.start_offset.unwrap_or_default();
-        let recovery_point = self.opening.recovery_point.filter(|&point| point > start).unwrap_or_default();
+        let recovery_point = self.recovery_point();
         let mut first_scanned =
             listing.logs.partition_point(|&(base, _)| base < recovery_point).saturating_sub(1);
         let is_shared =
@@ -96,6 +96,12 @@ impl Opener {
         let first_base = listing.logs.first().map_or(end, |&(base, _)| base);
         let epochs_from = if has_epochs { end } else { first_base };
         self.replay(log, epochs_from, from, end).await;
+    }
+
+    /// Everything below it is durable in the files, by the checkpoint.
+    fn recovery_point(&self) -> Offset {
+        let start = self.opening.start_offset.unwrap_or_default();
+        self.opening.recovery_point.filter(|&point| point > start).unwrap_or_default()
     }
 
     /// Reads the segments from the recovery point's on, but for what is `resumed` of the first one, and cuts the log
@@ -170,7 +176,9 @@ impl Opener {
         let Opening { dir, config, .. } = &self.opening;
         let base = segment.base;
         let path = file(dir, base, LOG_SUFFIX);
-        let mut durable_to = u64::from(segment.size);
+        // The journal's records were written to the file again, and may be in the cache alone.
+        let (mut durable_to, mut synced_to) = (u64::from(segment.size), u64::from(segment.size));
+        let synced = self.recovery_point();
         let scan = Scan::new(&self.disk, path.clone(), length, base, self.compacted_to());
         let mut scan = scan.go_on(durable_to, end).before(follower);
         let mut damage = Vec::new();
@@ -179,6 +187,9 @@ impl Opener {
                 Scanned::Batch(header) => {
                     if header.next_offset() <= recovery_point {
                         durable_to = scan.position;
+                    }
+                    if header.next_offset() <= synced {
+                        synced_to = scan.position;
                     }
                     let batch =
                         if needs_records(&header) { scan.passed(&header).await } else { Bytes::new() };
@@ -225,6 +236,8 @@ impl Opener {
         }
         if torn || scan.position > durable_to {
             self.write_again(&path, durable_to, scan.position).await;
+        }
+        if torn || scan.position > synced_to {
             log.files.dirty.insert(path);
         }
         torn

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
-use crate::disk::{Answer, Entry, FilePath, Job, Op, Progress, Step};
+use crate::disk::{Answer, Entry, FilePath, Job, LogDir, Op, Progress, Step};
 
 /// A job made of a sequence of steps.
 pub struct Script<T> {
@@ -131,6 +131,11 @@ impl Disk {
         self.ask(Step::Sync { path: path.clone() }).await;
     }
 
+    /// Makes all that is in a log dir durable.
+    pub async fn sync_all(&self, log_dir: LogDir) {
+        self.ask(Step::SyncAll { log_dir }).await;
+    }
+
     /// Replaces a small file as a whole, durably.
     pub async fn replace(&self, path: FilePath, data: Bytes) {
         self.ask(Step::Replace { path, data }).await;
@@ -191,7 +196,9 @@ mod tests {
             Ok(match step {
                 Step::Read { .. } => Answer::Read(Some(Bytes::from_static(b"abc"))),
                 Step::List { .. } => Answer::Listed(Vec::new()),
-                Step::Apply(_) | Step::Replace { .. } | Step::Sync { .. } => Answer::Done,
+                Step::Apply(_) | Step::Replace { .. } | Step::Sync { .. } | Step::SyncAll { .. } => {
+                    Answer::Done
+                }
             })
         });
         assert_eq!((total, steps.len()), (Ok(3), 3));

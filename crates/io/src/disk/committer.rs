@@ -31,6 +31,7 @@ pub struct Committer {
 #[derive(Debug)]
 enum Message {
     Sync(SyncRequest),
+    UseJournal(LogDir),
     TaskDone(LogDir, Result<(), DiskError>),
 }
 
@@ -55,6 +56,11 @@ impl Committer {
         let done = messages.clone();
         thread::Builder::new().name("flush".into()).spawn(move || run_tasks(&files, &tasks, &done))?;
         Ok(Self { messages })
+    }
+
+    /// Has the journal of a log dir used from now on.
+    pub fn use_journal(&self, log_dir: LogDir) {
+        let _ = self.messages.send(Message::UseJournal(log_dir));
     }
 
     /// Asks for a sync.
@@ -101,6 +107,11 @@ impl Commit {
                 match message {
                     Message::Sync(request) => {
                         requests.entry(LogDir::of(&request.work.dir)).or_default().push(request);
+                    }
+                    Message::UseJournal(log_dir) => {
+                        if let Some(cycle) = self.cycles.get_mut(&log_dir) {
+                            cycle.commits.use_journal();
+                        }
                     }
                     Message::TaskDone(log_dir, Ok(())) => {
                         let Some(cycle) = self.cycles.get_mut(&log_dir) else { continue };

@@ -112,6 +112,7 @@ impl Files {
                 self.replace(&path, &data).map(|()| Answer::Done).map_err(failed("replace", &path))
             }
             Step::Sync { path } => self.sync(&path).map(|()| Answer::Done),
+            Step::SyncAll { log_dir } => self.sync_all(log_dir).map(|()| Answer::Done),
         }
     }
 

@@ -435,6 +435,7 @@ impl EventLoop {
                     Effect::Sync { partition, of: id, work } => {
                         syncs.push(SyncRequest { key: LogKey(partition.0), id, work });
                     }
+                    Effect::UseJournal { log_dir } => self.committer.use_journal(log_dir),
                     Effect::Start { token, job, in_background } => started.push((token, job, in_background)),
                     Effect::Ready => self.listen(),
                     Effect::Stopped { error } => self.stopped = Some(error.map_or(Ok(()), Err)),

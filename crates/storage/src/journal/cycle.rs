@@ -117,6 +117,8 @@ pub struct CommitCycle {
     part_length: u64,
     files_min: usize,
     rng: Rng,
+    /// Whether nothing is in the journal any more that a process before this one wrote and logs may lack.
+    is_free: bool,
     parts: Vec<Part>,
     /// The part that is written to.
     active: u16,
@@ -189,7 +191,8 @@ impl RecordWrite {
 }
 
 impl CommitCycle {
-    /// The cycle of a log dir without a journal, which is made when it is first of use; salts are drawn from `rng`.
+    /// The cycle of a log dir that syncs files until it may use the journal, which is made when it is first of use;
+    /// salts are drawn from `rng`.
     #[must_use]
     pub fn new(log_dir: LogDir, config: JournalConfig, rng: Rng) -> Self {
         Self {
@@ -197,6 +200,7 @@ impl CommitCycle {
             part_length: config.bytes / u64::from(PARTS) / BLOCK * BLOCK,
             files_min: config.files_min,
             rng,
+            is_free: false,
             parts: (0..PARTS).map(|_| Part::default()).collect(),
             active: 0,
             position: BLOCK,
@@ -204,6 +208,11 @@ impl CommitCycle {
             waiting: VecDeque::new(),
             under_way: None,
         }
+    }
+
+    /// Uses the journal from now on: what a process before this one wrote to it is erased.
+    pub fn use_journal(&mut self) {
+        self.is_free = true;
     }
 
     /// Begins a round: which requests go which way.
@@ -329,6 +338,9 @@ impl CommitCycle {
     /// Where a record for these goes: part, position and salt; `None` where their files are to be synced instead.
     fn place(&mut self, requests: &[SyncRequest]) -> Option<(u16, u64, u64)> {
         let ranges = || requests.iter().flat_map(|request| &request.work.ranges);
+        if !self.is_free {
+            return None;
+        }
         // Other files than those of records are rare, and come along.
         let files = ranges().map(|range| &range.path).collect::<BTreeSet<_>>().len();
         let bytes: u64 = ranges().map(|range| u64::from(range.length) + ENTRY_SIZE as u64).sum();

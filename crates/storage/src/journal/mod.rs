@@ -8,10 +8,12 @@
 //! used again. Nothing waits for that; while no part is free, cycles sync files.
 //!
 //! After a crash [`found`] reads the journal, and before any log is opened [`replay`] gives each back what is newer than
-//! its recovery point, makes that durable and removes the journal. Records are known by topic id, partition, segment and
-//! position, so that they never reach another topic of the same name; they are written where they were, so that doing
-//! it twice does nothing. What is cut or replaced in a log's files must therefore lie below its *checkpointed* recovery
-//! point or start. After a clean stop there is no journal.
+//! its recovery point. Logs are served from then on: one that is opened makes durable what it was given back. Meanwhile
+//! that is done for all of them, and then the journal is removed; until then cycles sync files, and another crash has
+//! the same records given back once more. Records are known by topic id, partition, segment and position, so that they
+//! never reach another topic of the same name; they are written where they were, so that doing it twice does nothing.
+//! What is cut or replaced in a log's files must therefore lie below its *checkpointed* recovery point or start. After a
+//! clean stop there is no journal.
 //!
 //! Invariants:
 //! 1. A part is erased only when everything in it is durable in the logs' own files; parts are erased in the order in
@@ -31,7 +33,7 @@ use crate::disk::{FilePath, LogDir};
 
 pub use cycle::{CommitCycle, Done, JournalConfig, Round, SyncRequest, Task};
 pub use found::{JournalFound, Piece, ReadJournal};
-pub use replay::{GivenBack, ReplayJournal, Replayed};
+pub use replay::{EraseJournal, Erased, GivenBack, ReplayJournal, Replayed};
 
 /// Files that the journal of a log dir has, once it needed them all.
 pub const PARTS: u16 = 4;

@@ -1,4 +1,5 @@
-//! Giving logs back what only the journal has of them, before any of them is opened, and erasing the journal.
+//! Giving logs back what only the journal has of them, before any of them is opened, and erasing the journal when that
+//! is durable.
 //!
 //! A file with several names is shared with a fork, or a backup, and never written to: one that lacks what the journal
 //! has, which is so of no fork's, is replaced by a copy that has it.
@@ -10,7 +11,7 @@ use dohle_types::{Offset, TopicId};
 use super::LogId;
 use super::found::Piece;
 use crate::checkpoint::{PARTITION_METADATA, parse_partition_metadata};
-use crate::disk::{Answer, Entry, FilePath, Job, Op, Progress};
+use crate::disk::{Answer, Entry, FilePath, Job, LogDir, Op, Progress};
 use crate::fork::own_copy;
 use crate::script::{Disk, Script};
 use crate::segment::{LOG_SUFFIX, file, offset_in};
@@ -34,16 +35,23 @@ pub struct GivenBack {
     pub pieces: Vec<Piece>,
 }
 
-/// Writes what is in the journal of a log dir to where it was in the logs' files, makes that durable, and removes the
-/// journal. Done twice it does the same.
+/// Writes what is in the journal of a log dir to where it was in the logs' files. It is not durable there as yet. Done
+/// twice it does the same.
 pub struct ReplayJournal(Script<Replayed>);
 
-/// The logs have everything, and there is no journal any more.
+/// The logs have everything.
 #[derive(Debug)]
 pub struct Replayed {
     /// Those that were moved to another log dir, and were given nothing.
     pub moved: BTreeSet<LogId>,
 }
+
+/// Makes durable what logs were given back, and removes the journal.
+pub struct EraseJournal(Script<Erased>);
+
+/// There is no journal any more.
+#[derive(Debug)]
+pub struct Erased;
 
 impl std::fmt::Debug for ReplayJournal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -64,29 +72,56 @@ impl Job for ReplayJournal {
 }
 
 impl ReplayJournal {
-    /// Will give these logs what they lack, and then remove `journal`, oldest file first; `neighbour` is a file beside
-    /// those.
+    /// Will give these logs what they lack.
     #[must_use]
-    pub fn new(logs: Vec<GivenBack>, journal: Vec<FilePath>, neighbour: FilePath) -> Self {
+    pub fn new(logs: Vec<GivenBack>) -> Self {
         Self(Script::new(move |disk| async move {
-            let (mut written, mut moved) = (BTreeSet::new(), BTreeSet::new());
+            let mut moved = BTreeSet::new();
             for log in &logs {
                 if is_elsewhere(&disk, log).await {
                     moved.insert(log.id);
                 } else {
-                    give_back(&disk, log, &mut written).await;
+                    give_back(&disk, log).await;
                 }
             }
-            for path in &written {
-                disk.sync(path).await;
-            }
+            Replayed { moved }
+        }))
+    }
+}
+
+impl std::fmt::Debug for EraseJournal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("EraseJournal")
+    }
+}
+
+impl Job for EraseJournal {
+    type Output = Erased;
+
+    fn start(&mut self) -> Progress<Erased> {
+        self.0.start()
+    }
+
+    fn resume(&mut self, answer: Answer) -> Progress<Erased> {
+        self.0.resume(answer)
+    }
+}
+
+impl EraseJournal {
+    /// Will remove `journal`, which is in `log_dir`, oldest file first; `neighbour` is a file beside those.
+    #[must_use]
+    pub fn new(log_dir: LogDir, journal: Vec<FilePath>, neighbour: FilePath) -> Self {
+        Self(Script::new(move |disk| async move {
+            // Thousands of files at once are a fraction of the work of one after the other. And some may be in the trash
+            // by now.
+            disk.sync_all(log_dir).await;
             for path in journal {
                 disk.apply(Op::Remove { path }).await;
                 // A new journal has the same names: nothing of the old one may come back after that. And of the old one
                 // none in the middle may be gone before the others, as if it had been lost.
                 disk.sync(&neighbour).await;
             }
-            Replayed { moved }
+            Erased
         }))
     }
 }
@@ -106,7 +141,7 @@ async fn topic_of(disk: &Disk, dir: &FilePath) -> Option<TopicId> {
     metadata.and_then(|file| parse_partition_metadata(&file))
 }
 
-async fn give_back(disk: &Disk, log: &GivenBack, written: &mut BTreeSet<FilePath>) {
+async fn give_back(disk: &Disk, log: &GivenBack) {
     let GivenBack { dir, id, elsewhere: _, aside, known, pieces } = log;
     let pieces: Vec<&Piece> = pieces.iter().filter(|piece| piece.end > *known).collect();
     if pieces.is_empty() {
@@ -131,14 +166,12 @@ async fn give_back(disk: &Disk, log: &GivenBack, written: &mut BTreeSet<FilePath
         let position = u64::from(*position);
         if let Some(&length) = shared.get(base) {
             if disk.read(&path, position, data.len()).await.as_ref() == Some(&data) {
-                written.insert(path);
                 continue;
             }
             own_copy(disk, &path, length).await;
             shared.remove(base);
         }
-        disk.apply(Op::Write { path: path.clone(), position, data }).await;
-        written.insert(path);
+        disk.apply(Op::Write { path, position, data }).await;
     }
 }
 

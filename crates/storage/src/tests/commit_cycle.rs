@@ -12,7 +12,9 @@ use crate::{LogId, LogKey, LogRange, SyncPoint, SyncWork};
 const MIB: u64 = 1 << 20;
 
 fn cycle(bytes: u64) -> CommitCycle {
-    CommitCycle::new(LogDir::FIRST, JournalConfig { bytes, files_min: 4 }, Rng::from_seed(1))
+    let mut cycle = CommitCycle::new(LogDir::FIRST, JournalConfig { bytes, files_min: 4 }, Rng::from_seed(1));
+    cycle.use_journal();
+    cycle
 }
 
 /// The `number`th wish of a log.

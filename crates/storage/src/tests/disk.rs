@@ -61,6 +61,10 @@ impl Disk {
                 self.sync(&path);
                 Answer::Done
             }
+            Step::SyncAll { .. } => {
+                self.files.clone().into_keys().for_each(|path| self.sync(&path));
+                Answer::Done
+            }
         }
     }
 

@@ -332,7 +332,7 @@ fn replay(world: &mut World, records: &[(Offset, Bytes)]) -> Vec<(FilePath, bool
         known: Offset::ZERO,
         pieces,
     };
-    let mut job = ReplayJournal::new(vec![source], Vec::new(), "meta.properties".into());
+    let mut job = ReplayJournal::new(vec![source]);
     let mut written = Vec::new();
     crate::disk::drive(&mut job, |step| {
         if let Step::Apply(Op::Write { path, .. }) = &step {

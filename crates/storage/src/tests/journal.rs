@@ -12,8 +12,8 @@ use super::node::now;
 use crate::checkpoint::parse_partition_metadata;
 use crate::disk::{DiskError, FilePath, Job, LogDir, Op, Progress, Step};
 use crate::journal::{
-    CommitCycle, Done, GivenBack, JournalConfig, JournalFound, ReadJournal, ReplayJournal, Round,
-    SyncRequest, Task,
+    CommitCycle, Done, EraseJournal, Erased, GivenBack, JournalConfig, JournalFound, ReadJournal,
+    ReplayJournal, Round, SyncRequest, Task,
 };
 use crate::memory_disk::MemoryDisk;
 use crate::{Codecs, Log, LogId, LogKey, OpenLog, Opening, Origin, Read};
@@ -46,10 +46,14 @@ struct World {
     next: u64,
     /// A task under way.
     task: Option<Task>,
+    /// The journal of the process before is being erased.
+    erasing: Option<(EraseJournal, Progress<Erased>)>,
     /// Changes and syncs until it ends.
     fuel: u64,
     journaled: usize,
     given_back: usize,
+    /// How often the power went before the journal was erased.
+    replayed_again: usize,
 }
 
 fn log_id(index: usize) -> LogId {
@@ -76,7 +80,8 @@ impl World {
             acknowledged: 0,
             checkpointed: Offset::ZERO,
         });
-        let cycle = CommitCycle::new(LogDir::FIRST, config, rng.fork());
+        let mut cycle = CommitCycle::new(LogDir::FIRST, config, rng.fork());
+        cycle.use_journal();
         Self {
             cycle,
             config,
@@ -85,9 +90,11 @@ impl World {
             codecs: Codecs::default(),
             next: 0,
             task: None,
+            erasing: None,
             fuel: 0,
             journaled: 0,
             given_back: 0,
+            replayed_again: 0,
             rng,
         }
     }
@@ -173,8 +180,21 @@ impl World {
         }
     }
 
-    /// Goes on with what follows behind the journal.
+    /// Goes on with what follows behind the journal, or is left to do of the one before.
     fn step_aside(&mut self) -> Result<(), Crash> {
+        match self.erasing.take() {
+            Some((mut job, Progress::Next(step))) => {
+                self.burn()?;
+                let progress = job.resume(self.disk.perform(&step).unwrap());
+                self.erasing = Some((job, progress));
+                return Ok(());
+            }
+            Some((_, Progress::Done(Erased))) => {
+                assert_eq!(read_journal(&mut self.disk, false), JournalFound::default());
+                self.cycle.use_journal();
+            }
+            None => {}
+        }
         let Some(task) = self.task.take() else {
             self.task = self.cycle.next_task();
             return Ok(());
@@ -216,10 +236,12 @@ impl World {
         }
     }
 
-    /// The next process: it may end again while it gives logs back what the journal has.
+    /// The next process: it may end again while it gives logs back what the journal has, and before or after it has
+    /// opened them.
     fn start(&mut self) {
         self.crash();
         self.task = None;
+        self.replayed_again += usize::from(self.erasing.take().is_some());
         let found = loop {
             let found = read_journal(&mut self.disk, false);
             assert_eq!(found.damage, Vec::<String>::new());
@@ -229,18 +251,23 @@ impl World {
                 let aside = format!("aside-{index}-{}", self.given_back).into();
                 Some(GivenBack { dir: dir(index), id, elsewhere: Vec::new(), aside, known, pieces })
             });
-            let job = ReplayJournal::new(given_back.collect(), found.files.clone(), META.into());
+            let job = ReplayJournal::new(given_back.collect());
             self.fuel = if self.rng.chance(1, 3) { self.rng.below(40) } else { u64::MAX };
-            match self.run(job) {
-                Ok(_) => break found,
-                Err(Crash) => self.crash(),
+            let opened = if self.rng.chance(1, 3) { self.rng.below(LOGS as u64) } else { LOGS as u64 };
+            if self.run(job).is_ok() {
+                for index in 0..usize::try_from(opened).unwrap() {
+                    self.open(index, &found);
+                }
+                if opened == LOGS as u64 {
+                    break found;
+                }
             }
+            self.crash();
         };
-        assert_eq!(read_journal(&mut self.disk, false), JournalFound::default());
         self.cycle = CommitCycle::new(LogDir::FIRST, self.config, self.rng.fork());
-        for index in 0..LOGS {
-            self.open(index, &found);
-        }
+        let mut job = EraseJournal::new(LogDir::FIRST, found.files, META.into());
+        let progress = job.start();
+        self.erasing = Some((job, progress));
     }
 
     /// Runs a job until it is done, or the power goes.
@@ -323,7 +350,7 @@ fn read_all(disk: &mut MemoryDisk, log: &Log) -> Vec<u64> {
 
 #[test]
 fn whatever_a_crash_takes_nothing_acknowledged_is_lost() {
-    let (mut journaled, mut given_back) = (0, 0);
+    let (mut journaled, mut given_back, mut replayed_again) = (0, 0, 0);
     for seed in 0..150 {
         let mut world = World::new(seed);
         for _ in 0..6 {
@@ -334,10 +361,12 @@ fn whatever_a_crash_takes_nothing_acknowledged_is_lost() {
         }
         journaled += world.journaled;
         given_back += world.given_back;
+        replayed_again += world.replayed_again;
     }
     assert!(
-        journaled > 3000 && given_back > 3000,
-        "{journaled} records written, {given_back} pieces given back"
+        journaled > 3000 && given_back > 3000 && replayed_again > 50,
+        "{journaled} records written, {given_back} pieces given back, {replayed_again} times the power went before \
+         they were durable"
     );
 }
 
@@ -346,6 +375,7 @@ fn three_rounds() -> (World, FilePath) {
     let mut world = World::new(1);
     (world.fuel, world.config) = (u64::MAX, JournalConfig { bytes: 400_000, files_min: 1 });
     world.cycle = CommitCycle::new(LogDir::FIRST, world.config, Rng::from_seed(1));
+    world.cycle.use_journal();
     while world.journaled < 3 {
         world.append().unwrap();
         world.commit().unwrap();
@@ -415,7 +445,7 @@ fn what_is_below_the_checkpoints_is_not_touched_and_anothers_directory_is_put_as
         let pieces = found.logs[&log_id(index)].clone();
         let (id, elsewhere) = (log_id(index), Vec::new());
         let given = GivenBack { dir: name.into(), id, elsewhere, aside: "old-stray".into(), known, pieces };
-        world.disk.run(ReplayJournal::new(vec![given], Vec::new(), META.into())).unwrap();
+        world.disk.run(ReplayJournal::new(vec![given])).unwrap();
     };
     let index = (0..LOGS).find(|&index| found.logs.contains_key(&log_id(index))).unwrap();
     let end = found.logs[&log_id(index)].last().unwrap().end;
@@ -483,7 +513,7 @@ fn a_log_that_was_moved_to_another_log_dir_is_given_nothing() {
             known: Offset::ZERO,
             pieces: pieces.clone(),
         };
-        let replayed = world.disk.run(ReplayJournal::new(vec![given], Vec::new(), META.into())).unwrap();
+        let replayed = world.disk.run(ReplayJournal::new(vec![given])).unwrap();
         assert_eq!(replayed.moved.contains(&id), is_moved);
         let is_written = world.disk.files().keys().any(|path| path.starts_with("orders-0/"));
         assert_eq!(is_written, !is_moved);

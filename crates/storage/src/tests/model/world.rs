@@ -266,6 +266,10 @@ impl World {
                 let sync = self.disk.begin_sync(&path);
                 self.finish_sync(sync.into_iter().collect())?;
             }
+            DiskStep::SyncAll { .. } => {
+                let syncs = self.disk.files().into_keys().filter_map(|path| self.disk.begin_sync(&path));
+                self.finish_sync(syncs.collect())?;
+            }
             DiskStep::Replace { path, data } => {
                 for op in crate::memory_disk::replacement(&path, &data) {
                     self.change(&op)?;
