@@ -261,6 +261,7 @@ mod tests {
             let (mailbox, inputs) = Mailbox::new(waker);
             let config = JournalConfig { bytes: 1 << 20, files_min: 1 };
             let committer = Committer::start(Arc::clone(&files), mailbox, config, Rng::from_seed(1)).unwrap();
+            [0, 1].into_iter().for_each(|log_dir| committer.use_journal(LogDir(log_dir)));
             Self { root, files, committer, inputs, _poll: poll, number: 0 }
         }
 
