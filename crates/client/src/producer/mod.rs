@@ -512,8 +512,8 @@ impl Machine for Producer {
             Identification::Asked { .. } | Identification::Known(_) | Identification::Refused(_) => None,
         };
         let expiry = (self.buffered_batches > 0).then_some(self.expiry_check_at);
-        let transaction = self.transactions.as_ref().and_then(Transactions::next_timeout);
-        let transaction = transaction.filter(|&at| at > self.cluster.polled_at());
+        let transactions = self.transactions.as_ref();
+        let transaction = transactions.and_then(|it| it.next_timeout(self.cluster.polled_at()));
         let own = [lingering, backing_off, identification, transaction, expiry].into_iter().flatten();
         own.chain(self.cluster.next_timeout()).min()
     }

@@ -169,10 +169,14 @@ impl Producer {
             Err(Unsealed { tags, buffered, error }) => {
                 self.buffered_bytes -= buffered;
                 self.buffered_batches -= 1;
+                let reason = DeliveryError::NotBuilt { reason: error.to_string() };
+                if let Some(transactions) = &mut self.transactions {
+                    transactions.on_given_up(&reason);
+                }
                 self.deliveries.push_back(Delivery {
                     topic: partition.topic.clone(),
                     partition: partition.index,
-                    result: Err(DeliveryError::NotBuilt { reason: error.to_string() }),
+                    result: Err(reason),
                     tags,
                 });
             }

@@ -125,12 +125,17 @@ impl Transactions {
         }
     }
 
-    /// When something is to be done that no input brings about.
-    pub(super) fn next_timeout(&self) -> Option<Instant> {
-        match (&self.coordinator, &self.phase) {
-            (Coordinator::Wanted { at, .. }, _) | (_, Phase::Ending { at, .. }) => Some(*at),
-            _ => None,
-        }
+    /// When something is to be done that no input brings about, after what was done already.
+    pub(super) fn next_timeout(&self, polled_at: Instant) -> Option<Instant> {
+        let coordinator = match self.coordinator {
+            Coordinator::Wanted { at, .. } => Some(at),
+            Coordinator::Asked { .. } | Coordinator::Known(_) => None,
+        };
+        let end = match self.phase {
+            Phase::Ending { at, .. } => Some(at),
+            Phase::Idle | Phase::Open | Phase::Asked { .. } | Phase::Over(_) => None,
+        };
+        coordinator.into_iter().chain(end).filter(|&at| at > polled_at).min()
     }
 
     fn request(&self) -> InitProducerIdRequest {

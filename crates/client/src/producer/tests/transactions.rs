@@ -118,6 +118,21 @@ fn a_transaction_that_lost_a_record_can_only_be_aborted() {
     assert_eq!(committed(&world), [[""; 0], [""; 0]]);
 }
 
+#[test]
+fn a_transaction_ends_soon_after_connections_to_its_coordinator_broke() {
+    for seed in 0..50 {
+        let mut world = world(transactional(), 2, seed);
+        assert_eq!(begin(&mut world), Ok(()));
+        assert_eq!(send(&mut world, "a"), Ok(()));
+        world.faults.break_connection = 50;
+        let begun = world.now().instant;
+        assert_eq!(end(&mut world, true), Ok(()));
+        // Long before metadata is asked for again anyway, or the transaction's time is over.
+        let took = world.now().instant - begun;
+        assert!(took < Duration::from_secs(30), "seed {seed}: {took:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
