@@ -9,12 +9,15 @@
 
 #![expect(clippy::indexing_slicing, reason = "a disk that contradicts itself should stop at once")]
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod file;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use dohle_types::Rng;
 
+use self::file::{Change, File};
 use crate::disk::{Answer, DiskError, Entry, FilePath, Job, LogDir, Op, Step, drive};
 
 /// What a disk writes at once or not at all.
@@ -29,24 +32,6 @@ const ROOT: InodeId = InodeId(0);
 enum Inode {
     File(File),
     Directory(Directory),
-}
-
-#[derive(Debug, Default, Clone)]
-struct File {
-    cached: Vec<u8>,
-    durable: Vec<u8>,
-    /// Changes that are not on the medium, in their order.
-    changes: VecDeque<Change>,
-    /// How many changes came before those.
-    changes_settled: u64,
-    /// Sectors that a failed sync may have left behind; the next write to one takes all of it along.
-    spoiled: BTreeSet<usize>,
-}
-
-#[derive(Debug, Clone)]
-enum Change {
-    Write(usize, Bytes),
-    Length(usize),
 }
 
 #[derive(Debug, Default, Clone)]
@@ -182,7 +167,7 @@ impl MemoryDisk {
         }
         directories.pop();
         let Inode::File(file) = self.inodes.get(&inode)? else { return None };
-        let file_changes_before = file.changes_settled + file.changes.len() as u64;
+        let file_changes_before = file.changes_so_far();
         Some(SyncUnderWay { inode, file_changes_before, directories, changes_before: self.next_change })
     }
 
@@ -192,12 +177,7 @@ impl MemoryDisk {
             return;
         }
         if let Some(Inode::File(file)) = self.inodes.get_mut(&sync.inode) {
-            while file.changes_settled < sync.file_changes_before
-                && let Some(change) = file.changes.pop_front()
-            {
-                file.changes_settled += 1;
-                change.apply(&mut file.durable);
-            }
+            file.finish_sync(sync.file_changes_before);
         }
         for id in sync.directories {
             let Some(Inode::Directory(directory)) = self.inodes.get_mut(&id) else { continue };
@@ -215,24 +195,7 @@ impl MemoryDisk {
     /// written, so that a later sync succeeds without them (as Linux has it).
     pub fn fail_sync(&mut self, sync: SyncUnderWay, rng: &mut Rng) {
         if let Some(Inode::File(file)) = self.inodes.get_mut(&sync.inode) {
-            let mut taken = VecDeque::new();
-            while file.changes_settled < sync.file_changes_before
-                && let Some(change) = file.changes.pop_front()
-            {
-                file.changes_settled += 1;
-                taken.push_back(change);
-            }
-            keep_some(&mut file.durable, &taken, rng);
-            for change in &taken {
-                if let Change::Write(position, data) = change
-                    && !data.is_empty()
-                {
-                    file.spoiled.extend(sectors(*position, data.len()));
-                }
-            }
-            for later in std::mem::take(&mut file.changes) {
-                file.queue(later);
-            }
+            file.fail_sync(sync.file_changes_before, rng);
         }
     }
 
@@ -536,123 +499,6 @@ impl NameChange {
                 names.insert(to, inode);
             }
         }
-    }
-}
-
-impl Change {
-    fn apply(&self, content: &mut Vec<u8>) {
-        match self {
-            Self::Write(position, data) => {
-                let end = position + data.len();
-                // An empty write only creates the file.
-                if !data.is_empty() {
-                    content.resize(content.len().max(end), 0);
-                    content[*position..end].copy_from_slice(data);
-                }
-            }
-            Self::Length(length) => content.resize(*length, 0),
-        }
-    }
-}
-
-impl File {
-    fn change(&mut self, change: Change) {
-        change.apply(&mut self.cached);
-        self.queue(change);
-    }
-
-    fn queue(&mut self, change: Change) {
-        if let Change::Write(position, data) = &change
-            && !self.spoiled.is_empty()
-            && !data.is_empty()
-        {
-            for sector in sectors(*position, data.len()) {
-                if self.spoiled.remove(&sector) {
-                    let start = sector * SECTOR_SIZE;
-                    let end = self.cached.len().min(start + SECTOR_SIZE);
-                    let whole = Bytes::copy_from_slice(&self.cached[start..end]);
-                    self.changes.push_back(Change::Write(start, whole));
-                }
-            }
-        }
-        self.changes.push_back(change);
-    }
-
-    fn lose_power(&mut self, rng: &mut Rng, loss: &mut PowerLoss) {
-        let mut survived = std::mem::take(&mut self.durable);
-        if !self.changes.is_empty() {
-            let kept = keep_some(&mut survived, &self.changes, rng);
-            self.changes_settled += self.changes.len() as u64;
-            self.changes.clear();
-            loss.files_torn += usize::from(survived != self.cached && kept > 0);
-        }
-        self.spoiled.clear();
-        loss.files_changed += usize::from(survived != self.cached);
-        self.cached.clone_from(&survived);
-        self.durable = survived;
-    }
-}
-
-/// The sectors that a write touches.
-const fn sectors(position: usize, length: usize) -> std::ops::RangeInclusive<usize> {
-    position / SECTOR_SIZE..=(position + length - 1) / SECTOR_SIZE
-}
-
-/// Applies some of the changes: each sector ends as it was after one of them. How many sectors took one.
-fn keep_some(durable: &mut Vec<u8>, changes: &VecDeque<Change>, rng: &mut Rng) -> usize {
-    let of_ten = match rng.below(4) {
-        0 => 0,
-        1 => 10,
-        _ => 1 + rng.below(9),
-    };
-    let (mut lowest, mut highest, mut length) = (durable.len(), durable.len(), durable.len());
-    let mut lost = BTreeSet::new();
-    let mut kept = 0;
-    for change in changes {
-        match change {
-            Change::Write(position, data) => {
-                let mut from = 0;
-                while from < data.len() {
-                    let at = position + from;
-                    let part = (SECTOR_SIZE - at % SECTOR_SIZE).min(data.len() - from);
-                    if !lost.contains(&(at / SECTOR_SIZE)) {
-                        if rng.chance(of_ten, 10) {
-                            Change::Write(at, data.slice(from..from + part)).apply(durable);
-                            kept += 1;
-                        } else {
-                            lost.insert(at / SECTOR_SIZE);
-                        }
-                    }
-                    from += part;
-                }
-                length = length.max(position + data.len());
-            }
-            Change::Length(to) => {
-                if rng.chance(of_ten, 10) {
-                    durable.resize(*to, 0);
-                }
-                length = *to;
-            }
-        }
-        lowest = lowest.min(length);
-        highest = highest.max(length);
-    }
-    let length = surviving_length(lowest, highest, durable.len(), rng);
-    durable.resize(length, 0);
-    kept
-}
-
-/// The length that a file is left with: it is written on its own, before or after the sectors.
-fn surviving_length(lowest: usize, highest: usize, length: usize, rng: &mut Rng) -> usize {
-    const PAGE_SIZE: usize = 4096;
-    let anywhere = lowest + index(rng.below((highest - lowest) as u64 + 1));
-    match rng.below(8) {
-        0 => lowest,
-        1 => anywhere,
-        2 => (anywhere / PAGE_SIZE * PAGE_SIZE).clamp(lowest, highest),
-        3 => (anywhere / SECTOR_SIZE * SECTOR_SIZE).clamp(lowest, highest),
-        4 => highest,
-        _ => length,
     }
 }
 
