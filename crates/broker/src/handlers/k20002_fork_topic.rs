@@ -2,11 +2,11 @@
 //! Dohle's own.
 //!
 //! Each partition has the records of its source at the same offsets, up to where the source ends, or up to the end
-//! offset that the request names for it: up to the last batch that lies below it as a whole. That takes no longer for
-//! much than for little, and no room, since segments are shared by hard links; of one that an end offset divides the
-//! part below is copied. The new topic has an id of its own, the configs of the source, and greater leader epochs. No
-//! group has offsets in it, and it knows no producers: whoever writes to it begins with sequence 0. Transactions that are
-//! open where it leaves the source are aborted there by markers, which are its first records of its own.
+//! offset that the request names for it: up to the last batch that lies below it as a whole. Segments are shared by hard
+//! links, which takes no room, and time by their number, not by their size; of one that an end offset divides the part
+//! below is copied. The new topic has an id of its own, the configs of the source, and greater leader epochs. No group has
+//! offsets in it, and it knows no producers: whoever writes to it begins with sequence 0. Transactions that are open where
+//! it leaves the source are aborted there by markers, which are its first records of its own.
 //!
 //! Retention is as in the source, whose configs it has: what was too old there is too old here.
 //!
