@@ -41,6 +41,7 @@ pub use cluster::{Cluster, ClusterConfig, Lane};
 pub use connection::ApiVersions;
 pub use consumer::{Consumer, ConsumerConfig, ConsumerEvent, Fetched, StartAt};
 pub use error::{Failure, Unreachable};
+pub use group::offsets::ConsumerGroupMetadata;
 pub use machine::{Effect, Effects, Endpoint, Input, InvalidEndpoint, Machine, Peer};
 pub use metadata::Metadata;
 pub use producer::{Acks, Delivery, Producer, ProducerConfig, ProducerRecord, SendError, TransactionError};

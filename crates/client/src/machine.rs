@@ -17,6 +17,17 @@ pub trait Machine {
     fn next_timeout(&self) -> Option<Instant>;
 }
 
+/// So that one host drives machines of several kinds.
+impl<M: Machine + ?Sized> Machine for &mut M {
+    fn handle(&mut self, now: Now, input: Input, effects: &mut Effects) {
+        (**self).handle(now, input, effects);
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        (**self).next_timeout()
+    }
+}
+
 /// A connection, from the wish for it to its end. Numbers are never used again, so that what is reported late
 /// about an old connection is recognised.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -25,7 +25,9 @@ use dohle_types::time::Instant;
 use dohle_types::{BrokerId, ErrorCode, Now, Offset, Rng, Str, Timestamp, TopicPartition};
 
 use crate::group::{GroupConfig, GroupError, GroupEvent, GroupToken, Membership};
-use crate::{Cluster, ClusterConfig, Effects, Endpoint, Failure, Input, Machine, Unreachable};
+use crate::{
+    Cluster, ClusterConfig, ConsumerGroupMetadata, Effects, Endpoint, Failure, Input, Machine, Unreachable,
+};
 pub use fetched::Fetched;
 use position::{Partition, Position};
 use session::FetchSession;
@@ -290,6 +292,21 @@ impl Consumer {
         if !offsets.is_empty() && membership.commit(now, &mut self.cluster, &offsets, effects) {
             self.committed.extend(offsets);
         }
+    }
+
+    /// Who consumes, for a transaction that commits the offsets ([`crate::Producer::send_offsets_to_transaction`]): to
+    /// be asked when records are taken, as those that are taken later may be another member's to consume.
+    #[must_use]
+    pub fn group_metadata(&self) -> Option<ConsumerGroupMetadata> {
+        self.membership.as_ref().map(Membership::metadata)
+    }
+
+    /// Reads its partitions again from where the group left off, as after a transaction that was aborted.
+    pub fn seek_to_committed(&mut self) {
+        let partitions: Vec<TopicPartition> = self.partitions.keys().cloned().collect();
+        self.drop_partitions();
+        let begun = partitions.into_iter().map(|partition| (partition, Partition::new(StartAt::Committed)));
+        self.partitions = begun.collect();
     }
 
     /// Leaves the group and reads nothing any more. What is to be committed is to be committed before.

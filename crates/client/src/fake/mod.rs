@@ -4,7 +4,7 @@
 //! retriable errors, requests that take their time.
 
 mod group;
-mod transactions;
+pub(crate) mod transactions;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -283,6 +283,11 @@ impl<M: Machine> World<M> {
                 };
                 encoded(id, key, &response, version)
             }
+            ApiKey::TxnOffsetCommit => {
+                let request = TxnOffsetCommitRequest::from_bytes(&body, version).unwrap();
+                let refused = self.transactions_error();
+                encoded(id, key, &self.transactions.commit_offsets(&request, refused), version)
+            }
             ApiKey::EndTxn => {
                 let request = EndTxnRequest::from_bytes(&body, version).unwrap();
                 let response = match self.transactions_error() {
@@ -365,6 +370,7 @@ impl<M: Machine> World<M> {
             ApiKey::ApiVersions,
             ApiKey::InitProducerId,
             ApiKey::EndTxn,
+            ApiKey::TxnOffsetCommit,
             ApiKey::FindCoordinator,
             ApiKey::JoinGroup,
             ApiKey::SyncGroup,

@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use dohle_protocol::messages::txn_offset_commit_response::{
+    TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
+};
 use dohle_protocol::messages::{
-    EndTxnRequest, EndTxnResponse, InitProducerIdRequest, InitProducerIdResponse,
+    EndTxnRequest, EndTxnResponse, InitProducerIdRequest, InitProducerIdResponse, TxnOffsetCommitRequest,
+    TxnOffsetCommitResponse,
 };
 use dohle_records::BatchHeader;
 use dohle_types::ErrorCode;
@@ -19,7 +23,12 @@ pub(crate) struct Coordinator {
     epoch: i16,
     /// Whether the transaction of an epoch was committed.
     pub(crate) ended: BTreeMap<i16, bool>,
+    /// The offsets of each epoch's transaction, by group and partition.
+    offsets: BTreeMap<i16, BTreeMap<(String, i32), i64>>,
 }
+
+/// The generation of a group's members that may commit.
+pub(crate) const GENERATION: i32 = 3;
 
 impl Coordinator {
     /// Gives out the producer id; with a transactional id, a new epoch, which aborts what is open.
@@ -47,6 +56,44 @@ impl Coordinator {
             return EndTxnResponse { error_code: ErrorCode::ProducerFenced.code(), ..Default::default() };
         }
         EndTxnResponse { producer_id: PRODUCER_ID, producer_epoch: self.epoch, ..Default::default() }
+    }
+
+    /// As the coordinator of any group.
+    pub(super) fn commit_offsets(
+        &mut self,
+        request: &TxnOffsetCommitRequest,
+        refused: Option<ErrorCode>,
+    ) -> TxnOffsetCommitResponse {
+        let error = if let Some(refused) = refused {
+            refused
+        } else if request.producer_epoch != self.epoch {
+            ErrorCode::InvalidProducerEpoch
+        } else if request.generation_id != GENERATION {
+            ErrorCode::IllegalGeneration
+        } else {
+            ErrorCode::None
+        };
+        let mut topics = Vec::new();
+        for topic in &request.topics {
+            let mut partitions = Vec::new();
+            for partition in &topic.partitions {
+                let partition_index = partition.partition_index;
+                if error.is_none() {
+                    let key = (request.group_id.to_string(), partition_index);
+                    self.offsets.entry(self.epoch).or_default().insert(key, partition.committed_offset);
+                }
+                partitions
+                    .push(TxnOffsetCommitResponsePartition { partition_index, error_code: error.code() });
+            }
+            topics.push(TxnOffsetCommitResponseTopic { name: topic.name.clone(), partitions });
+        }
+        TxnOffsetCommitResponse { topics, ..Default::default() }
+    }
+
+    /// The offset that a group has committed for a partition.
+    pub(crate) fn committed_offset(&self, group: &str, partition: i32) -> Option<i64> {
+        let committed = self.offsets.iter().filter(|(epoch, _)| self.ended.get(epoch) == Some(&true));
+        committed.filter_map(|(_, offsets)| offsets.get(&(group.to_owned(), partition))).copied().last()
     }
 
     pub(super) fn is_current(&self, header: &BatchHeader) -> bool {

@@ -20,6 +20,16 @@ use crate::metadata::error_of;
 use crate::{Cluster, Effects, Metadata};
 
 impl Membership {
+    /// The member as it is now.
+    pub(crate) fn metadata(&self) -> ConsumerGroupMetadata {
+        let member = Committer {
+            generation: self.generation,
+            member_id: self.member_id.clone(),
+            instance_id: self.config.instance_id.clone(),
+        };
+        ConsumerGroupMetadata { group_id: self.config.group_id.clone(), member }
+    }
+
     /// Commits offsets for the group; whether the request could be sent.
     pub(crate) fn commit<T: From<GroupToken>>(
         &mut self,
@@ -28,16 +38,8 @@ impl Membership {
         offsets: &BTreeMap<TopicPartition, Offset>,
         effects: &mut Effects,
     ) -> bool {
-        let request = commit_request(
-            cluster.metadata(),
-            &self.config.group_id,
-            Committer {
-                generation: self.generation,
-                member_id: self.member_id.clone(),
-                instance_id: self.config.instance_id.clone(),
-            },
-            offsets,
-        );
+        let request =
+            commit_request(cluster.metadata(), &self.config.group_id, self.metadata().member, offsets);
         self.send(now, cluster, &request, GroupToken::Commit(offsets.clone()), effects)
     }
 
@@ -129,6 +131,15 @@ impl Default for Committer {
     fn default() -> Self {
         Self { generation: -1, member_id: Str::default(), instance_id: None }
     }
+}
+
+/// A group, and the member of it that consumes: what a transaction needs that commits the group's offsets (KIP-447).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConsumerGroupMetadata {
+    /// The group.
+    pub group_id: Str,
+    /// The member.
+    pub member: Committer,
 }
 
 /// A request to commit `offsets`, in the form of every version. `metadata` must know the topics.

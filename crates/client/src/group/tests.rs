@@ -112,6 +112,25 @@ fn what_was_read_is_committed_before_joining_again() {
 }
 
 #[test]
+fn what_was_consumed_in_an_aborted_transaction_is_read_again() {
+    let mut world = world(&[3, 3], 1);
+    let mut ends = 0;
+    until(&mut world, |event| {
+        ends += usize::from(matches!(event, ConsumerEvent::End { .. }));
+        ends == 2
+    });
+    let member = world.machine.group_metadata().map(|group| group.member.member_id);
+    assert_eq!(member, world.group.member);
+    world.group.committed = [(0, 2), (1, 3)].into();
+    world.machine.seek_to_committed();
+    let again = until(
+        &mut world,
+        |event| matches!(event, ConsumerEvent::End { partition, .. } if partition.partition.0 == 1),
+    );
+    assert_eq!(again, ["0/2"]);
+}
+
+#[test]
 fn a_member_that_was_forgotten_joins_anew() {
     let mut world = world(&[3], 1);
     until(&mut world, |event| matches!(event, ConsumerEvent::End { .. }));

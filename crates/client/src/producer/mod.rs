@@ -9,6 +9,8 @@
 //! [`Producer::send`] only copies the record into its partition's open batch; what became due leaves with the
 //! next [`Machine::handle`]. `partition.rs` holds the rules of order, `sender.rs` makes requests.
 
+mod coordinator;
+mod offsets;
 mod partition;
 pub mod partitioner;
 mod sender;
@@ -500,6 +502,7 @@ impl Machine for Producer {
         self.on_timeout(now);
         self.identify(now, effects);
         self.send_ready(now, effects);
+        self.commit_offsets(now, effects);
         self.drive_transaction(now, effects);
         self.cluster.poll(now, effects);
     }

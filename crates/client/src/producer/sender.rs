@@ -14,6 +14,7 @@ use super::partition::{Batch, BatchRef, Partition, Unsealed};
 use super::transaction::Transactions;
 use super::{Acks, Delivery, DeliveryError, Identification, Identity, Producer};
 use crate::cluster::{Reply, Route};
+use crate::group::coordinator::Kind;
 use crate::metadata::error_of;
 use crate::{Effects, Failure};
 
@@ -24,8 +25,10 @@ pub(super) enum Token {
     Identify,
     /// A request with these batches.
     Produce(Vec<BatchRef>),
-    /// A question for the coordinator of transactions.
-    FindCoordinator,
+    /// A question for the coordinator of the producer's transactions, or of the group whose offsets it commits.
+    FindCoordinator(Kind),
+    /// Offsets of a group are part of the transaction.
+    CommitOffsets,
     /// A transaction is to be ended.
     EndTransaction,
 }
@@ -46,7 +49,9 @@ impl Producer {
         match &reply.token {
             Token::Identify => self.on_identified(now, &reply),
             Token::Produce(_) => self.on_produced(now, reply),
-            Token::FindCoordinator => self.on_coordinator_found(now, &reply),
+            Token::FindCoordinator(Kind::Transaction) => self.on_coordinator_found(now, &reply),
+            Token::FindCoordinator(Kind::Group) => self.on_group_coordinator_found(now, &reply),
+            Token::CommitOffsets => self.on_offsets_committed(now, &reply),
             Token::EndTransaction => self.on_ended(now, &reply),
         }
     }

@@ -9,19 +9,22 @@
 //!
 //! The coordinator gives each transaction an epoch of its own, so that nothing of an earlier one, whatever delays or
 //! repeats it, is ever taken for part of a later one. Partitions need not be announced: their leaders ask the
-//! coordinator. When a record of a transaction is given up, the transaction can only be aborted.
+//! coordinator. When a record of a transaction is given up, the transaction can only be aborted. `offsets.rs` has the
+//! offsets that a transaction commits.
 
 use std::time::Duration;
 
 use dohle_protocol::Request;
 use dohle_protocol::messages::{EndTxnRequest, InitProducerIdRequest};
 use dohle_types::time::Instant;
-use dohle_types::{BrokerId, ErrorCode, Now, ProducerEpoch, ProducerId, Str};
+use dohle_types::{ErrorCode, Now, ProducerEpoch, ProducerId, Str};
 
+use super::coordinator::Coordinator;
+use super::offsets::OffsetCommits;
 use super::sender::Token;
 use super::{DeliveryError, Identification, Identity, Producer};
 use crate::cluster::{Reply, Route};
-use crate::group::coordinator;
+use crate::group::coordinator::Kind;
 use crate::metadata::error_of;
 use crate::{Effects, Failure};
 
@@ -46,14 +49,6 @@ pub enum TransactionError {
     /// The coordinator refused, and nothing is known of the transaction. Nothing goes on with this producer.
     #[error("the transaction coordinator refused, and a new producer has to go on: {0}")]
     Lost(DeliveryError),
-}
-
-/// The way to the coordinator.
-#[derive(Debug)]
-enum Coordinator {
-    Wanted { at: Instant, failures: u32 },
-    Asked { failures: u32 },
-    Known(BrokerId),
 }
 
 #[derive(Debug)]
@@ -85,6 +80,7 @@ pub(super) struct Transactions {
     is_empty: bool,
     /// What was given up of the one that is open.
     given_up: Option<DeliveryError>,
+    pub(super) offsets: OffsetCommits,
     ended: Option<Result<(), TransactionError>>,
 }
 
@@ -93,10 +89,11 @@ impl Transactions {
         Self {
             id,
             timeout,
-            coordinator: Coordinator::Wanted { at: Instant::ZERO, failures: 0 },
+            coordinator: Coordinator::wanted(),
             phase: Phase::Idle,
             is_empty: true,
             given_up: None,
+            offsets: OffsetCommits::new(),
             ended: None,
         }
     }
@@ -105,9 +102,19 @@ impl Transactions {
         &self.id
     }
 
-    /// Whether records are taken.
+    /// Whether records are taken, and offsets.
     pub(super) const fn takes_records(&self) -> bool {
         matches!(self.phase, Phase::Open) && self.given_up.is_none()
+    }
+
+    /// Whether one is open that can be committed, or why not.
+    pub(super) fn check_open(&self) -> Result<(), TransactionError> {
+        match (&self.phase, &self.given_up) {
+            (Phase::Open, None) => Ok(()),
+            (Phase::Open, Some(reason)) => Err(TransactionError::Abort(reason.clone())),
+            (Phase::Over(error), _) => Err(error.clone()),
+            (Phase::Idle | Phase::Ending { .. } | Phase::Asked { .. }, _) => Err(TransactionError::OutOfTurn),
+        }
     }
 
     /// Whether what has not been sent is not to be sent any more.
@@ -127,15 +134,13 @@ impl Transactions {
 
     /// When something is to be done that no input brings about, after what was done already.
     pub(super) fn next_timeout(&self, polled_at: Instant) -> Option<Instant> {
-        let coordinator = match self.coordinator {
-            Coordinator::Wanted { at, .. } => Some(at),
-            Coordinator::Asked { .. } | Coordinator::Known(_) => None,
-        };
+        let offsets = self.offsets.next_timeout();
         let end = match self.phase {
             Phase::Ending { at, .. } => Some(at),
             Phase::Idle | Phase::Open | Phase::Asked { .. } | Phase::Over(_) => None,
         };
-        coordinator.into_iter().chain(end).filter(|&at| at > polled_at).min()
+        let own = [self.coordinator.next_timeout(), offsets, end];
+        own.into_iter().flatten().filter(|&at| at > polled_at).min()
     }
 
     fn request(&self) -> InitProducerIdRequest {
@@ -173,20 +178,15 @@ impl Producer {
     /// not to be committed. [`Self::next_transaction_end`] tells what came of it.
     pub fn end_transaction(&mut self, commit: bool) -> Result<(), TransactionError> {
         let Some(transactions) = &mut self.transactions else { return Err(TransactionError::OutOfTurn) };
-        match &transactions.phase {
-            Phase::Open => {}
-            Phase::Over(error) => return Err(error.clone()),
-            Phase::Idle | Phase::Ending { .. } | Phase::Asked { .. } => {
-                return Err(TransactionError::OutOfTurn);
-            }
-        }
-        if commit && let Some(reason) = &transactions.given_up {
-            return Err(TransactionError::Abort(reason.clone()));
+        match transactions.check_open() {
+            Err(TransactionError::Abort(_)) if !commit => {}
+            checked => checked?,
         }
         transactions.phase = Phase::Ending { commit, at: Instant::ZERO, failures: 0 };
         if commit {
             self.flush();
         } else {
+            transactions.offsets.drop_unsent();
             self.drop_unsent();
         }
         Ok(())
@@ -200,46 +200,14 @@ impl Producer {
     /// A route to the coordinator; `None` while it is looked for or connected to.
     pub(super) fn coordinator_route(&mut self, now: Now, effects: &mut Effects) -> Option<Route> {
         let transactions = self.transactions.as_mut()?;
-        match transactions.coordinator {
-            Coordinator::Known(broker) => {
-                let route = Route::coordination(broker);
-                (self.cluster.slots(now, route, effects) > 0).then_some(route)
-            }
-            Coordinator::Asked { .. } => None,
-            Coordinator::Wanted { at, failures } => {
-                if at > now.instant {
-                    return None;
-                }
-                let request = coordinator::request(coordinator::Kind::Transaction, &transactions.id);
-                let route = self.cluster.any_route(now, effects)?;
-                transactions.coordinator =
-                    match self.cluster.send(now, route, &request, Token::FindCoordinator, effects) {
-                        Ok(()) => Coordinator::Asked { failures },
-                        Err(_) => Coordinator::Wanted { at, failures },
-                    };
-                None
-            }
-        }
+        let Transactions { coordinator, id, .. } = transactions;
+        coordinator.route(now, &mut self.cluster, Kind::Transaction, id, effects)
     }
 
     pub(super) fn on_coordinator_found(&mut self, now: Now, reply: &Reply<Token>) {
-        let found = coordinator::parse(reply);
         let Some(transactions) = &mut self.transactions else { return };
-        let Coordinator::Asked { failures } = transactions.coordinator else { return };
-        match found {
-            Ok(Ok(broker)) => transactions.coordinator = Coordinator::Known(broker),
-            Ok(Err(error)) if !error.is_retriable() => {
-                self.identification = Identification::Refused(refused(error));
-            }
-            Err(failure) if !failure.is_retriable() => {
-                self.identification = Identification::Refused(failure.into());
-            }
-            Ok(Err(_)) | Err(_) => {
-                let failures = failures + 1;
-                let wait = self.config.cluster.retry_backoff.after(failures, self.cluster.rng());
-                transactions.coordinator = Coordinator::Wanted { at: now.after(wait), failures };
-                self.cluster.refresh_metadata(now);
-            }
+        if let Err(error) = transactions.coordinator.on_found(now, &mut self.cluster, reply) {
+            self.identification = Identification::Refused(error);
         }
     }
 
@@ -261,9 +229,8 @@ impl Producer {
 
     /// What the coordinator said makes another one likely.
     pub(super) fn on_coordinator_error(&mut self, now: Now, error: Option<ErrorCode>) {
-        let Some(transactions) = &mut self.transactions else { return };
-        if matches!(error, None | Some(ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable)) {
-            transactions.coordinator = Coordinator::Wanted { at: now.instant, failures: 0 };
+        if let Some(transactions) = &mut self.transactions {
+            transactions.coordinator.on_error(now, error);
         }
     }
 
@@ -280,7 +247,7 @@ impl Producer {
         let is_idle = self.is_idle();
         let Some(transactions) = &mut self.transactions else { return };
         let Phase::Ending { commit, at, failures } = transactions.phase else { return };
-        if !is_idle || at > now.instant {
+        if !is_idle || !transactions.offsets.is_idle() || at > now.instant {
             return;
         }
         if commit && let Some(reason) = &transactions.given_up {

@@ -1,9 +1,14 @@
 //! A producer of transactions against a coordinator and a log in memory.
 
-use dohle_types::Rng;
+use std::collections::BTreeMap;
+
+use dohle_types::{Rng, TopicPartition};
 use proptest::prelude::{ProptestConfig, prop_assert_eq, proptest};
 
 use super::*;
+use crate::ConsumerGroupMetadata;
+use crate::fake::transactions::GENERATION;
+use crate::group::offsets::Committer;
 use crate::producer::TransactionError;
 
 fn transactional() -> ProducerConfig {
@@ -133,10 +138,75 @@ fn a_transaction_ends_soon_after_connections_to_its_coordinator_broke() {
     }
 }
 
+/// A member of a group, in a generation of it.
+fn member(group: &str, generation: i32) -> ConsumerGroupMetadata {
+    let member = Committer { generation, member_id: "member".into(), instance_id: None };
+    ConsumerGroupMetadata { group_id: group.into(), member }
+}
+
+fn offset(partition: i32, offset: i64) -> BTreeMap<TopicPartition, Offset> {
+    BTreeMap::from([(TopicPartition::new("input", partition), Offset(offset))])
+}
+
+#[test]
+fn offsets_count_if_their_transaction_is_committed() {
+    let mut world = world(transactional(), 2, 1);
+    let (one, other) = (member("one", GENERATION), member("other", GENERATION));
+    assert_eq!(
+        world.machine.send_offsets_to_transaction(&one, offset(0, 1)),
+        Err(TransactionError::OutOfTurn)
+    );
+    for (next, commit) in [(5, true), (7, false), (9, true)] {
+        assert_eq!(begin(&mut world), Ok(()));
+        // Also of several groups, and the last one counts.
+        for (group, offsets) in [
+            (&one, offset(0, 1)),
+            (&other, offset(0, next + 1)),
+            (&one, offset(0, next)),
+            (&one, offset(1, next)),
+        ] {
+            assert_eq!(world.machine.send_offsets_to_transaction(group, offsets), Ok(()));
+        }
+        assert_eq!(end(&mut world, commit), Ok(()));
+        let counts = if commit { next } else { 5 };
+        let committed = [("one", 0), ("one", 1), ("other", 0)]
+            .map(|(group, partition)| world.transactions.committed_offset(group, partition));
+        assert_eq!(committed, [counts, counts, counts + 1].map(Some));
+    }
+}
+
+#[test]
+fn a_transaction_of_who_is_no_member_any_more_can_only_be_aborted() {
+    let mut world = world(transactional(), 2, 1);
+    assert_eq!(begin(&mut world), Ok(()));
+    assert_eq!(send(&mut world, "a"), Ok(()));
+    let late = member("one", GENERATION - 1);
+    assert_eq!(world.machine.send_offsets_to_transaction(&late, offset(0, 5)), Ok(()));
+    let error = end(&mut world, true).unwrap_err();
+    assert!(
+        matches!(&error, TransactionError::Abort(DeliveryError::Refused { error, .. }) if *error == ErrorCode::IllegalGeneration),
+        "{error}"
+    );
+    assert!(matches!(
+        world.machine.send_offsets_to_transaction(&late, offset(0, 5)),
+        Err(TransactionError::Abort(_))
+    ));
+    assert_eq!(end(&mut world, false), Ok(()));
+    // It goes on, as the producer is still the one of its transactional id.
+    assert_eq!(begin(&mut world), Ok(()));
+    assert_eq!(send(&mut world, "b"), Ok(()));
+    assert_eq!(world.machine.send_offsets_to_transaction(&member("one", GENERATION), offset(0, 6)), Ok(()));
+    assert_eq!(end(&mut world, true), Ok(()));
+    assert_eq!(
+        (committed(&world), world.transactions.committed_offset("one", 0)),
+        (vec![vec!["b".to_owned()]; 2], Some(6))
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
-    /// Whatever fails: of a transaction all is committed, in order and once, or nothing.
+    /// Whatever fails: of a transaction all is committed, in order and once, its offsets too, or nothing.
     #[test]
     fn transactions_are_whole(seed: u64) {
         let mut draw = Rng::from_seed(seed);
@@ -147,7 +217,8 @@ proptest! {
             retriable_error: draw.below(40),
             slow_answer: draw.below(50),
         };
-        let mut expected = Vec::new();
+        let group = member("one", GENERATION);
+        let (mut expected, mut offsets) = (Vec::new(), None);
         for number in 0..30 {
             prop_assert_eq!(begin(&mut world), Ok(()));
             let commit = draw.chance(2, 3);
@@ -156,10 +227,14 @@ proptest! {
                 prop_assert_eq!(send(&mut world, &value), Ok(()));
                 if commit {
                     expected.push(value);
+                    offsets = Some(number);
                 }
+                let sent = world.machine.send_offsets_to_transaction(&group, offset(0, number));
+                prop_assert_eq!(sent, Ok(()));
             }
             prop_assert_eq!(end(&mut world, commit), Ok(()));
             prop_assert_eq!(&committed(&world), &[expected.clone(), expected.clone()]);
+            prop_assert_eq!(world.transactions.committed_offset("one", 0), offsets);
         }
     }
 }
