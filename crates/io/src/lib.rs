@@ -16,3 +16,4 @@ pub mod disk;
 pub mod machine;
 mod mailbox;
 pub mod net;
+pub mod signals;

@@ -15,6 +15,7 @@ use dohle_configs::{BrokerConfig, StartErrors, broker};
 use dohle_io::disk::files::{Files, LogDirError, OPEN_FILES_MAX, read_small_file};
 use dohle_io::machine;
 use dohle_io::net::event_loop::{EventLoop, NetworkLimits};
+use dohle_io::signals::StopSignals;
 use dohle_storage::journal::JournalConfig;
 use dohle_types::Rng;
 
@@ -89,6 +90,7 @@ pub fn run(options: &Options, on_ready: impl FnOnce(&Started)) -> Result<(), Ser
     let config = configuration(options)?;
     let data: Vec<PathBuf> = config.directories().into_iter().map(PathBuf::from).collect();
     let handles = raise_open_files_limit();
+    let signals = StopSignals::install()?;
     let listeners = bind(&config)?;
     let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
     let files = Files::open(&data)?;
@@ -98,7 +100,7 @@ pub fn run(options: &Options, on_ready: impl FnOnce(&Started)) -> Result<(), Ser
     limits.frame_bytes_max = node.memory().request_bytes_max(&config);
     tell_memory(&node, limits.frame_bytes_max, request_bytes_configured);
     let (journal, rng) = (JournalConfig::of(&config), Rng::from_seed(seed()?));
-    let event_loop = EventLoop::new(node, files, listeners, limits, journal, rng)?;
+    let event_loop = EventLoop::new(node, files, listeners, signals, limits, journal, rng)?;
     let started = Started { addresses, data };
     event_loop.run(|| on_ready(&started)).map_err(ServerError::Stopped)
 }

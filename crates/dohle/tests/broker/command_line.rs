@@ -45,6 +45,14 @@ fn topics_records_and_groups_make_the_round() {
 }
 
 #[test]
+fn a_stop_is_heard_as_soon_as_the_port_is_open() {
+    let data = Directory::new();
+    for _ in 0..10 {
+        Broker::start_until_port_opens(&data.0).stop();
+    }
+}
+
+#[test]
 fn help_is_asked_for_and_wrong_arguments_are_an_error() {
     let help = run(&mut dohle(&["--help"]), "");
     assert_eq!((help.code, help.stderr.as_str()), (0, ""));

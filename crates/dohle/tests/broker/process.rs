@@ -1,6 +1,7 @@
 //! The broker as a process on a port of its own, with a data directory that goes with the test.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -64,6 +65,19 @@ impl Broker {
         let script = format!("ulimit -n {handles} && exec \"$0\" server --listen 127.0.0.1:0 --data \"$1\"");
         command.args(["-c", &script, env!("CARGO_BIN_EXE_dohle")]).arg(data).env("DOHLE_LOG", "error");
         Self::spawn(&mut command)
+    }
+
+    /// A broker of which nothing is known but that its port takes connections: it may still be starting.
+    pub(crate) fn start_until_port_opens(data: &Path) -> Self {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut command = dohle(&["server", "--listen", &address.to_string()]);
+        let child = command.arg("--data").arg(data).stdout(Stdio::null()).spawn().unwrap();
+        let broker = Self { child, address: address.to_string() };
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(address).is_err() {
+            assert!(Instant::now() < deadline, "the broker does not listen on {address}");
+        }
+        broker
     }
 
     fn spawn(command: &mut Command) -> Self {

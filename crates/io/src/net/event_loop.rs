@@ -25,7 +25,6 @@ use dohle_storage::journal::{JournalConfig, SyncRequest};
 use dohle_types::{FastMap, FastSet, Now, Rng};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::intake::Intake;
 use super::stream::{CloseReason, ReadOutcome, Stream};
@@ -34,6 +33,7 @@ use crate::disk::committer::Committer;
 use crate::disk::files::Files;
 use crate::disk::pool::JobPool;
 use crate::mailbox::Mailbox;
+use crate::signals::StopSignals;
 
 const WAKER: Token = Token(0);
 const FIRST_LISTENER: usize = 1;
@@ -112,6 +112,7 @@ impl EventLoop {
         node: Node,
         files: Files,
         listeners: Vec<std::net::TcpListener>,
+        signals: StopSignals,
         limits: NetworkLimits,
         journal: JournalConfig,
         rng: Rng,
@@ -121,7 +122,7 @@ impl EventLoop {
         let files = Arc::new(files);
         let committer = Committer::start(Arc::clone(&files), mailbox.clone(), journal, rng)?;
         let jobs = JobPool::start(&files, &mailbox)?;
-        stop_on_signals(mailbox)?;
+        signals.pass_on(mailbox)?;
         let listeners = listeners
             .into_iter()
             .map(|listener| listener.set_nonblocking(true).map(|()| TcpListener::from_std(listener)))
@@ -570,20 +571,4 @@ impl EventLoop {
         }
         self.handle(now, Input::Closed { connection: ConnectionId(number) });
     }
-}
-
-/// Turns SIGTERM and SIGINT into a stop in good order; the second one ends the process at once.
-fn stop_on_signals(mailbox: Mailbox) -> io::Result<()> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
-        let mut asked = false;
-        for signal in signals.forever() {
-            if asked {
-                std::process::exit(128 + signal);
-            }
-            asked = true;
-            mailbox.post([Input::Stop]);
-        }
-    })?;
-    Ok(())
 }
