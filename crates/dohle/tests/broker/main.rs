@@ -18,6 +18,7 @@ mod consumer_groups;
 mod damage;
 mod durable;
 mod fork;
+mod full_disk;
 mod group_journal;
 mod group_lag;
 mod hostile;

@@ -61,9 +61,15 @@ impl Broker {
 
     /// A broker that may have no more files and connections open than this.
     pub(crate) fn start_with_handles(data: &Path, handles: usize) -> Self {
-        let mut command = Command::new("sh");
-        let script = format!("ulimit -n {handles} && exec \"$0\" server --listen 127.0.0.1:0 --data \"$1\"");
-        command.args(["-c", &script, env!("CARGO_BIN_EXE_dohle")]).arg(data).env("DOHLE_LOG", "error");
+        Self::start_after(&[], &format!("ulimit -n {handles}"), data)
+    }
+
+    /// A broker in the process of a shell that has run `before`; the shell itself is run by `wrapper`.
+    pub(crate) fn start_after(wrapper: &[&str], before: &str, data: &Path) -> Self {
+        let script = format!("{before} && exec \"$0\" server --listen 127.0.0.1:0 --data \"$1\"");
+        let words = [wrapper, &["sh", "-c", &script, env!("CARGO_BIN_EXE_dohle")]].concat();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).arg(data).env("DOHLE_LOG", "error");
         Self::spawn(&mut command)
     }
 
@@ -104,6 +110,10 @@ impl Broker {
     pub(crate) fn stop(mut self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         assert!(wait(&mut self.child).success());
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn assert_alive(&mut self) {
