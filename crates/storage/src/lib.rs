@@ -45,6 +45,7 @@ mod log;
 mod offset_map;
 mod open;
 mod read;
+mod recovered_txns;
 mod recovery;
 mod replace;
 mod resume;

@@ -9,6 +9,8 @@
 //! fsync Failures?", USENIX ATC 2020). A process that starts again would believe it, and its next sync would have
 //! nothing to write. So what lies above the recovery point is written once more before it is synced and served.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use dohle_types::Offset;
 
@@ -19,8 +21,7 @@ use crate::log::Log;
 use crate::open::{INDEX_SUFFIXES, Listing, Opener, Opening, needs_records, note, note_epoch};
 use crate::resume::Resumed;
 use crate::scan::{CHUNK_SIZE, Judgement, Scan, Scanned};
-use crate::segment::{Active, LOG_SUFFIX, SNAPSHOT_SUFFIX, Segment, TXN_INDEX_SUFFIX, file};
-use crate::txn_index;
+use crate::segment::{Active, INDEX_SUFFIX, LOG_SUFFIX, SNAPSHOT_SUFFIX, Segment, TIME_INDEX_SUFFIX, file};
 
 impl Opener {
     /// Believes nothing from the segment of the recovery point on.
@@ -155,7 +156,8 @@ impl Opener {
     /// A segment of which nothing is believed, which goes on from `end`.
     async fn begin_anew(&self, base: Offset, end: Offset) -> Resumed {
         let Opening { dir, now, .. } = &self.opening;
-        for suffix in INDEX_SUFFIXES {
+        // The transaction index is compared with the markers first: see `recovered_txns.rs`.
+        for suffix in [INDEX_SUFFIX, TIME_INDEX_SUFFIX] {
             self.disk.apply(Op::Remove { path: file(dir, base, suffix) }).await;
         }
         let mut active = Active::new(dir, base, now.wall);
@@ -181,7 +183,7 @@ impl Opener {
         let synced = self.recovery_point();
         let scan = Scan::new(&self.disk, path.clone(), length, base, self.compacted_to());
         let mut scan = scan.go_on(durable_to, end).before(follower);
-        let mut damage = Vec::new();
+        let (mut damage, mut aborted) = (Vec::new(), Vec::new());
         let torn = loop {
             let (reason, is_short) = match scan.next().await {
                 Scanned::Batch(header) => {
@@ -194,11 +196,7 @@ impl Opener {
                     let batch =
                         if needs_records(&header) { scan.passed(&header).await } else { Bytes::new() };
                     note_epoch(log, &header);
-                    if let Some(aborted) = note(log, &header, &batch, Offset::ZERO) {
-                        let path = file(dir, base, TXN_INDEX_SUFFIX);
-                        self.disk.apply(txn_index::append(&mut segment, dir, &aborted)).await;
-                        log.files.dirty.insert(path);
-                    }
+                    aborted.extend(note(log, &header, &batch, Offset::ZERO));
                     active.note(&mut segment, &header, config.index_interval_bytes);
                     if active.index.is_write_due() || active.time_index.is_write_due() {
                         for op in active.write_indexes(&mut segment, dir) {
@@ -225,6 +223,9 @@ impl Opener {
             damage.push(found);
         };
         log.end = scan.expected;
+        let damaged: Vec<Range<Offset>> =
+            log.damage().iter().chain(&damage).map(|damage| damage.from..damage.to).collect();
+        log.files.dirty.extend(self.write_txn_index(&mut segment, aborted, log.end, &damaged).await);
         log.segments.push(segment);
         log.active = active;
         for damage in damage {

@@ -75,7 +75,6 @@ impl Opener {
         active.first_timestamp = first.map(|found| found.header.max_timestamp);
         active.index = GrowingIndex::new(offsets.entries, offsets.last);
         active.time_index = GrowingIndex::new(times.entries, times.last);
-        self.cut_index::<AbortedTxn>(listing, base, TXN_INDEX_SUFFIX, aborted.entries).await;
         self.cut_index::<OffsetEntry>(listing, base, INDEX_SUFFIX, offsets.entries).await;
         self.cut_index::<TimeEntry>(listing, base, TIME_INDEX_SUFFIX, times.entries).await;
 

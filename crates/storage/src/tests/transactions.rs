@@ -1,10 +1,12 @@
 //! Which transactions a `read_committed` consumer is told to pass over.
 
+use bytes::Bytes;
 use dohle_configs::TopicConfig;
-use dohle_records::{BatchOptions, ControlRecordType, EndTxnMarker};
+use dohle_records::{BatchOptions, Batches, ControlRecordType, EndTxnMarker};
 use dohle_types::{Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 
 use super::node::{Node, build, now};
+use crate::disk::FilePath;
 use crate::{AbortedTxn, Opening, Origin};
 
 /// What happens to a log, a word each: `a3` is three records of producer a's transaction, `-3` three of nobody's,
@@ -147,4 +149,62 @@ fn the_files_are_those_of_kafka_and_only_where_a_transaction_was_aborted() {
     ]
     .concat();
     assert_eq!(*first, expected);
+}
+
+/// Where the batches of all segments are: the file, and where in it.
+fn batches(node: &Node) -> Vec<(FilePath, usize)> {
+    let logs = node.disk.files.iter().filter(|(path, _)| path.ends_with(".log"));
+    let of_log = |(path, content): (&FilePath, &Vec<u8>)| {
+        let mut position = 0;
+        let places = Batches::new(Bytes::from(content.clone())).map(|batch| {
+            let at = position;
+            position += batch.unwrap().bytes().len();
+            (path.clone(), at)
+        });
+        places.collect::<Vec<_>>()
+    };
+    logs.flat_map(of_log).collect()
+}
+
+fn indexes(node: &Node) -> Vec<(FilePath, Vec<u8>)> {
+    let files = node.disk.files.iter().filter(|(path, _)| path.ends_with(".txnindex"));
+    files.map(|(path, content)| (path.clone(), content.clone())).collect()
+}
+
+#[test]
+fn a_recovery_that_meets_damage_leaves_the_index_as_good_as_it_was() {
+    for events in [
+        "a1 a1 b1 a! b. -1",
+        "a1 b1 b1 a1 b! a! -1",
+        "a1 a. a1 a! b1 b! a1 a. -1",
+        "a1 b1 / a1 a! b1 / b! a1 / a! -1",
+    ] {
+        let mut node = Node::new(TopicConfig::default());
+        script(&mut node, events);
+        node.sync();
+        let (expected, end) = (indexes(&node), node.log.end_offset());
+        for (path, at) in batches(&node) {
+            for recovery_point in 0..=end.0 {
+                let case = format!("{events}: {path} {at} is damaged, recovered from {recovery_point}");
+                let flip = |node: &mut Node| node.disk.files.get_mut(&path).unwrap()[at + 64] ^= 4;
+                let mut damaged = node.reopen(node.disk.clone(), node.opening()).unwrap();
+                flip(&mut damaged);
+                let opening = Opening { recovery_point: Some(Offset(recovery_point)), ..node.opening() };
+                let mut damaged = damaged.reopen(damaged.disk.clone(), opening).unwrap();
+                if damaged.log.end_offset() < end {
+                    continue; // It was taken for a torn end.
+                }
+                assert_eq!(indexes(&damaged), expected, "{case}");
+                damaged.close();
+                flip(&mut damaged);
+                let opening = Opening { clean: true, ..node.opening() };
+                let mut restored = damaged.reopen(damaged.disk.clone(), opening).unwrap();
+                assert_eq!(restored.log.damage(), [], "{case}");
+                for from in 0..end.0 {
+                    let found = aborted(&mut restored, from, end.0);
+                    assert_eq!(found, aborted(&mut node, from, end.0), "{case}: from {from}");
+                }
+            }
+        }
+    }
 }
