@@ -4,6 +4,8 @@
 //! DescribeGroups: a group that does not exist, or is of the consumer protocol, is `Dead`; version 6 says
 //! GROUP_ID_NOT_FOUND as well (KIP-1043).
 
+use std::collections::BTreeSet;
+
 use dohle_protocol::messages::ListGroupsRequest;
 use dohle_protocol::messages::delete_groups_response::DeletableGroupResult;
 use dohle_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
@@ -11,6 +13,7 @@ use dohle_protocol::messages::list_groups_response::ListedGroup;
 use dohle_types::{ErrorCode, Str};
 
 use crate::group::{CONSUMER_PROTOCOL_TYPE, Group, Phase};
+use crate::pending::Pending;
 use crate::state::DurableGroup;
 use crate::{Effects, GroupLedger, Record, consumer, records};
 
@@ -75,7 +78,7 @@ impl GroupLedger {
         }
     }
 
-    /// Deletes a group without members, and its offsets.
+    /// Deletes a group without members, and its offsets, those that open transactions want to commit among them.
     pub fn delete_group(&mut self, group_id: &Str, effects: &mut Effects) -> DeletableGroupResult {
         let error = match (self.groups.get(group_id), self.state.group(group_id)) {
             (Some(group), _) if group.phase != Phase::Empty => ErrorCode::NonEmptyGroup,
@@ -85,7 +88,7 @@ impl GroupLedger {
             (None, None) => ErrorCode::GroupIdNotFound,
             (soft, durable) => {
                 if let Some(durable) = durable {
-                    delete_records(group_id, durable, effects);
+                    delete_records(group_id, durable, &self.state.pending, effects);
                 }
                 // Who was given an id to join with has to ask for a new one.
                 if soft.is_some() {
@@ -120,12 +123,17 @@ fn described_members(group: &Group, protocol: Option<&Str>) -> Vec<DescribedGrou
     members.collect()
 }
 
-/// Tombstones for all that the log has of a group.
-pub(crate) fn delete_records(group_id: &Str, durable: &DurableGroup, effects: &mut Effects) {
-    for (topic, partitions) in &durable.offsets {
-        for &partition in partitions.keys() {
-            effects.records.push(records::offset_commit_tombstone(group_id, topic, partition));
-        }
+/// Tombstones for all that the log has of a group, also for what transactions want to commit.
+fn delete_records(group_id: &Str, durable: &DurableGroup, pending: &Pending, effects: &mut Effects) {
+    let committed = durable
+        .offsets
+        .iter()
+        .flat_map(|(topic, partitions)| partitions.keys().map(move |&partition| (topic, partition)));
+    let pending = pending.places().filter(|((of, ..), _)| of == group_id);
+    let pending = pending.map(|((_, topic, partition), _)| (topic, *partition));
+    let places: BTreeSet<(&Str, i32)> = committed.chain(pending).collect();
+    for (topic, partition) in places {
+        effects.records.push(records::offset_commit_tombstone(group_id, topic, partition));
     }
     group_tombstones(group_id, durable, &mut effects.records);
 }

@@ -3,12 +3,18 @@
 //! The clock of an offset starts when it is committed and, in a group that has had members, stands still while
 //! it has any: it starts when the last one leaves (KIP-211). A consumer group's offsets of topics that it no
 //! longer subscribes to expire even while it has members. A group without members and offsets is deleted.
+//!
+//! Where an open transaction wants to commit an offset, the partition's does not expire, and its group is not deleted. The
+//! offsets of a deleted topic go, whoever wants to commit them.
+
+use std::collections::BTreeSet;
 
 use dohle_types::{Now, Str, Timestamp, TopicId};
 
 use crate::admin::group_tombstones;
 use crate::group::{Group, Phase};
 use crate::offsets_fetch::is_same_topic;
+use crate::pending::Place;
 use crate::state::{CommittedOffset, DurableGroup};
 use crate::{Effects, GroupLedger, Progress, Record, records};
 
@@ -25,15 +31,19 @@ impl GroupLedger {
     /// `offsets.retention.check.interval.ms`.
     pub fn expire_offsets(&self, now: Now, effects: &mut Effects) -> Progress {
         let mut batch = Batch::new(self.config.batch_bytes_max, effects);
+        let pending_groups = self.state.pending.groups();
         for (group_id, durable) in self.state.groups() {
             let group = self.groups.get(group_id);
+            let is_pending = pending_groups.contains(group_id);
             let start = retention_start(durable, group);
+            let is_needed = |topic: &Str, partition: i32| {
+                group.is_some_and(|group| group.is_subscribed_to(topic))
+                    || durable.consumer.as_ref().is_some_and(|group| group.is_subscribed_to(topic))
+                    || is_pending && self.state.pending.contains(group_id, topic, partition)
+            };
             let mut expired = 0;
             for (topic, partition, committed) in offsets(durable) {
-                if !group.is_some_and(|group| group.is_subscribed_to(topic))
-                    && !durable.consumer.as_ref().is_some_and(|group| group.is_subscribed_to(topic))
-                    && self.is_expired(start, committed, now)
-                {
+                if self.is_expired(start, committed, now) && !is_needed(topic, partition) {
                     expired += 1;
                     if batch.push(records::offset_commit_tombstone(group_id, topic, partition)).is_err() {
                         return Progress::More;
@@ -41,7 +51,7 @@ impl GroupLedger {
                 }
             }
             let has_members = durable.consumer.as_ref().is_some_and(|group| !group.members().is_empty());
-            if group.is_some() || has_members || expired < durable.offset_count {
+            if group.is_some() || has_members || is_pending || expired < durable.offset_count {
                 continue;
             }
             let mut tombstones = Vec::new();
@@ -59,13 +69,27 @@ impl GroupLedger {
     /// belong to another topic of the same name stay.
     pub fn on_topics_deleted(&self, topics: &[(Str, TopicId)], effects: &mut Effects) -> Progress {
         let mut batch = Batch::new(self.config.batch_bytes_max, effects);
-        for (group_id, durable) in self.state.groups() {
-            for (topic, topic_id) in topics {
+        let is_of =
+            |committed: &CommittedOffset, topic_id: TopicId| is_same_topic(committed.topic_id, topic_id);
+        for (topic, topic_id) in topics {
+            for (group_id, durable) in self.state.groups() {
                 let partitions = durable.offsets.get(topic).into_iter().flatten();
-                for (&partition, _) in partitions.filter(|(_, at)| is_same_topic(at.topic_id, *topic_id)) {
+                for (&partition, _) in partitions.filter(|(_, committed)| is_of(committed, *topic_id)) {
                     if batch.push(records::offset_commit_tombstone(group_id, topic, partition)).is_err() {
                         return Progress::More;
                     }
+                }
+            }
+            let pending = self.state.pending.places().filter(|((group_id, of, partition), committed)| {
+                let is_done = || self.state.group(group_id)?.offset(topic, *partition);
+                of == topic
+                    && is_of(committed, *topic_id)
+                    && !is_done().is_some_and(|it| is_of(it, *topic_id))
+            });
+            let pending: BTreeSet<&Place> = pending.map(|(place, _)| place).collect();
+            for (group_id, _, partition) in pending {
+                if batch.push(records::offset_commit_tombstone(group_id, topic, *partition)).is_err() {
+                    return Progress::More;
                 }
             }
         }

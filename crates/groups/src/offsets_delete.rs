@@ -1,4 +1,5 @@
-//! OffsetDelete (key 47, version 0): forgets offsets of topics that the group does not subscribe to (KIP-496).
+//! OffsetDelete (key 47, version 0): forgets offsets of topics that the group does not subscribe to (KIP-496), also those
+//! that open transactions want to commit.
 
 use dohle_protocol::messages::offset_delete_response::{
     OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
@@ -51,9 +52,9 @@ impl GroupLedger {
                 || consumer.is_some_and(|group| group.is_subscribed_to(&topic.name));
             let partitions = topic.partitions.iter().map(|partition| {
                 let index = partition.partition_index;
-                if !is_subscribed
-                    && durable.is_some_and(|durable| durable.offset(&topic.name, index).is_some())
-                {
+                let is_there = durable.is_some_and(|durable| durable.offset(&topic.name, index).is_some())
+                    || self.state.pending.contains(&request.group_id, &topic.name, index);
+                if !is_subscribed && is_there {
                     let record = records::offset_commit_tombstone(&request.group_id, &topic.name, index);
                     effects.records.push(record);
                 }

@@ -1,16 +1,17 @@
 //! Offsets that a transaction commits (KIP-98): they count when its marker says so, and not at all if it is aborted.
 //!
 //! As with Kafka's `OffsetMetadataManager`, of two commits for a partition the one that was written later counts,
-//! though its transaction may have ended earlier.
+//! though its transaction may have ended earlier; and an offset that is deleted does not come back with the end of a
+//! transaction that wanted to commit it before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dohle_types::{Offset, ProducerId, Str};
 
 use crate::state::CommittedOffset;
 
 /// A partition as a group knows it: group id, topic, partition.
-type Place = (Str, Str, i32);
+pub(crate) type Place = (Str, Str, i32);
 
 /// What open transactions want to commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,7 +25,8 @@ impl Pending {
         self.by_producer.entry(producer).or_default().insert(place, (at, committed));
     }
 
-    /// Something that was written at `at` has been committed for a partition: what was written before is out of date.
+    /// Something that was written at `at` has been committed for a partition, or the partition's offset was deleted there:
+    /// what was written before is out of date.
     pub(crate) fn supersede(&mut self, at: Offset, place: &Place) {
         if self.by_producer.is_empty() {
             return;
@@ -49,6 +51,16 @@ impl Pending {
         }
         let place = (group_id.clone(), topic.clone(), partition);
         self.by_producer.values().any(|places| places.contains_key(&place))
+    }
+
+    /// The groups that transactions want to commit offsets of.
+    pub(crate) fn groups(&self) -> BTreeSet<&Str> {
+        self.places().map(|((group_id, ..), _)| group_id).collect()
+    }
+
+    /// What transactions want to commit, each partition of a group as often as there are transactions that do.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (&Place, &CommittedOffset)> {
+        self.by_producer.values().flatten().map(|(place, (_, committed))| (place, committed))
     }
 
     /// The transaction has ended: what it wanted to commit.

@@ -70,7 +70,7 @@ impl GroupLedger {
                 let place = (key.group, key.topic, key.partition);
                 match (transaction, committed) {
                     (Some(producer), Some(committed)) => {
-                        self.state.pending.add(producer, at, place, committed)
+                        self.state.commit_pending(producer, at, place, committed)
                     }
                     (_, committed) => self.state.commit(at, place, committed),
                 }

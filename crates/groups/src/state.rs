@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use dohle_types::{LeaderEpoch, Offset, Str, Timestamp, TopicId};
+use dohle_types::{LeaderEpoch, Offset, ProducerId, Str, Timestamp, TopicId};
 
 use crate::consumer::state::ConsumerGroup;
-use crate::pending::Pending;
+use crate::pending::{Pending, Place};
 
 /// All groups of a partition of `__consumer_offsets`, by id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -151,13 +151,26 @@ impl State {
         self.change(group_id, |group| group.metadata = metadata);
     }
 
-    /// What was committed for a partition by the record at `at`.
-    pub(crate) fn commit(&mut self, at: Offset, place: (Str, Str, i32), committed: Option<CommittedOffset>) {
-        if committed.is_some() {
-            self.pending.supersede(at, &place);
-        }
+    /// What was committed for a partition by the record at `at`; nothing where the partition's offset was deleted.
+    pub(crate) fn commit(&mut self, at: Offset, place: Place, committed: Option<CommittedOffset>) {
+        self.pending.supersede(at, &place);
         let (group_id, topic, partition) = place;
         self.replay_offset(group_id, topic, partition, committed);
+    }
+
+    /// What a producer's transaction wants to commit for a partition, by the record at `at`. The group is there from now
+    /// on, as with Kafka.
+    pub(crate) fn commit_pending(
+        &mut self,
+        producer: ProducerId,
+        at: Offset,
+        place: Place,
+        committed: CommittedOffset,
+    ) {
+        if !self.groups.contains_key(&place.0) {
+            self.groups.insert(place.0.clone(), DurableGroup::default());
+        }
+        self.pending.add(producer, at, place, committed);
     }
 
     pub(crate) fn replay_offset(

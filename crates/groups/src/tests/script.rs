@@ -6,6 +6,7 @@
 //!   [type=consumer] [group=g]`; what a client said once it says again
 //! - `A syncs [A=x B=t-0,t-1] [v=5] [protocol=range]` with what the leader assigns, `A heartbeats`, `A leaves`
 //! - `A commits t-0@5 ...`, `tool commits t-0@5 ...` (no member), with `[generation=N] [metadata=TEXT] [topic-id=N]`
+//! - `transaction 1 commits t-0@5 ...` within the one of producer 1; `transaction 1 is committed`, or `aborted`
 //! - `A forgets its id`: its process was restarted
 //! - `operator removes NAME ...` by instance ids; `operator resets t-0@5 ...` under the members
 //! - members join and leave, and are removed, with `[reason=WORDS_LIKE_THIS]`
@@ -41,9 +42,9 @@ use dohle_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use dohle_protocol::messages::{
     ConsumerProtocolAssignment, ConsumerProtocolSubscription, GroupMetadataKey, GroupMetadataValue,
     HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, OffsetCommitKey,
-    OffsetCommitRequest, OffsetCommitValue, OffsetDeleteRequest, SyncGroupRequest,
+    OffsetCommitRequest, OffsetCommitResponse, OffsetCommitValue, OffsetDeleteRequest, SyncGroupRequest,
 };
-use dohle_types::{ErrorCode, Str, TopicId};
+use dohle_types::{ErrorCode, Offset, ProducerId, Str, TopicId};
 use expect_test::{ExpectFile, expect_file};
 
 use super::host::{Host, START};
@@ -101,6 +102,11 @@ fn offset_resets() {
 #[test]
 fn offset_retention() {
     run(&expect_file!["../../testdata/offset_retention.txt"]);
+}
+
+#[test]
+fn offsets_of_transactions() {
+    run(&expect_file!["../../testdata/offsets_of_transactions.txt"]);
 }
 
 #[test]
@@ -248,6 +254,13 @@ impl World {
                     |members| format!("NONE, {members} members"),
                 );
                 answer = Some(("operator", told));
+            }
+            ["transaction", producer, "commits", ..] => {
+                answer = Some((producer, self.commit_in_transaction(producer, &line)));
+            }
+            ["transaction", producer, "is", end @ ("committed" | "aborted")] => {
+                let producer = ProducerId(producer.parse().unwrap());
+                self.host.ledger.replay_marker(producer, end == "committed");
             }
             [name, "commits", ..] => answer = Some((name, self.commit(name, &line, &mut effects))),
             ["fetch", ..] => answer = Some(("offsets", self.fetch(&line))),
@@ -502,13 +515,20 @@ impl World {
     fn commit(&mut self, name: &str, line: &Line<'_>, effects: &mut Effects) -> String {
         let request = self.commit_request(name, line);
         let caller = caller(name, line.number("v").unwrap_or(10));
-        let response = self.host.ledger.commit_offsets(self.host.now, &caller, &request, effects);
-        let each = response.topics.iter().flat_map(|topic| {
-            topic.partitions.iter().map(|partition| {
-                format!("{}-{}={}", topic.name, partition.partition_index, error_name(partition.error_code))
-            })
-        });
-        each.collect::<Vec<_>>().join(" ")
+        each_partition(&self.host.ledger.commit_offsets(self.host.now, &caller, &request, effects))
+    }
+
+    /// Its records are not in the log that the broker restarts from.
+    fn commit_in_transaction(&mut self, producer: &str, line: &Line<'_>) -> String {
+        let words = line.words[1..].to_vec();
+        let request = self.commit_request("tool", &Line { words, settings: line.settings.clone() });
+        let (records, response) = self.host.ledger.commit_offsets_in_transaction(self.host.now, &request);
+        for record in &records {
+            let producer = Some(ProducerId(producer.parse().unwrap()));
+            let at = Offset(i64::try_from(self.host.log.len()).unwrap());
+            self.host.ledger.replay_at(at, producer, &record.key, record.value.as_ref()).unwrap();
+        }
+        each_partition(&response)
     }
 
     fn fetch(&self, line: &Line<'_>) -> String {
@@ -736,6 +756,16 @@ impl World {
 
 pub(super) fn caller(name: &str, api_version: i16) -> Caller {
     Caller { client_id: Str::from(name), client_host: Str::from("/127.0.0.1"), api_version }
+}
+
+/// What became of each partition of a commit.
+fn each_partition(response: &OffsetCommitResponse) -> String {
+    let each = response.topics.iter().flat_map(|topic| {
+        topic.partitions.iter().map(|partition| {
+            format!("{}-{}={}", topic.name, partition.partition_index, error_name(partition.error_code))
+        })
+    });
+    each.collect::<Vec<_>>().join(" ")
 }
 
 /// Words that stand together in the script.
