@@ -22,6 +22,7 @@ use dohle_protocol::{Message, Reader};
 use dohle_types::time::Instant;
 use dohle_types::{ErrorCode, Now, Str, Timestamp};
 
+use crate::consumer::state::ConsumerGroup;
 use crate::state::{DurableGroup, GroupMetadata, MemberMetadata};
 use crate::{Caller, Effects, Reply, Token};
 
@@ -180,6 +181,14 @@ impl Group {
         group.phase_since = now.wall;
         group.generation = generation;
         group
+    }
+
+    /// Takes the place of a consumer group without members, whose epochs its generations go on from.
+    pub(crate) fn take_over(&mut self, former: &ConsumerGroup, now: Now) {
+        self.generation = former.epoch;
+        self.protocol_type = Some(Str::const_new(CONSUMER_PROTOCOL_TYPE));
+        self.phase_since = now.wall;
+        self.subscribed_topics = self.read_subscribed_topics();
     }
 
     /// What the log has to say of this generation.

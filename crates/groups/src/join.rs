@@ -5,7 +5,7 @@
 //! that its assignment is not needed (KIP-814).
 
 use dohle_protocol::messages::{JoinGroupRequest, JoinGroupResponse};
-use dohle_types::{ErrorCode, Rng, Str};
+use dohle_types::{ErrorCode, Now, Rng, Str};
 
 use std::time::Duration;
 
@@ -82,7 +82,7 @@ impl GroupLedger {
         }
         let Turn { now, rng, effects, .. } = turn;
         let join = Join { token, caller, request };
-        let result = self.open_group_to_join(request, effects).and_then(|()| {
+        let result = self.open_group_to_join(*now, request, effects).and_then(|()| {
             self.with_group(*now, &request.group_id, effects, |group, context| {
                 group.join(&join, rng, context)
             })
@@ -120,8 +120,13 @@ impl GroupLedger {
     ///
     /// Differs from Kafka: it writes a record for a group that was only just created. Nothing of it needs to
     /// survive before its first generation is complete.
+    ///
+    /// Differs from Kafka: where a group without members goes over to the other protocol, its generations go on from its
+    /// epochs, and its epochs from its generations, instead of beginning anew: in a group's life no two assignments have
+    /// the same number.
     fn open_group_to_join(
         &mut self,
+        now: Now,
         request: &JoinGroupRequest,
         effects: &mut Effects,
     ) -> Result<(), JoinError> {
@@ -139,13 +144,16 @@ impl GroupLedger {
                 return Err(JoinError::TooManyGroups);
             }
         }
-        if let Some(group) = durable.and_then(|durable| durable.consumer.as_ref()) {
+        let mut group = Group::new(&request.group_id, durable);
+        if let Some(former) = durable.and_then(|durable| durable.consumer.as_ref()) {
             if !request.member_id.is_empty() {
                 return Err(MemberError::Unknown.into());
             }
-            consumer::records::group_tombstones(&request.group_id, group, &mut effects.records);
+            consumer::records::group_tombstones(&request.group_id, former, &mut effects.records);
+            group.take_over(former, now);
+            effects.records.push(group.empty_record());
         }
-        self.groups.insert(request.group_id.clone(), Group::new(&request.group_id, durable));
+        self.groups.insert(request.group_id.clone(), group);
         Ok(())
     }
 }

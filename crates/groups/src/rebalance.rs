@@ -170,8 +170,13 @@ impl Group {
         self.subscribed_topics = self.read_subscribed_topics();
         self.enter(Phase::Empty, context);
         context.journal.become_empty(context.now, &self.group_id, self.generation);
+        context.effects.records.push(self.empty_record());
+    }
+
+    /// The record of a group without members.
+    pub(crate) fn empty_record(&self) -> Record {
         let record = records::group_metadata(&self.group_id, &self.to_metadata());
-        context.effects.records.push(record.expect("nothing is large in a group without members"));
+        record.expect("nothing is large in a group without members")
     }
 
     /// The leader's assignment: stores it, and gives everyone his part.

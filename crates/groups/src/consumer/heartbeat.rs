@@ -267,10 +267,13 @@ impl GroupLedger {
         if durable.is_none() && self.state.len().max(self.groups.len()) >= self.config.groups_max {
             return Err(HeartbeatError::TooManyGroups);
         }
-        if durable.is_some_and(|durable| durable.metadata.is_some()) {
+        let mut group = ConsumerGroup::default();
+        if let Some(former) = durable.and_then(|durable| durable.metadata.as_ref()) {
             records.push(crate::records::group_metadata_tombstone(group_id));
+            // See `join.rs` for the other way round.
+            group.epoch = group.epoch.max(former.generation);
         }
-        Ok(Some(ConsumerGroup::default()))
+        Ok(Some(group))
     }
 
     /// Whether the group can have another member.
