@@ -167,9 +167,7 @@ impl Group {
             let protocols = vec![(protocol, member.subscription.clone())];
             group.add_member(member_id.clone(), Member::stored(member, protocols));
         }
-        if metadata.leader.is_some() {
-            group.leader.clone_from(&metadata.leader);
-        }
+        group.leader.clone_from(&metadata.leader);
         group.subscribed_topics = group.read_subscribed_topics();
         group
     }

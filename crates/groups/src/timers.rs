@@ -191,6 +191,9 @@ impl Group {
         context.journal.note(context.now, &self.group_id, self.generation, restarted);
         if self.members().len() > context.config.group_size_max() {
             self.prepare_rebalance(Cause::of_nobody(CauseKind::GroupTooLarge), context);
+        } else if self.leader.is_none() {
+            // Nobody has assigned what they have; see `consumer/migrate.rs`.
+            self.prepare_rebalance(Cause::of_nobody(CauseKind::Downgraded), context);
         }
     }
 

@@ -5,7 +5,8 @@
 //! Differs from Kafka: where a static member of the classic protocol takes the place of the last one of the consumer
 //! protocol, the group rebalances also if its target is up to date. And the classic group that comes of a consumer
 //! group is told what its members own, not what they were to own: so nothing gets two owners if it becomes a consumer
-//! group again before they have joined anew.
+//! group again before they have joined anew. It has no leader, by which a broker that is restarted sees that they have to:
+//! what those had that are gone is nobody's.
 
 use std::collections::BTreeSet;
 
@@ -257,6 +258,7 @@ fn downgraded(group_id: &Str, group: &ConsumerGroup, generation: i32, turn: &Tur
         };
         classic.add_member(member_id.clone(), Member::stored(&stored, protocols.clone()));
     }
+    classic.leader = None;
     classic.protocol_type = Some(Str::const_new(CONSUMER_PROTOCOL_TYPE));
     classic.protocol = classic.select_protocol();
     classic.subscribed_topics = classic.read_subscribed_topics();
