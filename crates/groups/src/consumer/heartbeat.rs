@@ -40,6 +40,9 @@ pub(crate) enum HeartbeatError {
     UnsupportedAssignor(Str, String),
     #[error("Group {0} not found.")]
     GroupIdNotFound(Str),
+    /// As Kafka says it to a member that lives, and not to one that leaves.
+    #[error("Consumer group {0} not found.")]
+    ConsumerGroupNotFound(Str),
     #[error("Group {0} is not a consumer group.")]
     NotAConsumerGroup(Str),
     #[error("The subscription is too large for the group's record: subscribe by pattern or use fewer topics")]
@@ -79,7 +82,9 @@ impl HeartbeatError {
         match self {
             Self::InvalidRequest(_) => ErrorCode::InvalidRequest,
             Self::UnsupportedAssignor(..) => ErrorCode::UnsupportedAssignor,
-            Self::GroupIdNotFound(_) | Self::NotAConsumerGroup(_) => ErrorCode::GroupIdNotFound,
+            Self::GroupIdNotFound(_) | Self::ConsumerGroupNotFound(_) | Self::NotAConsumerGroup(_) => {
+                ErrorCode::GroupIdNotFound
+            }
             Self::SubscriptionTooLarge => ErrorCode::MessageTooLarge,
             Self::TooManyGroups => ErrorCode::PolicyViolation,
             Self::Room(error) => error.code(),
@@ -290,7 +295,7 @@ impl GroupLedger {
 }
 
 fn not_found(group_id: &Str) -> HeartbeatError {
-    HeartbeatError::GroupIdNotFound(group_id.clone())
+    HeartbeatError::ConsumerGroupNotFound(group_id.clone())
 }
 
 const fn names_subscription(request: &ConsumerGroupHeartbeatRequest) -> bool {
