@@ -10,10 +10,11 @@
 //! Kafka's fifth state, `Dead`, is what is said of a group that does not exist. What it does between these
 //! states is in [`crate::rebalance`]; here are the members and the bookkeeping about them.
 
+mod member;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bytes::Bytes;
 use dohle_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use dohle_protocol::messages::{
     ConsumerProtocolSubscription, JoinGroupRequest, JoinGroupResponse, SyncGroupResponse,
@@ -24,7 +25,8 @@ use dohle_types::{ErrorCode, Now, Str, Timestamp};
 
 use crate::consumer::state::ConsumerGroup;
 use crate::state::{DurableGroup, GroupMetadata, MemberMetadata};
-use crate::{Caller, Effects, Reply, Token};
+use crate::{Effects, Reply, Token};
+pub(crate) use member::{Member, MemberError, ParkedJoin, protocols_of, rebalance_timeout_ms};
 
 /// The protocol type of consumers, the only one whose subscriptions the coordinator can read.
 pub(crate) const CONSUMER_PROTOCOL_TYPE: &str = "consumer";
@@ -81,50 +83,6 @@ pub(crate) struct Group {
     joined: usize,
     /// Bytes of what the members said about themselves.
     protocol_bytes: usize,
-}
-
-/// A member of a group.
-#[derive(Debug)]
-pub(crate) struct Member {
-    pub(crate) instance_id: Option<Str>,
-    pub(crate) client_id: Str,
-    pub(crate) client_host: Str,
-    pub(crate) rebalance_timeout_ms: i32,
-    pub(crate) session_timeout_ms: i32,
-    /// The protocols it supports, in the order in which it would like them, and its subscription under each.
-    pub(crate) protocols: Vec<(Str, Bytes)>,
-    pub(crate) assignment: Bytes,
-    /// When it counts as failed; none while it waits and so cannot send heartbeats.
-    pub(crate) deadline: Option<Instant>,
-    /// It has not yet been told its id and so may be gone while it waits.
-    pub(crate) is_new: bool,
-    join: Option<ParkedJoin>,
-    sync: Option<Token>,
-}
-
-/// A JoinGroup that waits for the end of the rebalance.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ParkedJoin {
-    pub(crate) token: Token,
-    pub(crate) api_version: i16,
-}
-
-/// Why a request does not speak for a member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum MemberError {
-    #[error("the group has no such member: it expired, left, or never joined; join again")]
-    Unknown,
-    #[error("another process took over this group.instance.id: stop, or give each process its own")]
-    Fenced,
-}
-
-impl MemberError {
-    pub(crate) const fn code(self) -> ErrorCode {
-        match self {
-            Self::Unknown => ErrorCode::UnknownMemberId,
-            Self::Fenced => ErrorCode::FencedInstanceId,
-        }
-    }
 }
 
 impl Group {
@@ -501,79 +459,6 @@ impl Group {
     }
 }
 
-impl Member {
-    /// A member of a stored generation, with its protocols as far as they are known.
-    pub(crate) fn stored(stored: &MemberMetadata, protocols: Vec<(Str, Bytes)>) -> Self {
-        Self {
-            instance_id: stored.instance_id.clone(),
-            client_id: stored.client_id.clone(),
-            client_host: stored.client_host.clone(),
-            rebalance_timeout_ms: stored.rebalance_timeout_ms,
-            session_timeout_ms: stored.session_timeout_ms,
-            protocols,
-            assignment: stored.assignment.clone(),
-            deadline: None,
-            is_new: false,
-            join: None,
-            sync: None,
-        }
-    }
-
-    /// A member that waits for its first generation.
-    pub(crate) fn new(caller: &Caller, request: &JoinGroupRequest, join: ParkedJoin) -> Self {
-        Self {
-            instance_id: request.group_instance_id.clone(),
-            client_id: caller.client_id.clone(),
-            client_host: caller.client_host.clone(),
-            rebalance_timeout_ms: rebalance_timeout_ms(request),
-            session_timeout_ms: request.session_timeout_ms,
-            protocols: protocols_of(request),
-            assignment: Bytes::new(),
-            deadline: None,
-            is_new: true,
-            join: Some(join),
-            sync: None,
-        }
-    }
-
-    pub(crate) const fn is_joined(&self) -> bool {
-        self.join.is_some()
-    }
-
-    /// Whether it cannot be expected to send heartbeats.
-    pub(crate) const fn is_waiting(&self) -> bool {
-        // A new member does not know its id yet. It may give up waiting and come back under another one; it
-        // has a deadline so that its former selves do not pile up.
-        !self.is_new && (self.join.is_some() || self.sync.is_some())
-    }
-
-    /// Whether it says about itself what it said before.
-    pub(crate) fn matches(&self, request: &JoinGroupRequest) -> bool {
-        self.protocols.len() == request.protocols.len()
-            && self
-                .protocols
-                .iter()
-                .zip(&request.protocols)
-                .all(|((name, metadata), other)| *name == other.name && *metadata == other.metadata)
-    }
-
-    /// What it said about itself under a protocol.
-    pub(crate) fn subscription(&self, protocol: Option<&str>) -> Bytes {
-        self.protocols
-            .iter()
-            .find(|(name, _)| Some(name.as_str()) == protocol)
-            .map_or_else(Bytes::new, |(_, subscription)| subscription.clone())
-    }
-
-    pub(crate) const fn session_timeout(&self) -> Duration {
-        millis(self.session_timeout_ms)
-    }
-
-    pub(crate) const fn take_sync(&mut self) -> Option<Token> {
-        self.sync.take()
-    }
-}
-
 impl Effects {
     /// Answers a JoinGroup that waited.
     pub(crate) fn reply_join(&mut self, join: ParkedJoin, mut response: JoinGroupResponse) {
@@ -607,20 +492,4 @@ pub(crate) fn sync_error(error: ErrorCode) -> SyncGroupResponse {
 /// The time that a number of milliseconds from a client means; negative ones mean none.
 pub(crate) const fn millis(ms: i32) -> Duration {
     Duration::from_millis(if ms < 0 { 0 } else { ms.unsigned_abs() as u64 })
-}
-
-/// The rebalance timeout that a member asks for. Version 0 has none and means the session timeout.
-pub(crate) fn rebalance_timeout_ms(request: &JoinGroupRequest) -> i32 {
-    if request.rebalance_timeout_ms > 0 { request.rebalance_timeout_ms } else { request.session_timeout_ms }
-}
-
-/// A request's protocols, each name once, as copies: slices would keep the receive buffer alive.
-pub(crate) fn protocols_of(request: &JoinGroupRequest) -> Vec<(Str, Bytes)> {
-    let mut protocols: Vec<(Str, Bytes)> = Vec::with_capacity(request.protocols.len());
-    for protocol in &request.protocols {
-        if protocols.iter().all(|(name, _)| *name != protocol.name) {
-            protocols.push((protocol.name.clone(), Bytes::copy_from_slice(&protocol.metadata)));
-        }
-    }
-    protocols
 }
