@@ -41,6 +41,7 @@ fn stale() -> Result<Vec<(&'static str, String)>, String> {
     let pages = [
         ("docs/configs.md", dohle_configs::docs_page()),
         ("docs/differences.md", differences::page()?),
+        ("docs/metrics.md", dohle_metrics::docs_page()),
         ("docs/protocol.md", protocol::page()?),
     ];
     let is_stale =

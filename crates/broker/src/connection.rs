@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use dohle_protocol::{ApiKey, Frame};
 use dohle_types::Str;
+use dohle_types::time::Instant;
 
 use crate::host::ConnectionId;
 
@@ -38,6 +39,10 @@ pub struct Call {
     pub correlation_id: i32,
     /// The client's name for itself.
     pub client_id: Str,
+    /// Its place in the table of APIs.
+    pub api: usize,
+    /// When it came.
+    pub received: Instant,
 }
 
 /// One connection.
@@ -142,6 +147,12 @@ impl Connection {
             Flow::Unchanged
         };
         (request_bytes, flow)
+    }
+
+    /// How many of its requests are not answered.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.unanswered().count()
     }
 
     /// The sizes of its requests that are not answered.

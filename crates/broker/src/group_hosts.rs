@@ -27,7 +27,7 @@ use dohle_types::{ErrorCode, FastMap, Offset, Str, TopicId};
 use crate::connection::Call;
 use crate::groups_cluster::GroupsCluster;
 use crate::ledger_hosts::{Gathering, Held, Then};
-use crate::node::{Node, encode};
+use crate::node::Node;
 use crate::partition::PartitionKey;
 use crate::purgatory::Parked;
 
@@ -428,7 +428,7 @@ impl Node {
 
     /// Answers a request once what all these ledgers have appended so far is committed.
     pub(crate) fn answer_from_groups<M: Message>(&mut self, indexes: &[i32], call: Call, response: &M) {
-        let frame = match encode(&call, response) {
+        let frame = match self.encode(&call, response) {
             Ok(frame) => frame,
             Err(error) => return self.close(&call, &format!("{} response: {error}", call.key.name())),
         };

@@ -5,6 +5,7 @@
 //! a [`Effect::Written`] is answered only after every [`Effect::Disk`] before it was carried out.
 
 use bytes::Bytes;
+use dohle_metrics::{Format, Page};
 use dohle_protocol::Frame;
 use dohle_storage::disk::{Answer, DiskError, Job, LogDir, Op, Progress};
 use dohle_storage::{LogId, SyncPoint, SyncWork};
@@ -113,6 +114,13 @@ pub enum Input {
     Tick,
     /// The operator asks the node to stop in good order.
     Stop,
+    /// Somebody asks for the metrics.
+    Scrape {
+        /// To be given back.
+        scrape: ScrapeId,
+        /// How they are to be written.
+        format: Format,
+    },
 }
 
 /// What the node wants done.
@@ -173,6 +181,13 @@ pub enum Effect {
         /// Whether nobody waits for it: then it must not keep others from having their turn.
         in_background: bool,
     },
+    /// The node's metrics, which the host completes with its own.
+    Scraped {
+        /// As given in [`Input::Scrape`].
+        scrape: ScrapeId,
+        /// What the node has written.
+        page: Box<Page>,
+    },
     /// The node serves: listen.
     Ready,
     /// The node is finished: end the process, with an error where there is one.
@@ -181,6 +196,10 @@ pub enum Effect {
         error: Option<String>,
     },
 }
+
+/// A request for metrics, numbered by its host.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ScrapeId(pub u64);
 
 /// The identity of a job; stale completions are recognised by it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -43,6 +43,7 @@ pub mod log_dirs;
 pub mod maintenance;
 pub mod memory;
 pub mod metadata_log;
+mod metrics;
 pub mod moves;
 pub mod node;
 mod opening;

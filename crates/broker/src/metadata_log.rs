@@ -20,7 +20,7 @@ use dohle_types::{LeaderEpoch, Offset, PartitionIndex, Str, TopicId};
 use crate::boot_facts::MetaProperties;
 use crate::connection::Call;
 use crate::ledger_hosts::Held;
-use crate::node::{Node, Phase, encode};
+use crate::node::{Node, Phase};
 use crate::partition::PartitionKey;
 use crate::quorum::{self, Quorum};
 use crate::snapshot_file::Loaded;
@@ -207,7 +207,7 @@ impl Node {
 
     /// Appends what a request to the controller came to, and answers when it is committed.
     pub(crate) fn commit_metadata<M: Message>(&mut self, call: Call, outcome: Outcome<MetadataRecord, M>) {
-        match encode(&call, &outcome.reply) {
+        match self.encode(&call, &outcome.reply) {
             Ok(frame) => self.hold_metadata(outcome.records, Held::Answer(call, frame)),
             Err(error) => self.close(&call, &format!("{} response: {error}", call.key.name())),
         }

@@ -30,6 +30,7 @@ use crate::log_dirs::LogDirs;
 use crate::maintenance::Maintenance;
 use crate::memory::{Budget, Share, ShareUse};
 use crate::metadata_log::MetadataLog;
+use crate::metrics::RequestStats;
 use crate::opening::{Openings, Turn};
 use crate::partition::{Partition, PartitionKey, Progress, Tenant, Waiter};
 use crate::partitions::Partitions;
@@ -57,6 +58,7 @@ pub struct Node {
     pub(crate) now: Now,
     pub(crate) rng: Rng,
     pub(crate) connections: FastMap<ConnectionId, Connection>,
+    pub(crate) requests: RequestStats,
     pub(crate) log_dirs: LogDirs,
     pub(crate) partitions: Partitions,
     /// The configs of topics, as far as they were asked for since they changed.
@@ -122,6 +124,7 @@ impl Node {
             listen_by: None,
             now: Now { instant: Instant::ZERO, wall: dohle_types::Timestamp::NONE },
             connections: FastMap::default(),
+            requests: RequestStats::default(),
             log_dirs: LogDirs::new(&config),
             partitions: Partitions::new(tail_bytes),
             topic_configs: FastMap::default(),
@@ -188,6 +191,7 @@ impl Node {
             Input::DiskSpace { log_dir, total, usable } => self.on_disk_space(log_dir, total, usable),
             Input::Tick => {}
             Input::Stop => self.stop(),
+            Input::Scrape { scrape, format } => self.on_scrape(scrape, format),
         }
         self.on_time();
         self.wake_fetches();
@@ -325,7 +329,7 @@ impl Node {
             Ok(header) => header,
             Err(error) => return self.refuse(connection, &format!("request header: {error}")),
         };
-        let Some(api) = ApiKey::from_code(header.request_api_key).and_then(handlers::api) else {
+        let Some((place, api)) = ApiKey::from_code(header.request_api_key).and_then(handlers::api) else {
             return self.refuse(connection, &format!("API key {} is not served", header.request_api_key));
         };
         let Some(state) = self.connections.get_mut(&connection) else { return };
@@ -338,7 +342,10 @@ impl Node {
             version: header.request_api_version,
             correlation_id: header.correlation_id,
             client_id: header.client_id.unwrap_or_default(),
+            api: place,
+            received: self.now.instant,
         };
+        self.requests.note_received(place);
         if flow == Flow::Pause {
             self.effects.push(Effect::Pause { connection });
         }
@@ -354,7 +361,7 @@ impl Node {
     pub(crate) fn on_request_again(&mut self, call: Call, frame: &Bytes) {
         let mut reader = request_reader(frame);
         let (connection, key) = (call.connection, call.key);
-        let (Ok(_), Some(api)) = (decode_request_header(&mut reader), handlers::api(key)) else {
+        let (Ok(_), Some((_, api))) = (decode_request_header(&mut reader), handlers::api(key)) else {
             unreachable!("the request was decoded before")
         };
         if let Err(error) = (api.run)(self, call, reader, frame, Turn::Again) {
@@ -364,6 +371,7 @@ impl Node {
 
     /// Closes a connection that sent what cannot be answered.
     fn refuse(&mut self, connection: ConnectionId, why: &str) {
+        self.requests.refused += 1;
         let host = self.forget_connection(connection).map(|connection| connection.client_host);
         tracing::warn!(client = host.as_deref().unwrap_or_default(), why, "connection closed");
         self.effects.push(Effect::Close { connection });
@@ -386,7 +394,7 @@ impl Node {
 
     /// Answers a request.
     pub(crate) fn reply<M: Message>(&mut self, call: &Call, response: &M) {
-        match encode(call, response) {
+        match self.encode(call, response) {
             Ok(frame) => self.send(call, Some(frame)),
             Err(error) => {
                 let why = format!("{} response: {error}", call.key.name());
@@ -395,10 +403,18 @@ impl Node {
         }
     }
 
+    /// A response as the frame that answers `call`; its errors are counted.
+    pub(crate) fn encode<M: Message>(&mut self, call: &Call, response: &M) -> Result<Frame, EncodeError> {
+        response.errors(&mut |code| self.requests.note_error(call, code));
+        let header_version = call.key.response_header_version(call.version);
+        encode_response(call.correlation_id, header_version, response, call.version)
+    }
+
     /// Fills a request's slot, with `None` where it wants no answer.
     pub(crate) fn send(&mut self, call: &Call, frame: Option<Frame>) {
         let connection = call.connection;
         let Some(state) = self.connections.get_mut(&connection) else { return };
+        self.requests.note_answered(call, self.now.instant);
         let effects = &mut self.effects;
         self.memory.take(Share::Answers, frame.as_ref().map_or(0, Frame::len));
         let (request_bytes, flow) =
@@ -519,10 +535,4 @@ impl Node {
 
 fn request_reader(frame: &Bytes) -> Reader<'_> {
     Reader::with_element_budget(frame, REQUEST_ELEMENTS_MAX)
-}
-
-/// A response as the frame that answers `call`.
-pub(crate) fn encode<M: Message>(call: &Call, response: &M) -> Result<Frame, EncodeError> {
-    let header_version = call.key.response_header_version(call.version);
-    encode_response(call.correlation_id, header_version, response, call.version)
 }

@@ -12,6 +12,7 @@ use dohle_types::{ErrorCode, LeaderEpoch, Now, Offset, TopicId, TopicPartition};
 
 use crate::boot_facts::KnownLog;
 use crate::host::Effect;
+use crate::metrics::Traffic;
 use crate::purgatory::ParkedId;
 
 /// A partition by its number on this node; never reused while the process lives.
@@ -74,6 +75,8 @@ pub struct Partition {
     pub tenant: Tenant,
     /// Fetches that wait for more.
     pub fetches: BTreeSet<ParkedId>,
+    /// What was appended and fetched since the process was started.
+    pub traffic: Traffic,
     state: State,
     high_watermark: Offset,
     /// The log's end as far as the files have it.
@@ -116,6 +119,7 @@ impl Partition {
             durability,
             tenant,
             fetches: BTreeSet::new(),
+            traffic: Traffic::default(),
             state: State::Closed(None),
             high_watermark: Offset::ZERO,
             written: Offset::ZERO,
@@ -241,6 +245,9 @@ impl Partition {
         let appended = log.append(now, records, origin, leader_epoch, codecs, &mut ops)?;
         effects.extend(ops.into_iter().map(Effect::Disk));
         if !appended.duplicate {
+            self.traffic.appended_bytes += appended.bytes as u64;
+            let records = appended.next_offset.0 - appended.first_offset.0;
+            self.traffic.appended_records += u64::try_from(records).unwrap_or_default();
             effects.push(Effect::Written { partition, end: appended.next_offset });
         }
         Ok(appended)

@@ -18,7 +18,7 @@ use dohle_types::{ErrorCode, Offset, ProducerEpoch, ProducerId, Str, TopicId};
 
 use crate::connection::Call;
 use crate::ledger_hosts::{Gathering, Held, Then};
-use crate::node::{Node, Phase, encode};
+use crate::node::{Node, Phase};
 use crate::partition::{PartitionKey, Waiter};
 use crate::purgatory::Parked;
 use crate::txn_markers::TxnMarker;
@@ -246,7 +246,7 @@ impl Node {
             response.map(|response| (index, response)).ok_or(ErrorCode::NotCoordinator)
         });
         match answered {
-            Ok((index, response)) => match encode(&call, &response) {
+            Ok((index, response)) => match self.encode(&call, &response) {
                 Ok(frame) => self.hold_in_txns(index, Held::Answer(call, frame)),
                 Err(error) => self.close(&call, &format!("{} response: {error}", call.key.name())),
             },
@@ -256,7 +256,7 @@ impl Node {
 
     /// Answers a request once what all these ledgers have appended so far is committed.
     pub(crate) fn answer_from_txns<M: Message>(&mut self, indexes: &[i32], call: Call, response: &M) {
-        let frame = match encode(&call, response) {
+        let frame = match self.encode(&call, response) {
             Ok(frame) => frame,
             Err(error) => return self.close(&call, &format!("{} response: {error}", call.key.name())),
         };

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::broker::{
-    ADVERTISED_LISTENERS, CONTROLLER_LISTENER_NAMES, LISTENER_SECURITY_PROTOCOL_MAP, LISTENERS,
+    ADVERTISED_LISTENERS, CONTROLLER_LISTENER_NAMES, DOHLE_METRICS_LISTENERS, LISTENER_SECURITY_PROTOCOL_MAP,
+    LISTENERS,
 };
 use crate::broker_config::{BrokerConfig, StartError};
 
@@ -89,6 +90,12 @@ impl BrokerConfig {
         self.without_controllers(parse(self, &self.value(ADVERTISED_LISTENERS).unwrap_or_default()))
     }
 
+    /// Where metrics are served: hosts, `None` for all interfaces, and ports.
+    #[must_use]
+    pub fn metrics_listeners(&self) -> Vec<(Option<String>, u16)> {
+        self.value(DOHLE_METRICS_LISTENERS).iter().filter_map(|text| parse_address(text)).collect()
+    }
+
     fn without_controllers(&self, listeners: Result<Vec<Listener>, String>) -> Vec<Listener> {
         let controllers = self.value(CONTROLLER_LISTENER_NAMES);
         let mut listeners = listeners.unwrap_or_default();
@@ -112,6 +119,10 @@ pub(crate) fn check(config: &BrokerConfig, errors: &mut Vec<StartError>) {
         (_, Err(reason)) => vec![format!("invalid `advertised.listeners`: {reason}")],
     };
     errors.extend(reasons.into_iter().map(StartError::Conflict));
+    for text in config.value(DOHLE_METRICS_LISTENERS).iter().filter(|text| parse_address(text).is_none()) {
+        let reason = "is not of the form host:port, for example 127.0.0.1:9464";
+        errors.push(StartError::Conflict(format!("invalid `dohle.metrics.listeners`: `{text}` {reason}")));
+    }
 }
 
 fn check_listeners(all: &[Listener], of_clients: &[Listener]) -> Vec<String> {
@@ -194,12 +205,17 @@ fn parse_listener(text: &str, protocols: &BTreeMap<String, SecurityProtocol>) ->
     let wrong =
         || format!("`{text}` is not of the form NAME://host:port, for example PLAINTEXT://localhost:9092");
     let (name, address) = text.split_once("://").ok_or_else(wrong)?;
-    let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
-    let port: u16 = port.parse().map_err(|_| wrong())?;
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let (host, port) = parse_address(address).ok_or_else(wrong)?;
     let name = name.to_uppercase();
     let security_protocol = *protocols
         .get(&name)
         .ok_or_else(|| format!("`listener.security.protocol.map` does not say what {name} stands for"))?;
-    Ok(Listener { name, security_protocol, host: (!host.is_empty()).then(|| host.to_owned()), port })
+    Ok(Listener { name, security_protocol, host, port })
+}
+
+/// `host:port`; no host means all interfaces.
+fn parse_address(text: &str) -> Option<(Option<String>, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    Some(((!host.is_empty()).then(|| host.to_owned()), port.parse().ok()?))
 }

@@ -4,6 +4,7 @@
 mod cli_page;
 
 use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -80,8 +81,10 @@ fn announce(started: &Started) {
     };
     let data: Vec<String> = started.data.iter().map(|directory| shown(directory)).collect();
     let which = if data.len() == 1 { "that directory" } else { "these directories" };
+    let metrics = |address: &SocketAddr| format!("Its metrics are at http://{address}/metrics\n");
+    let metrics: String = started.metrics.iter().map(metrics).collect();
     let text = format!(
-        "Dohle {} listens on {}\nIts data is in {} (delete {which} to wipe everything)\nTry it: \
+        "Dohle {} listens on {}\n{metrics}Its data is in {} (delete {which} to wipe everything)\nTry it: \
          echo hello | dohle produce greetings{bootstrap} && dohle consume greetings --from beginning -e{bootstrap}\n",
         env!("CARGO_PKG_VERSION"),
         addresses.join(", "),

@@ -16,4 +16,5 @@ pub mod disk;
 pub mod machine;
 mod mailbox;
 pub mod net;
+mod process;
 pub mod signals;

@@ -24,6 +24,9 @@ pub trait Message: Sized + Default {
     /// Appends the message; what cannot be expressed in `version` is reported by [`Writer::finish`].
     fn encode(&self, w: &mut Writer, version: i16);
 
+    /// Tells each error code of a response that is not 0.
+    fn errors(&self, _note: &mut impl FnMut(i16)) {}
+
     /// Decodes a message that takes up all of `bytes`.
     fn from_bytes(bytes: &Bytes, version: i16) -> Result<Self, DecodeError> {
         let mut r = Reader::new(bytes);

@@ -14,7 +14,7 @@ use dohle_broker::Node;
 use dohle_configs::{BrokerConfig, StartErrors, broker};
 use dohle_io::disk::files::{Files, LogDirError, OPEN_FILES_MAX, read_small_file};
 use dohle_io::machine;
-use dohle_io::net::event_loop::{EventLoop, NetworkLimits};
+use dohle_io::net::event_loop::{EventLoop, Listeners, NetworkLimits};
 use dohle_io::signals::StopSignals;
 use dohle_storage::journal::JournalConfig;
 use dohle_types::Rng;
@@ -37,6 +37,8 @@ pub struct Options {
 pub struct Started {
     /// The addresses it listens on.
     pub addresses: Vec<SocketAddr>,
+    /// The addresses where it serves metrics.
+    pub metrics: Vec<SocketAddr>,
     /// Its log dirs, that of the metadata log included.
     pub data: Vec<PathBuf>,
 }
@@ -92,7 +94,10 @@ pub fn run(options: &Options, on_ready: impl FnOnce(&Started)) -> Result<(), Ser
     let handles = raise_open_files_limit();
     let signals = StopSignals::install()?;
     let listeners = bind(&config)?;
-    let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
+    let addresses_of = |listeners: &[TcpListener]| {
+        listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()
+    };
+    let (addresses, metrics) = (addresses_of(&listeners.clients)?, addresses_of(&listeners.metrics)?);
     let files = Files::open(&data)?;
     let mut limits = network_limits(&config, handles);
     let request_bytes_configured = limits.frame_bytes_max;
@@ -101,7 +106,7 @@ pub fn run(options: &Options, on_ready: impl FnOnce(&Started)) -> Result<(), Ser
     tell_memory(&node, limits.frame_bytes_max, request_bytes_configured);
     let (journal, rng) = (JournalConfig::of(&config), Rng::from_seed(seed()?));
     let event_loop = EventLoop::new(node, files, listeners, signals, limits, journal, rng)?;
-    let started = Started { addresses, data };
+    let started = Started { addresses, metrics, data };
     event_loop.run(|| on_ready(&started)).map_err(ServerError::Stopped)
 }
 
@@ -140,21 +145,26 @@ fn configuration(options: &Options) -> Result<BrokerConfig, ServerError> {
     Ok(config)
 }
 
-fn bind(config: &BrokerConfig) -> Result<Vec<TcpListener>, ServerError> {
+fn bind(config: &BrokerConfig) -> Result<Listeners, ServerError> {
+    let clients = config.listeners().into_iter().map(|listener| (listener.host, listener.port));
+    let bind = |(host, port): (Option<String>, u16)| bind_one(config, host.as_deref(), port);
+    Ok(Listeners {
+        clients: clients.map(bind).collect::<Result<_, _>>()?,
+        metrics: config.metrics_listeners().into_iter().map(bind).collect::<Result<_, _>>()?,
+    })
+}
+
+fn bind_one(config: &BrokerConfig, host: Option<&str>, port: u16) -> Result<TcpListener, ServerError> {
     let backlog = config.value(broker::SOCKET_LISTEN_BACKLOG_SIZE);
-    let mut listeners = Vec::new();
-    for listener in config.listeners() {
-        let host = listener.host.as_deref().unwrap_or("0.0.0.0");
-        let name = format!("{host}:{}", listener.port);
-        let failed = |error| ServerError::Listen { address: name.clone(), error };
-        let address = (host, listener.port)
-            .to_socket_addrs()
-            .map_err(failed)?
-            .next()
-            .ok_or_else(|| failed(io::Error::other("the host has no address")))?;
-        listeners.push(listen(address, backlog).map_err(failed)?);
-    }
-    Ok(listeners)
+    let host = host.unwrap_or("0.0.0.0");
+    let name = format!("{host}:{port}");
+    let failed = |error| ServerError::Listen { address: name.clone(), error };
+    let address = (host, port)
+        .to_socket_addrs()
+        .map_err(failed)?
+        .next()
+        .ok_or_else(|| failed(io::Error::other("the host has no address")))?;
+    listen(address, backlog).map_err(failed)
 }
 
 fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {

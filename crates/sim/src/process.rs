@@ -288,6 +288,8 @@ impl World {
                     }
                 }
                 Effect::Start { token, job, in_background: _ } => started.push((token, job)),
+                // Nobody asks for metrics here.
+                Effect::Scraped { .. } => {}
                 Effect::Ready => {
                     if let Some(process) = &mut self.process {
                         process.is_ready = true;

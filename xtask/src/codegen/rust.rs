@@ -183,6 +183,27 @@ fn rust_type(ty: &Type) -> String {
     }
 }
 
+fn is_error(field: &Field) -> bool {
+    field.name == "ErrorCode" && matches!(field.ty, Type::Fixed("i16", _))
+}
+
+fn has_errors(message: &Message, structure: &Struct) -> Result<bool, String> {
+    for field in &structure.fields {
+        if is_error(field) || leads_to_errors(message, &field.ty)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn leads_to_errors(message: &Message, ty: &Type) -> Result<bool, String> {
+    match ty {
+        Type::Struct(name) => has_errors(message, message.find(name)?),
+        Type::Array(element) => leads_to_errors(message, element),
+        Type::Fixed(..) | Type::String | Type::Bytes | Type::Records => Ok(false),
+    }
+}
+
 /// Writes what belongs to one structure.
 struct StructWriter<'a> {
     message: &'a Message,
@@ -233,7 +254,7 @@ impl StructWriter<'_> {
     }
 
     fn codec(&self) -> Result<String, String> {
-        let (decode, encode) = (self.decode()?, self.encode()?);
+        let (decode, encode, errors) = (self.decode()?, self.encode()?, self.errors()?);
         let name = &self.structure.name;
         // A field may be called `Version` too.
         let version = |body: &str| {
@@ -243,7 +264,7 @@ impl StructWriter<'_> {
         if !self.main {
             return Ok(format!(
                 "impl {name} {{\nfn decode(r: &mut Reader<'_>, {}: i16) -> Result<Self, DecodeError> {{\n{decode}}}\n\n\
-                 fn encode(&self, w: &mut Writer, {}: i16) {{\n{encode}}}\n}}\n\n",
+                 fn encode(&self, w: &mut Writer, {}: i16) {{\n{encode}}}\n{errors}}}\n\n",
                 version(&decode),
                 version(&encode)
             ));
@@ -260,8 +281,29 @@ impl StructWriter<'_> {
              return Err(DecodeError::UnsupportedVersion {{ message: Self::NAME, version }});\n}}\n{decode}}}\n\n\
              fn encode(&self, w: &mut Writer, version: i16) {{\n\
              if !Self::VERSIONS.contains(&version) {{\n\
-             return w.fail(EncodeError::UnsupportedVersion {{ message: Self::NAME, version }});\n}}\n{encode}}}\n}}\n\n"
+             return w.fail(EncodeError::UnsupportedVersion {{ message: Self::NAME, version }});\n}}\n{encode}}}\n{errors}}}\n\n"
         ))
+    }
+
+    /// A function that tells the error codes in a part of a response, if it can have any.
+    fn errors(&self) -> Result<String, String> {
+        if self.message.kind != Kind::Response || !has_errors(self.message, self.structure)? {
+            return Ok(String::new());
+        }
+        let mut out = "\nfn errors(&self, note: &mut impl FnMut(i16)) {\n".to_owned();
+        for field in &self.structure.fields {
+            let place = format!("self.{}", snake(&field.name));
+            let of_each = "for_each(|part| part.errors(note))";
+            let _ = match (&field.ty, field.nullability()) {
+                _ if is_error(field) => writeln!(out, "if {place} != 0 {{\nnote({place});\n}}"),
+                _ if !leads_to_errors(self.message, &field.ty)? => Ok(()),
+                (Type::Array(_), Nullable::Never) => writeln!(out, "{place}.iter().{of_each};"),
+                (Type::Array(_), _) => writeln!(out, "{place}.iter().flatten().{of_each};"),
+                (_, Nullable::Never) => writeln!(out, "{place}.errors(note);"),
+                (..) => writeln!(out, "{place}.iter().{of_each};"),
+            };
+        }
+        Ok(out + "}\n")
     }
 
     /// The body of `decode`.

@@ -25,7 +25,7 @@ use dohle_protocol::messages::produce_response::{
 };
 use dohle_protocol::messages::{ProduceRequest, ProduceResponse};
 use bytes::Bytes;
-use dohle_protocol::Records;
+use dohle_protocol::{Message, Records};
 use dohle_records::BatchHeader;
 use dohle_storage::{AppendError, Appended, Origin};
 use dohle_types::{ErrorCode, Str, TopicId};
@@ -246,6 +246,7 @@ fn answer_silently(node: &mut Node, call: &Call, response: &ProduceResponse) {
         .iter()
         .flat_map(|topic| &topic.partition_responses)
         .find_map(|partition| ErrorCode::from_code(partition.error_code).filter(|error| !error.is_none()));
+    response.errors(&mut |code| node.requests.note_error(call, code));
     match failed {
         Some(error) => node.close(call, &format!("produce with acks=0 failed: {error}")),
         None => node.send(call, None),

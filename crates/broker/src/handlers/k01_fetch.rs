@@ -212,6 +212,7 @@ struct Found {
     bytes: usize,
     /// Where it is, as far as the partition is there.
     told: Option<Told>,
+    partition: Option<PartitionKey>,
 }
 
 /// Looks at a fetch when those that wait for memory have had their turn.
@@ -287,12 +288,14 @@ fn look(
         },
         bytes: 0,
         told: None,
+        partition: None,
     };
     let partition = match leading_partition(node, key, wanted.current_leader_epoch) {
         Ok(partition) => partition,
         Err(code) => return error(code),
     };
     let Some(log) = partition.log() else { return error(partition.unavailable()) };
+    let partition_key = partition.key;
     let high_watermark = partition.high_watermark();
     let last_stable_offset = partition.last_stable_offset();
     let log_start_offset = log.start_offset();
@@ -344,7 +347,7 @@ fn look(
         ..PartitionData::default()
     };
     let told = Told { high_watermark: high_watermark.0, log_start_offset: log_start_offset.0 };
-    Found { data, bytes, told: Some(told) }
+    Found { data, bytes, told: Some(told), partition: Some(partition_key) }
 }
 
 /// The batches and the aborted transactions among them; nothing while these are looked for.
@@ -436,6 +439,9 @@ fn answer(node: &mut Node, fetch: &ParkedFetch, partitions: &[FetchedPartition],
     let mut responses: Vec<FetchableTopicResponse> = Vec::new();
     for (wanted, found) in partitions.iter().zip(found) {
         let gave_data = found.bytes > 0;
+        if let Some(partition) = found.partition.and_then(|key| node.partitions.by_key_mut(key)) {
+            partition.traffic.fetched_bytes += found.bytes as u64;
+        }
         let is_news = gave_data
             || match found.told {
                 Some(told) => node.sessions.is_news(session_id, &wanted.key, told),

@@ -113,10 +113,11 @@ apis! {
     k20012_reset_group_offsets: ResetGroupOffsetsRequest,
 }
 
-/// The row of an API; `None` where it is not served.
+/// The row of an API, and its place in the table; `None` where it is not served.
 #[must_use]
-pub fn api(key: ApiKey) -> Option<&'static Api> {
-    APIS.binary_search_by_key(&key.code(), |api| api.key.code()).ok().and_then(|index| APIS.get(index))
+pub fn api(key: ApiKey) -> Option<(usize, &'static Api)> {
+    let place = APIS.binary_search_by_key(&key.code(), |api| api.key.code()).ok()?;
+    Some((place, APIS.get(place)?))
 }
 
 /// librdkafka takes a broker that does not name Produce from version 0 for one of before 0.10 and switches
@@ -133,7 +134,7 @@ mod tests {
     fn each_api_is_served_in_all_versions_that_kafka_serves_and_is_found_by_its_key() {
         for served in APIS {
             assert_eq!(served.versions, served.key.versions(), "{}", served.key.name());
-            assert_eq!(api(served.key).map(|found| found.key), Some(served.key));
+            assert_eq!(api(served.key).map(|(_, found)| found.key), Some(served.key));
         }
     }
 }

@@ -33,7 +33,7 @@ pub(crate) mod reasons {
     pub(crate) const JVM: &str = "it tunes a part of Apache Kafka that Dohle does not have";
     pub(crate) const LEDGERS: &str =
         "the records of coordinators are small, appended at once, and read in pieces of 1 MiB";
-    pub(crate) const METRICS: &str = "metrics come with a later version, and not by JMX";
+    pub(crate) const METRICS: &str = "metrics are served where dohle.metrics.listeners says, and not by JMX";
     pub(crate) const ONE_CLEANER: &str = "one log is compacted at a time, or none where it is 0";
     pub(crate) const PLUGINS: &str = "Dohle loads no Java classes";
     pub(crate) const PURGATORY: &str = "Dohle removes an answered request from the purgatory at once";

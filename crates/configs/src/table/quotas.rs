@@ -1,6 +1,6 @@
 //! Quotas and metrics.
 
-use crate::row::Effect::WithoutEffect;
+use crate::row::Effect::{InForce, WithoutEffect};
 use crate::row::Update::{ClusterWide, ReadOnly};
 use crate::row::configs;
 use crate::table::reasons::{METRICS, PLUGINS, QUOTAS};
@@ -42,6 +42,13 @@ configs! {
     CLIENT_QUOTA_CALLBACK_CLASS "client.quota.callback.class": Option<Class>,
         Any, ReadOnly, WithoutEffect(PLUGINS),
         "A class that decides on client quotas.";
+
+    DOHLE_METRICS_LISTENERS "dohle.metrics.listeners": List = "", Any, ReadOnly, InForce,
+        "Where metrics are served over HTTP, to everybody who asks: a list of `host:port`. By default nowhere. An empty \
+         host means all interfaces.";
+
+    DOHLE_METRICS_SERIES_MAX "dohle.metrics.series.max": Int = 10000, AtLeast(0), ReadOnly, InForce,
+        "How many series of one metric are told at the most, such as of partitions or groups.";
 
     METRIC_REPORTERS "metric.reporters": List = "org.apache.kafka.common.metrics.JmxReporter",
         Any, ClusterWide, WithoutEffect(PLUGINS),

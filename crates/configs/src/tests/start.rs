@@ -243,3 +243,18 @@ fn secrets_are_not_shown() {
     assert_eq!(config.value(broker::SSL_KEY_PASSWORD).unwrap().expose(), "geheim");
     assert!(!format!("{config:?} {:?}", config.value(broker::SSL_KEY_PASSWORD)).contains("geheim"));
 }
+
+#[test]
+fn metrics_are_served_nowhere_unless_an_address_is_given() {
+    assert_eq!(start("").metrics_listeners(), []);
+    let config = start("dohle.metrics.listeners=127.0.0.1:9464, [::1]:0,:9465");
+    let host = |host: &str| Some(host.to_owned());
+    assert_eq!(config.metrics_listeners(), [(host("127.0.0.1"), 9464), (host("::1"), 0), (None, 9465)]);
+    check_errors(
+        "dohle.metrics.listeners=9464",
+        &[],
+        expect![
+            "invalid `dohle.metrics.listeners`: `9464` is not of the form host:port, for example 127.0.0.1:9464"
+        ],
+    );
+}

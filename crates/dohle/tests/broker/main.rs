@@ -24,6 +24,7 @@ mod group_lag;
 mod hostile;
 mod log_dirs;
 mod memory;
+mod metrics;
 mod moves;
 mod offsets;
 mod process;

@@ -42,6 +42,8 @@ pub(crate) fn dohle(arguments: &[&str]) -> Command {
 pub(crate) struct Broker {
     child: Child,
     pub(crate) address: String,
+    /// Where its metrics are, if it serves them.
+    pub(crate) metrics: Option<String>,
 }
 
 impl Broker {
@@ -88,10 +90,14 @@ impl Broker {
 
     fn spawn(command: &mut Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let mut said = BufReader::new(child.stdout.take().unwrap());
+        let (mut line, mut second) = (String::new(), String::new());
+        said.read_line(&mut line).unwrap();
+        said.read_line(&mut second).unwrap();
         let address = line.trim_end().rsplit(' ').next().unwrap().to_owned();
-        let mut broker = Self { child, address };
+        let metrics = second.strip_prefix("Its metrics are at http://");
+        let metrics = metrics.and_then(|url| url.split('/').next()).map(str::to_owned);
+        let mut broker = Self { child, address, metrics };
         assert!(
             line.contains("listens on"),
             "the broker said {line:?} and ended: {:?}",

@@ -6,6 +6,7 @@
 //! Whatever came in together is thus written and answered with few system calls, and an idle node is never
 //! woken.
 
+mod scrapes;
 mod shortage;
 
 use std::collections::BTreeMap;
@@ -26,8 +27,10 @@ use dohle_types::{FastMap, FastSet, Now, Rng};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use self::scrapes::Scrapes;
 use super::intake::Intake;
-use super::stream::{CloseReason, ReadOutcome, Stream};
+use super::stats::{Ended, NetworkStats};
+use super::stream::{CloseReason, LENGTH_SIZE, ReadOutcome, Stream};
 use crate::clock::Clock;
 use crate::disk::committer::Committer;
 use crate::disk::files::Files;
@@ -59,6 +62,15 @@ pub struct NetworkLimits {
     pub idle_max: Option<Duration>,
 }
 
+/// Sockets that are bound.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// For clients.
+    pub clients: Vec<std::net::TcpListener>,
+    /// For who asks for metrics.
+    pub metrics: Vec<std::net::TcpListener>,
+}
+
 /// The loop and everything it drives.
 #[derive(Debug)]
 pub struct EventLoop {
@@ -76,6 +88,10 @@ pub struct EventLoop {
     next_connection: u64,
     limits: NetworkLimits,
     intake: Intake,
+    stats: NetworkStats,
+    scrapes: Scrapes,
+    /// When the loop was made.
+    started: Now,
     /// Bytes of answers that were sent, or dropped with their connections, and that the node does not know of yet.
     sent_bytes: usize,
     /// Receives what is too small for a buffer of its own.
@@ -104,14 +120,15 @@ struct GatheredWrite {
 }
 
 impl EventLoop {
-    /// A loop that will serve `listeners`, which are bound but take no connection before the node is ready.
+    /// A loop that will serve `listeners`, which are bound but take no connection before the node is ready. Metrics are
+    /// served from the beginning.
     ///
     /// # Errors
     /// The system refuses a thread or the poll.
     pub fn new(
         node: Node,
         files: Files,
-        listeners: Vec<std::net::TcpListener>,
+        listeners: Listeners,
         signals: StopSignals,
         limits: NetworkLimits,
         journal: JournalConfig,
@@ -123,25 +140,30 @@ impl EventLoop {
         let committer = Committer::start(Arc::clone(&files), mailbox.clone(), journal, rng)?;
         let jobs = JobPool::start(&files, &mailbox)?;
         signals.pass_on(mailbox)?;
-        let listeners = listeners
-            .into_iter()
-            .map(|listener| listener.set_nonblocking(true).map(|()| TcpListener::from_std(listener)))
-            .collect::<io::Result<_>>()?;
+        let clients = pollable(listeners.clients)?;
+        let mut scrapes = Scrapes { listeners: pollable(listeners.metrics)?, ..Scrapes::default() };
+        for (token, listener) in (FIRST_LISTENER + clients.len()..).zip(&mut scrapes.listeners) {
+            poll.registry().register(listener, Token(token), Interest::READABLE)?;
+        }
+        let clock = Clock::start();
         Ok(Self {
             node,
-            clock: Clock::start(),
+            started: clock.now(),
+            clock,
             poll,
             files,
             committer,
             jobs,
             inbox,
-            listeners,
+            listeners: clients,
             listening: false,
             streams: FastMap::default(),
             connections_by_ip: FastMap::default(),
             next_connection: FIRST_CONNECTION as u64,
             intake: Intake::new(limits.frame_bytes_max),
             sent_bytes: 0,
+            stats: NetworkStats::default(),
+            scrapes,
             limits,
             shared_buffer: BytesMut::new(),
             effects: Vec::new(),
@@ -189,7 +211,7 @@ impl EventLoop {
                     WAKER => self.take_mail(now),
                     Token(token) if token < FIRST_CONNECTION => self.accept(now, token - FIRST_LISTENER),
                     Token(token) => {
-                        self.on_socket(token as u64, event.is_readable(), event.is_read_closed());
+                        self.on_socket(now, token as u64, event.is_readable(), event.is_read_closed());
                     }
                 }
             }
@@ -198,8 +220,12 @@ impl EventLoop {
             }
             self.close_idle(now);
             self.close_stalled(now);
+            self.close_late_scrapes(now);
             self.read_touched(now);
             self.finish_round(now);
+            let over = self.clock.now().instant;
+            self.node.on_round_over(over);
+            self.stats.note_round(over.saturating_sub(now.instant));
         }
     }
 
@@ -212,7 +238,8 @@ impl EventLoop {
         let idle_check =
             (self.limits.idle_max.is_some() && !self.streams.is_empty()).then_some(self.next_idle_check);
         let pace_check = self.is_short_of_memory().then_some(self.next_pace_check);
-        let due = self.node.next_timeout().into_iter().chain(idle_check).chain(pace_check).min()?;
+        let others = [idle_check, pace_check, self.scrapes.next_timeout()].into_iter().flatten();
+        let due = self.node.next_timeout().into_iter().chain(others).min()?;
         // The poll's clock counts whole milliseconds and rounds down; a tick early would be a tick in vain.
         Some(due.saturating_sub(now).saturating_add(Duration::from_micros(999)))
     }
@@ -241,6 +268,9 @@ impl EventLoop {
     }
 
     fn accept(&mut self, now: Now, listener: usize) {
+        if let Some(of_metrics) = listener.checked_sub(self.listeners.len()) {
+            return self.accept_scrapes(now, of_metrics);
+        }
         loop {
             let accepted = match self.listeners.get(listener) {
                 Some(listener) => listener.accept(),
@@ -249,6 +279,7 @@ impl EventLoop {
             match accepted {
                 Ok((socket, peer)) => {
                     if let Err(error) = self.open(now, socket, peer) {
+                        self.stats.refused += 1;
                         tracing::debug!(%peer, %error, "connection not taken");
                     }
                 }
@@ -283,6 +314,7 @@ impl EventLoop {
         self.next_connection += 1;
         let token = usize::try_from(number).map(Token).map_err(io::Error::other)?;
         self.poll.registry().register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
+        self.stats.opened += 1;
         self.connections_by_ip.insert(peer.ip(), from_here + 1);
         self.streams.insert(number, Stream::new(socket, peer.ip(), self.limits.frame_bytes_max, now.instant));
         let connection = ConnectionId(number);
@@ -294,11 +326,13 @@ impl EventLoop {
         Ok(())
     }
 
-    fn on_socket(&mut self, number: u64, readable: bool, is_read_closed: bool) {
+    fn on_socket(&mut self, now: Now, number: u64, readable: bool, is_read_closed: bool) {
         if let Some(stream) = self.streams.get_mut(&number) {
             stream.readable |= readable;
             stream.is_read_closed |= is_read_closed;
             self.touched.push(number);
+        } else {
+            self.on_scrape_socket(now, number);
         }
     }
 
@@ -344,10 +378,14 @@ impl EventLoop {
             match outcome {
                 ReadOutcome::Frame(frame) => self.receive(now, number, frame),
                 ReadOutcome::Closed(reason) => {
-                    if let CloseReason::Frame(error) = &reason {
-                        tracing::warn!(peer = %stream.peer_ip, %error, "connection closed");
-                    }
-                    self.close(now, number);
+                    let ended = match &reason {
+                        CloseReason::Frame(error) => {
+                            tracing::warn!(peer = %stream.peer_ip, %error, "connection closed");
+                            Ended::Frame
+                        }
+                        CloseReason::Peer | CloseReason::Socket(_) => Ended::Peer,
+                    };
+                    self.close(now, number, ended);
                     return;
                 }
                 ReadOutcome::Empty | ReadOutcome::Wants(_) | ReadOutcome::WantsSmall(_) => return,
@@ -362,6 +400,7 @@ impl EventLoop {
             let admitted = std::mem::take(&mut stream.admitted);
             self.intake.give_back(self.node.memory_mut(), stream.peer_ip, admitted);
         }
+        self.stats.received_bytes += (LENGTH_SIZE + frame.len()) as u64;
         let before = self.effects.len();
         self.handle(now, Input::Received { connection: ConnectionId(number), frame });
         self.apply_pauses(before);
@@ -438,6 +477,7 @@ impl EventLoop {
                     }
                     Effect::UseJournal { log_dir } => self.committer.use_journal(log_dir),
                     Effect::Start { token, job, in_background } => started.push((token, job, in_background)),
+                    Effect::Scraped { scrape, page } => self.on_scraped(now, scrape, *page),
                     Effect::Ready => self.listen(),
                     Effect::Stopped { error } => self.stopped = Some(error.map_or(Ok(()), Err)),
                 }
@@ -529,8 +569,9 @@ impl EventLoop {
             let queued = stream.queued_bytes();
             let flushed = stream.flush();
             self.sent_bytes += queued - stream.queued_bytes();
+            self.stats.sent_bytes += (queued - stream.queued_bytes()) as u64;
             if flushed.is_err() || stream.closing && stream.is_flushed() {
-                self.close(now, number);
+                self.close(now, number, if flushed.is_err() { Ended::Peer } else { Ended::Broker });
                 continue;
             }
             stream.last_active = now.instant;
@@ -552,11 +593,12 @@ impl EventLoop {
             .filter(|(_, stream)| now.instant.saturating_sub(stream.last_active) >= idle_max)
             .map(|(&number, _)| number)
             .collect();
-        idle.into_iter().for_each(|number| self.close(now, number));
+        idle.into_iter().for_each(|number| self.close(now, number, Ended::Idle));
     }
 
-    fn close(&mut self, now: Now, number: u64) {
+    fn close(&mut self, now: Now, number: u64, why: Ended) {
         let Some(mut stream) = self.streams.remove(&number) else { return };
+        self.stats.note_ended(why);
         self.sent_bytes += stream.queued_bytes();
         self.intake.give_back(self.node.memory_mut(), stream.peer_ip, stream.admitted);
         self.intake.leave(number, stream.peer_ip);
@@ -571,4 +613,9 @@ impl EventLoop {
         }
         self.handle(now, Input::Closed { connection: ConnectionId(number) });
     }
+}
+
+fn pollable(listeners: Vec<std::net::TcpListener>) -> io::Result<Vec<TcpListener>> {
+    let listeners = listeners.into_iter();
+    listeners.map(|listener| listener.set_nonblocking(true).map(|()| TcpListener::from_std(listener))).collect()
 }

@@ -146,6 +146,12 @@ impl Intake {
         if has_room { self.small.pop_front() } else { None }
     }
 
+    /// How many connections wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.small.len() + self.large.values().map(VecDeque::len).sum::<usize>()
+    }
+
     /// Whether a large request waits.
     #[must_use]
     pub fn is_waited_for(&self) -> bool {

@@ -21,7 +21,7 @@ const QUEUED_BYTES_MAX: usize = 8 << 20;
 const OWN_BUFFER_FROM: usize = LARGE_REQUEST_MIN;
 
 /// Bytes of a frame's length field.
-const LENGTH_SIZE: usize = size_of::<i32>();
+pub const LENGTH_SIZE: usize = size_of::<i32>();
 
 /// The least that the shared receive buffer has room for at each read.
 const READ_SIZE: usize = 64 << 10;

@@ -44,6 +44,10 @@ impl Message for AlterConfigsResponse {
             w.tagged_fields();
         }
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.responses.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -100,6 +104,12 @@ impl AlterConfigsResourceResponse {
         w.string(&self.resource_name, flexible);
         if flexible {
             w.tagged_fields();
+        }
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
         }
     }
 }

@@ -64,6 +64,13 @@ impl Message for AlterPartitionReassignmentsResponse {
         w.array(&self.responses, true, |w, item| item.encode(w, version));
         w.tagged_fields();
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
+        }
+        self.responses.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -102,6 +109,10 @@ impl ReassignableTopicResponse {
         w.string(&self.name, true);
         w.array(&self.partitions, true, |w, item| item.encode(w, version));
         w.tagged_fields();
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.partitions.iter().for_each(|part| part.errors(note));
     }
 }
 
@@ -142,6 +153,12 @@ impl ReassignablePartitionResponse {
         w.i16(self.error_code);
         w.nullable_string(self.error_message.as_deref(), true);
         w.tagged_fields();
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
+        }
     }
 }
 

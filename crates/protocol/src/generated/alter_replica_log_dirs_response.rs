@@ -44,6 +44,10 @@ impl Message for AlterReplicaLogDirsResponse {
             w.tagged_fields();
         }
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.results.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -83,6 +87,10 @@ impl AlterReplicaLogDirTopicResult {
             w.tagged_fields();
         }
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.partitions.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -117,6 +125,12 @@ impl AlterReplicaLogDirPartitionResult {
         w.i16(self.error_code);
         if flexible {
             w.tagged_fields();
+        }
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
         }
     }
 }

@@ -39,6 +39,10 @@ impl Message for ConsumerGroupDescribeResponse {
         w.array(&self.groups, true, |w, item| item.encode(w, version));
         w.tagged_fields();
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.groups.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -115,6 +119,12 @@ impl DescribedGroup {
         w.array(&self.members, true, |w, item| item.encode(w, version));
         w.i32(self.authorized_operations);
         w.tagged_fields();
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
+        }
     }
 }
 

@@ -59,6 +59,12 @@ impl Message for ConsumerGroupHeartbeatResponse {
         w.nullable_struct(self.assignment.as_ref(), |w, value| value.encode(w, version));
         w.tagged_fields();
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -44,6 +44,10 @@ impl Message for CreatePartitionsResponse {
             w.tagged_fields();
         }
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.results.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -85,6 +89,12 @@ impl CreatePartitionsTopicResult {
         w.nullable_string(self.error_message.as_deref(), flexible);
         if flexible {
             w.tagged_fields();
+        }
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
         }
     }
 }

@@ -45,6 +45,10 @@ impl Message for CreateTopicsResponse {
             w.tagged_fields();
         }
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.topics.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -143,6 +147,12 @@ impl CreatableTopicResult {
                     w.i16(self.topic_config_error_code);
                 });
             }
+        }
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
         }
     }
 }

@@ -44,6 +44,10 @@ impl Message for DeleteGroupsResponse {
             w.tagged_fields();
         }
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.results.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -78,6 +82,12 @@ impl DeletableGroupResult {
         w.i16(self.error_code);
         if flexible {
             w.tagged_fields();
+        }
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
         }
     }
 }

@@ -44,6 +44,10 @@ impl Message for DeleteRecordsResponse {
             w.tagged_fields();
         }
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.topics.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -83,6 +87,10 @@ impl DeleteRecordsTopicResult {
             w.tagged_fields();
         }
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.partitions.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -120,6 +128,12 @@ impl DeleteRecordsPartitionResult {
         w.i16(self.error_code);
         if flexible {
             w.tagged_fields();
+        }
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
         }
     }
 }

@@ -45,6 +45,10 @@ impl Message for DeleteTopicsResponse {
             w.tagged_fields();
         }
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.responses.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -106,6 +110,12 @@ impl DeletableTopicResult {
         }
         if flexible {
             w.tagged_fields();
+        }
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
         }
     }
 }

@@ -79,6 +79,12 @@ impl Message for DescribeClusterResponse {
         w.i32(self.cluster_authorized_operations);
         w.tagged_fields();
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
+        }
+    }
 }
 
 #[cfg(test)]

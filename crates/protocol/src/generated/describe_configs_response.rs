@@ -44,6 +44,10 @@ impl Message for DescribeConfigsResponse {
             w.tagged_fields();
         }
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.results.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -105,6 +109,12 @@ impl DescribeConfigsResult {
         w.array(&self.configs, flexible, |w, item| item.encode(w, version));
         if flexible {
             w.tagged_fields();
+        }
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
         }
     }
 }

@@ -47,6 +47,10 @@ impl Message for DescribeGroupsResponse {
             w.tagged_fields();
         }
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.groups.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -127,6 +131,12 @@ impl DescribedGroup {
         }
         if flexible {
             w.tagged_fields();
+        }
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
         }
     }
 }

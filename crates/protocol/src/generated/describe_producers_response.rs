@@ -38,6 +38,10 @@ impl Message for DescribeProducersResponse {
         w.array(&self.topics, true, |w, item| item.encode(w, version));
         w.tagged_fields();
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.topics.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -70,6 +74,10 @@ impl TopicResponse {
         w.string(&self.name, true);
         w.array(&self.partitions, true, |w, item| item.encode(w, version));
         w.tagged_fields();
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.partitions.iter().for_each(|part| part.errors(note));
     }
 }
 
@@ -111,6 +119,12 @@ impl PartitionResponse {
         w.nullable_string(self.error_message.as_deref(), true);
         w.array(&self.active_producers, true, |w, item| item.encode(w, version));
         w.tagged_fields();
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
+        }
     }
 }
 

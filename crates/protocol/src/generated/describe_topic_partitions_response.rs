@@ -43,6 +43,10 @@ impl Message for DescribeTopicPartitionsResponse {
         w.nullable_struct(self.next_cursor.as_ref(), |w, value| value.encode(w, version));
         w.tagged_fields();
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.topics.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -105,6 +109,13 @@ impl DescribeTopicPartitionsResponseTopic {
         w.array(&self.partitions, true, |w, item| item.encode(w, version));
         w.i32(self.topic_authorized_operations);
         w.tagged_fields();
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
+        }
+        self.partitions.iter().for_each(|part| part.errors(note));
     }
 }
 
@@ -189,6 +200,12 @@ impl DescribeTopicPartitionsResponsePartition {
         w.nullable_array(self.last_known_elr.as_deref(), true, |w, item| w.i32(*item));
         w.array(&self.offline_replicas, true, |w, item| w.i32(*item));
         w.tagged_fields();
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
+        }
     }
 }
 

@@ -38,6 +38,10 @@ impl Message for DescribeTransactionsResponse {
         w.array(&self.transaction_states, true, |w, item| item.encode(w, version));
         w.tagged_fields();
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.transaction_states.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -94,6 +98,12 @@ impl TransactionState {
         w.i16(self.producer_epoch);
         w.array(&self.topics, true, |w, item| item.encode(w, version));
         w.tagged_fields();
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
+        }
     }
 }
 

@@ -73,6 +73,13 @@ impl Message for FetchResponse {
             }
         }
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
+        }
+        self.responses.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -125,6 +132,10 @@ impl FetchableTopicResponse {
         if flexible {
             w.tagged_fields();
         }
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.partitions.iter().for_each(|part| part.errors(note));
     }
 }
 
@@ -246,6 +257,12 @@ impl PartitionData {
                     self.snapshot_id.encode(w, version);
                 });
             }
+        }
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
         }
     }
 }

@@ -100,6 +100,13 @@ impl Message for FindCoordinatorResponse {
             w.tagged_fields();
         }
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
+        }
+        self.coordinators.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -169,6 +176,12 @@ impl Coordinator {
         w.i16(self.error_code);
         w.nullable_string(self.error_message.as_deref(), true);
         w.tagged_fields();
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
+        }
     }
 }
 

@@ -51,6 +51,12 @@ impl Message for ForkTopicResponse {
         w.array(&self.partitions, true, |w, item| item.encode(w, version));
         w.tagged_fields();
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
+        }
+    }
 }
 
 #[cfg(test)]

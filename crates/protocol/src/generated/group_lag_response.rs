@@ -54,6 +54,13 @@ impl Message for GroupLagResponse {
         w.array(&self.topics, true, |w, item| item.encode(w, version));
         w.tagged_fields();
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
+        }
+        self.topics.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -93,6 +100,10 @@ impl LaggingTopic {
         w.string(&self.name, true);
         w.array(&self.partitions, true, |w, item| item.encode(w, version));
         w.tagged_fields();
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.partitions.iter().for_each(|part| part.errors(note));
     }
 }
 
@@ -200,6 +211,12 @@ impl LaggingPartition {
         w.nullable_string(self.client_id.as_deref(), true);
         w.nullable_string(self.client_host.as_deref(), true);
         w.tagged_fields();
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
+        }
     }
 }
 

@@ -41,6 +41,12 @@ impl Message for HeartbeatResponse {
             w.tagged_fields();
         }
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
+        }
+    }
 }
 
 #[cfg(test)]

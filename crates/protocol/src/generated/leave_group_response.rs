@@ -56,6 +56,13 @@ impl Message for LeaveGroupResponse {
             w.tagged_fields();
         }
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
+        }
+        self.members.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -107,6 +114,12 @@ impl MemberResponse {
         w.i16(self.error_code);
         if flexible {
             w.tagged_fields();
+        }
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
         }
     }
 }

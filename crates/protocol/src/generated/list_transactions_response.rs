@@ -46,6 +46,12 @@ impl Message for ListTransactionsResponse {
         w.array(&self.transaction_states, true, |w, item| item.encode(w, version));
         w.tagged_fields();
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
+        }
+    }
 }
 
 #[cfg(test)]

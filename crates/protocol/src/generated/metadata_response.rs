@@ -89,6 +89,13 @@ impl Message for MetadataResponse {
             w.tagged_fields();
         }
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.topics.iter().for_each(|part| part.errors(note));
+        if self.error_code != 0 {
+            note(self.error_code);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -231,6 +238,13 @@ impl MetadataResponseTopic {
             w.tagged_fields();
         }
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
+        }
+        self.partitions.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -313,6 +327,12 @@ impl MetadataResponsePartition {
         }
         if flexible {
             w.tagged_fields();
+        }
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
         }
     }
 }

@@ -39,6 +39,13 @@ impl Message for OffsetDeleteResponse {
         w.i32(self.throttle_time_ms);
         w.array(&self.topics, false, |w, item| item.encode(w, version));
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
+        }
+        self.topics.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -69,6 +76,10 @@ impl OffsetDeleteResponseTopic {
         w.string(&self.name, false);
         w.array(&self.partitions, false, |w, item| item.encode(w, version));
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.partitions.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -95,6 +106,12 @@ impl OffsetDeleteResponsePartition {
     fn encode(&self, w: &mut Writer, _version: i16) {
         w.i32(self.partition_index);
         w.i16(self.error_code);
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
+        }
     }
 }
 

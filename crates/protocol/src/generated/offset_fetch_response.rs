@@ -69,6 +69,14 @@ impl Message for OffsetFetchResponse {
             w.tagged_fields();
         }
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.topics.iter().for_each(|part| part.errors(note));
+        if self.error_code != 0 {
+            note(self.error_code);
+        }
+        self.groups.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -112,6 +120,10 @@ impl OffsetFetchResponseTopic {
         if flexible {
             w.tagged_fields();
         }
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.partitions.iter().for_each(|part| part.errors(note));
     }
 }
 
@@ -178,6 +190,12 @@ impl OffsetFetchResponsePartition {
             w.tagged_fields();
         }
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -221,6 +239,13 @@ impl OffsetFetchResponseGroup {
         w.i16(self.error_code);
         w.tagged_fields();
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.topics.iter().for_each(|part| part.errors(note));
+        if self.error_code != 0 {
+            note(self.error_code);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -261,6 +286,10 @@ impl OffsetFetchResponseTopics {
         }
         w.array(&self.partitions, true, |w, item| item.encode(w, version));
         w.tagged_fields();
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.partitions.iter().for_each(|part| part.errors(note));
     }
 }
 
@@ -322,6 +351,12 @@ impl OffsetFetchResponsePartitions {
         w.nullable_string(self.metadata.as_deref(), true);
         w.i16(self.error_code);
         w.tagged_fields();
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
+        }
     }
 }
 

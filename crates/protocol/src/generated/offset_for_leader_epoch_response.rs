@@ -44,6 +44,10 @@ impl Message for OffsetForLeaderEpochResponse {
             w.tagged_fields();
         }
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.topics.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -82,6 +86,10 @@ impl OffsetForLeaderTopicResult {
         if flexible {
             w.tagged_fields();
         }
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.partitions.iter().for_each(|part| part.errors(note));
     }
 }
 
@@ -130,6 +138,12 @@ impl EpochEndOffset {
         w.i64(self.end_offset);
         if flexible {
             w.tagged_fields();
+        }
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
         }
     }
 }

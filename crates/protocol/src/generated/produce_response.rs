@@ -61,6 +61,10 @@ impl Message for ProduceResponse {
             }
         }
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.responses.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -111,6 +115,10 @@ impl TopicProduceResponse {
         if flexible {
             w.tagged_fields();
         }
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.partition_responses.iter().for_each(|part| part.errors(note));
     }
 }
 
@@ -212,6 +220,12 @@ impl PartitionProduceResponse {
                     self.current_leader.encode(w, version);
                 });
             }
+        }
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
         }
     }
 }

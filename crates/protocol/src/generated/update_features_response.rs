@@ -58,6 +58,13 @@ impl Message for UpdateFeaturesResponse {
         }
         w.tagged_fields();
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
+        }
+        self.results.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -102,6 +109,12 @@ impl UpdatableFeatureResult {
         w.i16(self.error_code);
         w.nullable_string(self.error_message.as_deref(), true);
         w.tagged_fields();
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
+        }
     }
 }
 

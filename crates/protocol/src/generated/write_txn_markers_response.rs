@@ -32,6 +32,10 @@ impl Message for WriteTxnMarkersResponse {
         w.array(&self.markers, true, |w, item| item.encode(w, version));
         w.tagged_fields();
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.markers.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -64,6 +68,10 @@ impl WritableTxnMarkerResult {
         w.i64(self.producer_id);
         w.array(&self.topics, true, |w, item| item.encode(w, version));
         w.tagged_fields();
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.topics.iter().for_each(|part| part.errors(note));
     }
 }
 
@@ -98,6 +106,10 @@ impl WritableTxnMarkerTopicResult {
         w.array(&self.partitions, true, |w, item| item.encode(w, version));
         w.tagged_fields();
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.partitions.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -127,6 +139,12 @@ impl WritableTxnMarkerPartitionResult {
         w.i32(self.partition_index);
         w.i16(self.error_code);
         w.tagged_fields();
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.error_code != 0 {
+            note(self.error_code);
+        }
     }
 }
 

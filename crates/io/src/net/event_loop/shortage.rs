@@ -6,6 +6,7 @@ use dohle_broker::memory::Share;
 use dohle_types::Now;
 
 use super::EventLoop;
+use crate::net::stats::Ended;
 use crate::net::stream::Stream;
 
 /// How often it is looked whether connections move what they hold memory for, while others wait for it.
@@ -67,7 +68,7 @@ impl EventLoop {
                 let reason = "others wait for the memory that it holds, and it moves too little";
                 tracing::warn!(peer = %peer_ip, unfinished_request = admitted, reason, "connection closed");
             }
-            self.close(now, number);
+            self.close(now, number, Ended::Stalled);
             self.tell_sent(now);
             self.let_in(now);
         }
