@@ -22,6 +22,13 @@ const PART: usize = 8;
 #[derive(Debug, Default)]
 pub(crate) struct AnswerLine(VecDeque<ParkedId>);
 
+impl AnswerLine {
+    /// How many wait; some may have been answered or dropped since.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
 impl Node {
     /// How many bytes a fetch may have that holds so many already; `None` where it has to wait in line.
     pub(crate) fn answer_room(&self, held: usize) -> Option<usize> {

@@ -44,6 +44,10 @@ pub struct Checkpoints {
     cleaner_offsets: BTreeMap<TopicPartition, Offset>,
     /// Whether the checkpoint on disk, or the one that is being written, says otherwise.
     cleaner_offsets_changed: bool,
+    /// How often they were written,
+    pub(crate) written: u64,
+    /// and could not be.
+    pub(crate) failed: u64,
     /// Partitions whose names another partition had that the checkpoint still knows; they open when it does not.
     waiting_to_open: Vec<PartitionKey>,
 }
@@ -91,6 +95,12 @@ impl Checkpoints {
     /// Counts what was appended in the log dir.
     pub fn note_appended(&mut self, bytes: usize) {
         self.appended += bytes as u64;
+    }
+
+    /// Bytes that were appended since the last ones were begun.
+    #[must_use]
+    pub const fn appended(&self) -> u64 {
+        self.appended
     }
 
     /// Whether so many bytes were appended that the next ones must not wait for their time.
@@ -283,6 +293,7 @@ impl Node {
         let Some(state) = self.log_dirs.state_mut(log_dir) else { return };
         let written = &mut state.checkpoints;
         written.writing = false;
+        written.written += 1;
         written.starts = std::mem::take(&mut written.starts_being_written);
         written.recovery_points = std::mem::take(&mut written.recovery_points_being_written);
         let (again, waiting) =
@@ -303,6 +314,7 @@ impl Node {
     pub(crate) fn on_checkpoint_failed(&mut self, log_dir: LogDir) {
         if let Some(state) = self.log_dirs.state_mut(log_dir) {
             state.checkpoints.writing = false;
+            state.checkpoints.failed += 1;
             state.checkpoints.cleaner_offsets_changed = true;
         }
         self.on_no_checkpoint_for_move(log_dir);

@@ -46,6 +46,16 @@ pub struct Cleaner {
     /// Logs that could not be cleaned, for they are damaged.
     uncleanable: BTreeSet<PartitionKey>,
     secret: HashSecret,
+    pub(crate) stats: CleanerStats,
+}
+
+/// What was done since the process was started.
+#[derive(Debug, Default)]
+pub(crate) struct CleanerStats {
+    /// Bytes that were read and written.
+    pub(crate) bytes: u64,
+    /// Logs that are clean as far as they may be, each time.
+    pub(crate) cleaned: u64,
 }
 
 #[derive(Debug)]
@@ -73,7 +83,23 @@ impl Cleaner {
             unchecked: BTreeSet::new(),
             uncleanable: BTreeSet::new(),
             secret: HashSecret(rng.next_u64(), rng.next_u64()),
+            stats: CleanerStats::default(),
         }
+    }
+
+    /// Whether some log is being cleaned.
+    pub(crate) const fn is_working(&self) -> bool {
+        self.work.is_some()
+    }
+
+    /// How many logs are to be looked at.
+    pub(crate) fn marked(&self) -> usize {
+        self.marked.len()
+    }
+
+    /// How many logs could not be cleaned.
+    pub(crate) fn uncleanable(&self) -> usize {
+        self.uncleanable.len()
     }
 
     /// Whether a log is being cleaned.
@@ -245,6 +271,7 @@ impl Node {
 
     /// A piece of the work is done.
     pub(crate) fn on_cleaned(&mut self, key: PartitionKey, CleanPiece { bytes, next }: CleanPiece) {
+        self.cleaner.stats.bytes += bytes;
         if !matches!(self.phase, Phase::Serving) {
             // What is not completed is removed when the log is opened.
             return;
@@ -303,6 +330,7 @@ impl Node {
         let Some(partition) = self.partitions.by_key(key) else { return };
         let (name, log_dir) = (partition.name.clone(), partition.log_dir);
         tracing::debug!(partition = %name, %clean_to, "compacted");
+        self.cleaner.stats.cleaned += 1;
         if let Some(state) = self.log_dirs.state_mut(log_dir) {
             state.checkpoints.set_clean_to(name, clean_to);
         }

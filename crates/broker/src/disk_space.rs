@@ -40,6 +40,12 @@ pub struct Room {
 }
 
 impl Room {
+    /// Whether records are refused for want of it.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.is_full
+    }
+
     /// What is kept for the node itself: as configured, but of a small volume no more than a twentieth.
     fn reserve(&self, configured: u64) -> u64 {
         self.told.map_or(0, |(total, _)| configured.min(total / 20))

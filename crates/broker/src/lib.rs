@@ -50,6 +50,7 @@ mod opening;
 pub mod partition;
 pub mod partitions;
 pub mod producer_ids;
+mod producer_limit;
 pub mod purgatory;
 pub mod quorum;
 pub mod scrub;

@@ -102,6 +102,8 @@ impl Node {
             log.retain(self.now, high_watermark, start, &mut ops);
             log.expire_producers(self.now, expiration_ms);
         }
+        let keys: Vec<_> = self.partitions.iter().map(|partition| partition.key).collect();
+        keys.into_iter().for_each(|key| self.partitions.count_producers(key));
         self.effects.extend(ops.into_iter().map(Effect::Disk));
         for partition in self.partitions.iter_mut() {
             partition.flush_if_awaited(&mut self.effects);

@@ -12,7 +12,7 @@
 //! | cleaner | a log is compacted in more rounds (`cleaner.rs`) |
 //!
 //! What is not counted is small or of a known size: the metadata and some 2 KiB for each partition, the state of
-//! groups, their latest commits (a 64th part of the budget), and a MiB or two for each of the threads that run jobs.
+//! groups, their latest commits (a 64th part of the budget), the producers that logs know (a 16th part), and a MiB or two for each of the threads that run jobs.
 
 use std::fmt;
 

@@ -35,6 +35,7 @@ use crate::opening::{Openings, Turn};
 use crate::partition::{Partition, PartitionKey, Progress, Tenant, Waiter};
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
+use crate::producer_limit::ProducerLimit;
 use crate::purgatory::{Parked, ParkedId, Purgatory};
 use crate::started_jobs::StartedJob;
 use crate::trash::Trash;
@@ -70,6 +71,7 @@ pub struct Node {
     pub(crate) txns: TxnHosts,
     pub(crate) group_journal: GroupJournal,
     pub(crate) producer_ids: ProducerIds,
+    pub(crate) producer_limit: ProducerLimit,
     pub(crate) trash: Trash,
     pub(crate) maintenance: Maintenance,
     pub(crate) cleaner: Cleaner,
@@ -112,6 +114,7 @@ impl Node {
         let (tail_bytes, session_bytes) = (memory.limit(Share::Tails), memory.limit(Share::FetchSessions));
         // Of what is for no share in particular.
         let commit_windows = memory.total() / 64 / CommitWindows::WINDOW_BYTES;
+        let producer_limit = ProducerLimit::new(&config, &memory);
         let session_slots = config.value(broker::MAX_INCREMENTAL_FETCH_SESSION_CACHE_SLOTS);
         let fetch_max_bytes = usize::try_from(config.value(broker::FETCH_MAX_BYTES)).unwrap_or_default();
         let config = Arc::new(config);
@@ -135,6 +138,7 @@ impl Node {
             txns: TxnHosts::new(&config),
             group_journal: GroupJournal::default(),
             producer_ids: ProducerIds::default(),
+            producer_limit,
             trash: Trash::default(),
             maintenance: Maintenance::default(),
             cleaner: Cleaner::new(&mut rng),
@@ -431,6 +435,7 @@ impl Node {
     }
 
     fn on_written(&mut self, key: PartitionKey, end: Offset) {
+        self.count_producers(key);
         let Some(partition) = self.partitions.by_key_mut(key) else { return };
         let progress = partition.on_written(self.now, end, &mut self.effects);
         self.after_progress(key, progress);

@@ -91,6 +91,11 @@ impl Openings {
         self.progress.logs += 1;
     }
 
+    /// How many logs were to be recovered at the start.
+    pub(crate) const fn found_unclean(&self) -> usize {
+        self.progress.logs
+    }
+
     /// When something is due.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let patience = self.patience.front().map(|&(until, _)| until);
@@ -222,6 +227,7 @@ impl Node {
             Err(error) => Some(error.to_string()),
         };
         let (tenant, fetches) = (partition.tenant, std::mem::take(&mut partition.fetches));
+        self.count_producers(key);
         self.acknowledge(waited);
         self.wake(fetches);
         self.mark_for_cleaning(key);
@@ -296,7 +302,7 @@ impl Node {
     }
 
     /// How many logs are still to be recovered.
-    fn unrecovered(&self) -> usize {
+    pub(crate) fn unrecovered(&self) -> usize {
         let is_closed = |key: &&PartitionKey| {
             self.partitions.by_key(**key).is_some_and(|partition| partition.known().is_some())
         };

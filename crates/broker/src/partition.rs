@@ -75,6 +75,8 @@ pub struct Partition {
     pub tenant: Tenant,
     /// Fetches that wait for more.
     pub fetches: BTreeSet<ParkedId>,
+    /// How many producers its log knew when they were last counted.
+    pub(crate) producers: usize,
     /// What was appended and fetched since the process was started.
     pub traffic: Traffic,
     state: State,
@@ -119,6 +121,7 @@ impl Partition {
             durability,
             tenant,
             fetches: BTreeSet::new(),
+            producers: 0,
             traffic: Traffic::default(),
             state: State::Closed(None),
             high_watermark: Offset::ZERO,

@@ -1,7 +1,7 @@
 //! The partitions of this node, found by number or by topic.
 
 use dohle_storage::disk::LogDir;
-use dohle_storage::{LogKey, TailBudget};
+use dohle_storage::{Log, LogKey, TailBudget};
 use dohle_types::{FastMap, LeaderEpoch, PartitionIndex, TopicId, TopicPartition};
 
 use crate::partition::{Partition, PartitionKey, Tenant};
@@ -12,13 +12,20 @@ pub struct Partitions {
     slots: Vec<Option<Partition>>,
     by_topic: FastMap<TopicId, Vec<Option<PartitionKey>>>,
     tails: TailBudget,
+    /// Producers that all logs know, as far as they were counted.
+    producers: usize,
 }
 
 impl Partitions {
     /// None yet; their hot tails will share `tail_bytes`.
     #[must_use]
     pub fn new(tail_bytes: usize) -> Self {
-        Self { slots: Vec::new(), by_topic: FastMap::default(), tails: TailBudget::new(tail_bytes) }
+        Self {
+            slots: Vec::new(),
+            by_topic: FastMap::default(),
+            tails: TailBudget::new(tail_bytes),
+            producers: 0,
+        }
     }
 
     /// Adds a partition, which is then to be opened.
@@ -58,6 +65,7 @@ impl Partitions {
             }
         }
         self.tails.forget(LogKey(key.0));
+        self.producers -= partition.producers;
         Some(partition)
     }
 
@@ -99,6 +107,20 @@ impl Partitions {
     #[must_use]
     pub const fn tail_bytes(&self) -> usize {
         self.tails.bytes()
+    }
+
+    /// Producers that all logs know, as far as they were counted.
+    #[must_use]
+    pub const fn producers(&self) -> usize {
+        self.producers
+    }
+
+    /// Counts the producers of a log.
+    pub fn count_producers(&mut self, key: PartitionKey) {
+        let Some(partition) = self.slots.get_mut(key.0 as usize).and_then(Option::as_mut) else { return };
+        let count = partition.log().map_or(0, Log::producer_count);
+        self.producers = self.producers - partition.producers + count;
+        partition.producers = count;
     }
 
     /// Counts what a log keeps in memory after an append, and evicts the oldest tails while there is too much.

@@ -29,9 +29,17 @@ pub struct Scrub {
     left: VecDeque<PartitionKey>,
     /// Where it is in the first of them.
     point: ScrubPoint,
+    /// Bytes that it has read since the process was started.
+    pub(crate) read_bytes: u64,
 }
 
 impl Scrub {
+    /// Partitions that are left of this round.
+    #[must_use]
+    pub fn logs_left(&self) -> usize {
+        self.left.len()
+    }
+
     /// When it goes on.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
@@ -124,6 +132,7 @@ impl Node {
         let Some(state) = self.log_dirs.state_mut(log_dir) else { return };
         state.scrub.next = Some(next);
         state.scrub.point = scrubbed.point;
+        state.scrub.read_bytes += scrubbed.bytes;
         let key = state.scrub.left.front().copied();
         let Some(partition) = key.and_then(|key| self.partitions.by_key_mut(key)) else { return };
         let name = partition.name.clone();

@@ -18,8 +18,9 @@ curl http://127.0.0.1:9464/metrics
 ```
 
 `dohle.metrics.listeners` says where the metrics are served over HTTP, as a list of `host:port`; by default nowhere. There is no
-authentication: whoever reaches the address reads the names of topics, groups and clients, and nothing else. The answer is in the
-format of OpenMetrics 1.0.0 where the request's `Accept` asks for that, and else in Prometheus' text format. For Prometheus:
+authentication: whoever reaches the address reads the names of topics, groups, transactional ids and log dirs, though no records.
+The answer is in the format of OpenMetrics 1.0.0 where the request's `Accept` asks for that, and else in Prometheus' text
+format. For Prometheus:
 
 ```yaml
 scrape_configs:
@@ -30,7 +31,7 @@ scrape_configs:
 
 Nothing is gathered or formatted unless somebody asks. A page is bounded: in the series of each metric
 (`dohle.metrics.series.max`), and in bytes, by the memory that answers have (`dohle.memory.max`). What it lacks is told by
-`dohle_metrics_series_left_out`. One page is made at a time, and at most 16 connections are open to ask for one.
+`dohle_metrics_series_left_out`. At most 16 connections are open to ask for one, each for one request.
 ";
 
 /// Writes the page.
@@ -39,8 +40,7 @@ pub fn docs_page() -> String {
     let mut page = INTRODUCTION.to_owned();
     // Writing to a string cannot fail.
     let _ = writeln!(page, "A series with a label of more than {LABEL_BYTES_MAX} bytes is left out, too.");
-    let bounds: Vec<String> =
-        Histogram::BOUNDS.iter().map(|bound| bound.as_secs_f64().to_string()).collect();
+    let bounds: Vec<String> = Histogram::BOUNDS.iter().map(|bound| bound.as_secs_f64().to_string()).collect();
     let _ = writeln!(
         page,
         "\nThe ranges of histograms, where nothing else is said, end at {} seconds.",

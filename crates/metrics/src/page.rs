@@ -180,7 +180,13 @@ impl Family<'_> {
     }
 
     /// Writes one series of a histogram: how many there are in each range, by its upper bound, the last range without.
-    pub fn counts(&mut self, labels: &[&str], bounds: impl Iterator<Item = f64>, counts: &[u64], sum: Number) {
+    pub fn counts(
+        &mut self,
+        labels: &[&str],
+        bounds: impl Iterator<Item = f64>,
+        counts: &[u64],
+        sum: Number,
+    ) {
         if !self.admits(labels) {
             return;
         }
@@ -357,10 +363,7 @@ mod tests {
         let found = samples(PLENTY, |page| {
             page.family(BY_TOPIC).sample(&["a\"} 1\nforged 2", "back\\slash"], 1_u64);
         });
-        assert_eq!(
-            found,
-            [r#"dohle_read_bytes_total{topic="a\"} 1\nforged 2",client="back\\slash"} 1"#]
-        );
+        assert_eq!(found, [r#"dohle_read_bytes_total{topic="a\"} 1\nforged 2",client="back\\slash"} 1"#]);
     }
 
     #[test]

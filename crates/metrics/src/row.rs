@@ -13,6 +13,9 @@ pub struct Metric {
     pub help: &'static str,
 }
 
+/// A metric together with how its value follows from something, for those who write several metrics of the same things.
+pub type Row<F> = (&'static Metric, F);
+
 /// What the values of a metric are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {

@@ -279,6 +279,18 @@ impl Log {
         self.producers.iter()
     }
 
+    /// How many they are.
+    #[must_use]
+    pub fn producer_count(&self) -> usize {
+        self.producers.len()
+    }
+
+    /// Forgets producers without an open transaction, those first that were silent for longest, until `left` remain.
+    /// How many it has forgotten.
+    pub fn forget_silent_producers(&mut self, left: usize) -> usize {
+        self.producers.forget_silent(left)
+    }
+
     /// Whether a producer has a transaction open, in this epoch.
     #[must_use]
     pub fn has_open_transaction(&self, producer_id: ProducerId, epoch: ProducerEpoch) -> bool {

@@ -8,8 +8,8 @@
 //! As in Kafka since KIP-360 a producer that the log does not know (any more) may begin with any sequence;
 //! UNKNOWN_PRODUCER_ID is never answered.
 //!
-//! Differs from Kafka: their number is bounded, so that a client that takes a new producer id for every batch
-//! cannot fill the memory within `producer.id.expiration.ms`.
+//! Differs from Kafka: their number is bounded, by log and over all logs of a node (`dohle.producers.max`), so that a
+//! client that takes a new producer id for every batch cannot fill the memory within `producer.id.expiration.ms`.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -213,10 +213,24 @@ pub(crate) struct EndedTxn {
     pub(crate) first_open: Option<Offset>,
 }
 
+/// A producer, and how long ago it was heard of.
+#[derive(Debug)]
+struct Known {
+    state: ProducerState,
+    /// The offset of its last batch or marker, as far as that is known: unlike its timestamps no client can choose it.
+    heard_at: Offset,
+}
+
+impl Known {
+    fn is_idle(&self) -> bool {
+        self.state.transaction_start.is_none()
+    }
+}
+
 /// All producers of a log.
 #[derive(Debug, Default)]
 pub(crate) struct ProducerStates {
-    producers: FastMap<ProducerId, ProducerState>,
+    producers: FastMap<ProducerId, Known>,
     /// First offsets of open transactions.
     open: BTreeMap<Offset, ProducerId>,
     /// Transactions that ended, but whose marker the high watermark may not have passed: the marker's offset,
@@ -231,7 +245,8 @@ impl ProducerStates {
             if let Some(start) = state.transaction_start {
                 all.open.insert(start, producer_id);
             }
-            all.producers.insert(producer_id, state);
+            let heard_at = state.last_batch().map_or(Offset(-1), |batch| batch.last_offset);
+            all.producers.insert(producer_id, Known { state, heard_at });
         }
         all
     }
@@ -242,7 +257,7 @@ impl ProducerStates {
         if !batch.has_producer_id() || check == SequenceCheck::None {
             return Ok(Checked::New);
         }
-        let Some(known) = self.producers.get(&producer_id) else { return Ok(Checked::New) };
+        let Some(known) = self.state(producer_id) else { return Ok(Checked::New) };
         let is_data = !batch.attributes.is_control();
         if check == SequenceCheck::Full
             && let Some(duplicate) = known.duplicate_of(batch)
@@ -274,7 +289,7 @@ impl ProducerStates {
         is_v2: bool,
     ) -> Result<MarkerCheck, ProducerError> {
         let producer_id = batch.producer_id;
-        let Some(known) = self.producers.get(&producer_id) else { return Ok(MarkerCheck::New) };
+        let Some(known) = self.state(producer_id) else { return Ok(MarkerCheck::New) };
         if coordinator_epoch < known.coordinator_epoch {
             let (epoch, current) = (coordinator_epoch, known.coordinator_epoch);
             return Err(ProducerError::CoordinatorFenced { producer_id, epoch, current });
@@ -294,7 +309,7 @@ impl ProducerStates {
 
     /// Whether a producer has a transaction open, in this epoch.
     pub(crate) fn has_open_transaction(&self, producer_id: ProducerId, epoch: ProducerEpoch) -> bool {
-        let known = self.producers.get(&producer_id);
+        let known = self.state(producer_id);
         known.is_some_and(|known| known.transaction_start.is_some() && known.epoch == epoch)
     }
 
@@ -303,7 +318,7 @@ impl ProducerStates {
         if !batch.has_producer_id() {
             return;
         }
-        let state = self.state_of(batch.producer_id);
+        let state = self.heard_of(batch);
         state.adopt_epoch(batch.producer_epoch);
         state.push(ProducerBatch {
             last_sequence: batch.last_sequence(),
@@ -320,7 +335,7 @@ impl ProducerStates {
     /// Takes note of a transaction marker that was appended: it ends the producer's open transaction, if there is
     /// one.
     pub(crate) fn note_marker(&mut self, batch: &BatchHeader, coordinator_epoch: i32) -> Option<EndedTxn> {
-        let state = self.state_of(batch.producer_id);
+        let state = self.heard_of(batch);
         state.adopt_epoch(batch.producer_epoch);
         state.coordinator_epoch = coordinator_epoch;
         state.last_timestamp = batch.max_timestamp;
@@ -347,42 +362,59 @@ impl ProducerStates {
 
     /// Forgets producers that have written nothing for `expiration_ms` and have no open transaction.
     pub(crate) fn expire(&mut self, now: Timestamp, expiration_ms: i64) {
-        self.producers.retain(|_, state| {
-            state.transaction_start.is_some() || now.0.saturating_sub(state.last_timestamp.0) < expiration_ms
+        self.producers.retain(|_, known| {
+            !known.is_idle() || now.0.saturating_sub(known.state.last_timestamp.0) < expiration_ms
         });
     }
 
     /// Forgets what producers have sent, but for the transactions that are open.
     pub(crate) fn forget_batches(&mut self) {
         self.decided.clear();
-        self.producers.retain(|_, state| {
-            state.batches.clear();
-            state.transaction_start.is_some()
+        self.producers.retain(|_, known| {
+            known.state.batches.clear();
+            !known.is_idle()
         });
     }
 
-    /// What is known of a producer; where that is nothing, room is made for it.
-    fn state_of(&mut self, producer_id: ProducerId) -> &mut ProducerState {
-        if self.producers.len() >= PRODUCERS_MAX && !self.producers.contains_key(&producer_id) {
-            self.forget_silent();
-        }
-        self.producers.entry(producer_id).or_insert_with(ProducerState::unknown)
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.producers.len()
     }
 
-    /// Forgets the tenth of the producers without an open transaction that wrote longest ago.
-    fn forget_silent(&mut self) {
-        let idle = self.iter().filter(|(_, state)| state.transaction_start.is_none());
-        let mut idle: Vec<_> = idle.map(|(producer_id, state)| (state.last_timestamp, producer_id)).collect();
+    /// Forgets producers without an open transaction, those first of which nothing was heard for longest, until `left`
+    /// remain. How many it has forgotten.
+    pub(crate) fn forget_silent(&mut self, left: usize) -> usize {
+        let excess = self.len().saturating_sub(left);
+        let idle = self.producers.iter().filter(|(_, known)| known.is_idle());
+        let mut idle: Vec<_> = idle.map(|(&producer_id, known)| (known.heard_at, producer_id)).collect();
         idle.sort_unstable();
-        for (_, producer_id) in idle.iter().take(PRODUCERS_MAX / 10) {
+        idle.truncate(excess);
+        for (_, producer_id) in &idle {
             self.producers.remove(producer_id);
         }
+        idle.len()
+    }
+
+    fn state(&self, producer_id: ProducerId) -> Option<&ProducerState> {
+        self.producers.get(&producer_id).map(|known| &known.state)
+    }
+
+    /// What is known of the producer of a batch; where that is nothing, room is made for it.
+    fn heard_of(&mut self, batch: &BatchHeader) -> &mut ProducerState {
+        let producer_id = batch.producer_id;
+        if self.len() >= PRODUCERS_MAX && !self.producers.contains_key(&producer_id) {
+            self.forget_silent(PRODUCERS_MAX / 10 * 9);
+        }
+        let unknown = || Known { state: ProducerState::unknown(), heard_at: batch.base_offset };
+        let known = self.producers.entry(producer_id).or_insert_with(unknown);
+        known.heard_at = batch.base_offset;
+        &mut known.state
     }
 
     /// All producers, by id.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ProducerId, &ProducerState)> {
         let mut all: Vec<_> =
-            self.producers.iter().map(|(&producer_id, state)| (producer_id, state)).collect();
+            self.producers.iter().map(|(&producer_id, known)| (producer_id, &known.state)).collect();
         all.sort_unstable_by_key(|&(producer_id, _)| producer_id);
         all.into_iter()
     }
@@ -546,6 +578,25 @@ mod tests {
         let known: Vec<i64> = states.iter().map(|(id, _)| id.0).collect();
         assert_eq!(known.len(), PRODUCERS_MAX / 10 * 9 + 1);
         assert_eq!(known[..3], [5, 10_001, 10_002], "the one with an open transaction stays");
+    }
+
+    #[test]
+    fn who_is_silent_is_told_by_the_log_and_not_by_timestamps_that_clients_choose() {
+        let mut states = ProducerStates::default();
+        for (id, timestamp, offset) in
+            [(1, i64::MAX, 0), (2, 5, 10), (3, 4, 20), (1, i64::MAX, 30), (4, 3, 40)]
+        {
+            let mut header = batch(0, 0, 1, offset);
+            (header.producer_id, header.max_timestamp) = (ProducerId(id), Timestamp(timestamp));
+            states.note_data(&header);
+        }
+        let mut left = |left| {
+            let forgotten = states.forget_silent(left);
+            (forgotten, states.iter().map(|(id, _)| id.0).collect::<Vec<_>>())
+        };
+        assert_eq!(left(4), (0, vec![1, 2, 3, 4]));
+        assert_eq!(left(2), (2, vec![1, 4]));
+        assert_eq!(left(1), (1, vec![4]));
     }
 
     #[test]

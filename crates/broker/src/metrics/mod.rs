@@ -3,8 +3,11 @@
 //! Whoever counts does so in plain fields; here they are written to a page, which the host completes with what it knows
 //! itself. Nothing is done unless somebody asks.
 
+mod memory;
 mod requests;
+mod storage;
 mod topics;
+mod transactions;
 
 use dohle_configs::broker;
 use dohle_metrics::{Format, Limits, Page, table};
@@ -29,6 +32,9 @@ impl Node {
         page.value(table::process::NODE_SERVING, matches!(self.phase, Phase::Serving));
         self.write_request_metrics(&mut page);
         self.write_topic_metrics(&mut page);
+        self.write_storage_metrics(&mut page);
+        self.write_memory_metrics(&mut page);
+        self.write_producer_metrics(&mut page);
         self.effects.push(Effect::Scraped { scrape, page: Box::new(page) });
     }
 }

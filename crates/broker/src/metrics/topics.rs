@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use dohle_metrics::Page;
+use dohle_metrics::row::Row;
 use dohle_metrics::table::topics as table;
 
 use crate::node::Node;
@@ -30,7 +31,7 @@ impl Node {
             traffic.appended_records += partition.traffic.appended_records;
             traffic.fetched_bytes += partition.traffic.fetched_bytes;
         }
-        let rows: [(_, fn(&Traffic) -> u64); 3] = [
+        let rows: [Row<fn(&Traffic) -> u64>; 3] = [
             (table::TOPIC_APPENDED_BYTES, |traffic| traffic.appended_bytes),
             (table::TOPIC_APPENDED_RECORDS, |traffic| traffic.appended_records),
             (table::TOPIC_FETCHED_BYTES, |traffic| traffic.fetched_bytes),

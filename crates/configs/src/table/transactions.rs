@@ -5,7 +5,7 @@ use crate::row::Update::{ClusterWide, ReadOnly};
 use crate::row::configs;
 use crate::table::reasons::{LEDGERS, TRANSACTION_ENDS, TRANSACTION_TIMEOUTS, TWO_PHASE_COMMIT};
 use crate::valid::Valid::{Any, AtLeast};
-use crate::value::{Boolean, Int, Short};
+use crate::value::{Boolean, Int, Long, Short};
 
 configs! {
     TRANSACTION_MAX_TIMEOUT_MS "transaction.max.timeout.ms": Int = 900000,
@@ -35,6 +35,11 @@ configs! {
     TRANSACTION_STATE_LOG_LOAD_BUFFER_SIZE "transaction.state.log.load.buffer.size": Int = 5242880,
         AtLeast(1), ReadOnly, WithoutEffect(LEDGERS),
         "How many bytes at a time are read when transaction state is loaded.";
+
+    DOHLE_PRODUCERS_MAX "dohle.producers.max": Long = 0, AtLeast(0), ReadOnly, InForce,
+        "How many idempotent producers the logs of this node remember altogether, counted in each partition that they \
+         write to; beyond that those are forgotten that were silent for longest. 0 means as many as fit into a 16th \
+         of `dohle.memory.max`, at 512 bytes each.";
 
     TRANSACTION_ABORT_TIMED_OUT_TRANSACTION_CLEANUP_INTERVAL_MS "transaction.abort.timed.out.transaction.cleanup.interval.ms": Int = 10000,
         AtLeast(1), ReadOnly, WithoutEffect(TRANSACTION_TIMEOUTS),

@@ -5,9 +5,10 @@ use std::net::{Shutdown, TcpStream};
 
 use dohle_metrics::table;
 use dohle_protocol::messages::{HeartbeatRequest, ProduceRequest};
-use dohle_types::ErrorCode;
+use dohle_records::BatchOptions;
+use dohle_types::{ErrorCode, ProducerEpoch, ProducerId, Sequence, TopicId};
 
-use crate::client::Client;
+use crate::client::{Client, PRODUCE_VERSION, batch, produce_request};
 use crate::process::{Broker, Directory, PATIENCE, until};
 
 const SERVED: &str = "dohle.metrics.listeners=127.0.0.1:0";
@@ -70,6 +71,16 @@ fn a_scrape_has_every_metric_of_the_table_and_tells_what_was_done() {
     at_least("dohle_topic_appended_records_total{topic=\"orders\"}", 2.0);
     at_least("dohle_topic_fetched_bytes_total{topic=\"orders\"}", 60.0);
     at_least("dohle_network_received_bytes_total", 100.0);
+    at_least("dohle_partition_high_watermark{topic=\"orders\",partition=\"0\"}", 2.0);
+    at_least("dohle_topic_log_bytes{topic=\"orders\"}", 60.0);
+    at_least("dohle_partitions{state=\"online\"}", 2.0);
+    at_least("dohle_partitions{state=\"new\"}", 1.0);
+    at_least("dohle_memory_share_used_bytes{share=\"hot_tails\"}", 60.0);
+    let of_log_dir = |metric: &str| format!("{metric}{{log_dir=\"{}\"}}", data.0.display());
+    at_least(&of_log_dir("dohle_log_dir_online"), 1.0);
+    at_least(&of_log_dir("dohle_log_dir_usable_bytes"), 1e6);
+    at_least(&of_log_dir("dohle_commit_seconds_count"), 1.0);
+    at_least(&of_log_dir("dohle_commit_file_syncs_total"), 1.0);
     assert_eq!(page.lines().filter(|line| line.starts_with("dohle_metrics_series_left_out{")).count(), 0);
     // What the page itself was asked by is in the next one.
     assert_eq!(value(&scrape(&broker), "dohle_metrics_scrapes_total{status=\"200\"}"), Some(2.0));
@@ -84,9 +95,9 @@ fn what_is_answered_counts_with_the_errors_of_each_partition() {
     assert_eq!(client.produce(topic, 7, &[b"x"]), ErrorCode::UnknownTopicOrPartition.code());
     // The second connection is closed without an answer: with acks=0 that is how a client learns.
     let mut silent = Client::connect(&broker.address);
-    let mut request: ProduceRequest = crate::client::produce_request(topic, 7, bytes::Bytes::new());
+    let mut request = produce_request(topic, 7, bytes::Bytes::new());
     request.acks = 0;
-    silent.send(&request, crate::client::PRODUCE_VERSION).unwrap();
+    silent.send(&request, PRODUCE_VERSION).unwrap();
     silent.assert_closed();
     let page = scrape(&broker);
     let error = "dohle_request_errors_total{api=\"Produce\",error=\"UNKNOWN_TOPIC_OR_PARTITION\"}";
@@ -154,4 +165,52 @@ fn a_metric_has_no_more_series_than_is_configured_and_the_page_says_so() {
     assert_eq!(topics.count(), 2);
     let left_out = "dohle_metrics_series_left_out{metric=\"dohle_topic_appended_bytes_total\"}";
     assert!(value(&page, left_out).unwrap() >= 1.0, "{page}");
+}
+
+/// Sends a batch of an idempotent producer, and waits for no answer.
+fn send_idempotent(client: &mut Client, topic: TopicId, partition: i32, producer_id: i64, sequence: i32) {
+    let options = BatchOptions {
+        producer_id: ProducerId(producer_id),
+        producer_epoch: ProducerEpoch(0),
+        base_sequence: Sequence(sequence),
+        ..BatchOptions::default()
+    };
+    let request = produce_request(topic, partition, batch(options, &[b"x"]));
+    client.send(&request, PRODUCE_VERSION).unwrap();
+}
+
+fn receive_offset(client: &mut Client) -> i64 {
+    let (_, response) = client.receive::<ProduceRequest>(PRODUCE_VERSION).unwrap();
+    let partition = &response.responses[0].partition_responses[0];
+    assert_eq!(partition.error_code, 0);
+    partition.base_offset
+}
+
+#[test]
+fn a_flood_of_producers_is_forgotten_and_who_has_other_partitions_is_not() {
+    let data = Directory::new();
+    let limit = "dohle.producers.max=1000";
+    let broker = Broker::start(&data.0, &[SERVED, limit, "dohle.durability=relaxed"]);
+    let mut client = Client::connect(&broker.address);
+    let topic = client.create_topic("orders", 2, &[]);
+    assert_eq!([client.produce(topic, 0, &[b"open"]), client.produce(topic, 1, &[b"open"])], [0, 0]);
+    send_idempotent(&mut client, topic, 1, 7, 0);
+    assert_eq!(receive_offset(&mut client), 1);
+    for first in (1000..4000).step_by(100) {
+        (first..first + 100).for_each(|id| send_idempotent(&mut client, topic, 0, id, 0));
+        (first..first + 100).for_each(|_| assert!(receive_offset(&mut client) > 0));
+    }
+    let page = scrape(&broker);
+    let value = |series| value(&page, series).unwrap();
+    assert_eq!(value("dohle_producers_limit"), 1000.0);
+    assert!(value("dohle_producers") <= 1000.0, "{page}");
+    assert_eq!(value("dohle_producers") + value("dohle_producers_forgotten_total"), 3001.0);
+    // The bystander is known still, so that what it sends again is where it was.
+    send_idempotent(&mut client, topic, 1, 7, 0);
+    assert_eq!(receive_offset(&mut client), 1);
+    // Of the flood the last one is, and the first is not: its batch is a new one.
+    send_idempotent(&mut client, topic, 0, 3999, 0);
+    assert_eq!(receive_offset(&mut client), 3000);
+    send_idempotent(&mut client, topic, 0, 1000, 0);
+    assert_eq!(receive_offset(&mut client), 3001);
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::Instant;
 
 use bytes::Bytes;
 use dohle_broker::Input;
@@ -17,6 +18,7 @@ use dohle_storage::journal::{CommitCycle, Done, JournalConfig, Round, SyncReques
 use dohle_types::Rng;
 
 use super::files::Files;
+use super::stats::{CommitStats, RoundDone};
 use crate::mailbox::Mailbox;
 
 /// From how many files on the whole file system is synced at once instead of each of them.
@@ -26,6 +28,7 @@ const SYNC_ALL_FROM: usize = 16;
 #[derive(Debug)]
 pub struct Committer {
     messages: Sender<Message>,
+    stats: Arc<CommitStats>,
 }
 
 #[derive(Debug)]
@@ -51,11 +54,24 @@ impl Committer {
         let cycles = files.log_dirs().map(|log_dir| {
             (log_dir, Cycle { commits: CommitCycle::new(log_dir, config, rng.fork()), renames: 0 })
         });
-        let commit = Commit { files: Arc::clone(&files), mailbox, side, cycles: cycles.collect() };
+        let stats = Arc::new(CommitStats::default());
+        let commit = Commit {
+            files: Arc::clone(&files),
+            mailbox,
+            side,
+            cycles: cycles.collect(),
+            stats: Arc::clone(&stats),
+        };
         thread::Builder::new().name("commit".into()).spawn(move || commit.run(&inbox))?;
         let done = messages.clone();
         thread::Builder::new().name("flush".into()).spawn(move || run_tasks(&files, &tasks, &done))?;
-        Ok(Self { messages })
+        Ok(Self { messages, stats })
+    }
+
+    /// What it has counted.
+    #[must_use]
+    pub fn stats(&self) -> &CommitStats {
+        &self.stats
     }
 
     /// Has the journal of a log dir used from now on.
@@ -77,6 +93,7 @@ struct Commit {
     side: Sender<(LogDir, Task)>,
     /// Those of the log dirs that have not failed.
     cycles: BTreeMap<LogDir, Cycle>,
+    stats: Arc<CommitStats>,
 }
 
 /// The commit cycle of a log dir.
@@ -139,6 +156,8 @@ impl Commit {
 
     fn commit(&mut self, log_dir: LogDir, requests: Vec<SyncRequest>) {
         let Some(cycle) = self.cycles.get_mut(&log_dir) else { return };
+        let begun = Instant::now();
+        let mut round_done = RoundDone { requests: requests.len(), ..RoundDone::default() };
         cycle.notice_renames(&self.files, log_dir);
         let mut round = cycle.commits.begin(requests);
         let carried_out = encode(&self.files, &round).and_then(|mut record| {
@@ -147,6 +166,8 @@ impl Commit {
                 round = cycle.commits.without_journal(std::mem::take(&mut round));
                 record = None;
             }
+            round_done.file_syncs = round.paths.len();
+            round_done.journal_bytes = record.as_ref().map(Bytes::len);
             carry_out(&self.files, &round, record)
         });
         match carried_out {
@@ -154,6 +175,7 @@ impl Commit {
                 cycle.notice_renames(&self.files, log_dir);
                 let done = cycle.commits.finish(round);
                 self.tell(done);
+                self.stats.note(log_dir, begun.elapsed(), round_done);
             }
             Err(error) => self.fail(log_dir, error),
         }

@@ -203,6 +203,19 @@ impl Files {
         (0..self.roots.len()).filter_map(|place| u16::try_from(place).ok()).map(LogDir)
     }
 
+    /// The path of a log dir, as it is configured.
+    #[must_use]
+    pub fn name(&self, log_dir: LogDir) -> String {
+        let root = self.roots.get(usize::from(log_dir.0));
+        root.map_or_else(String::new, |root| root.path.display().to_string())
+    }
+
+    /// How many files are open.
+    #[must_use]
+    pub fn open_count(&self) -> usize {
+        self.state().open.len()
+    }
+
     /// The bytes of a log dir's volume, and those of them that can be used.
     ///
     /// # Errors

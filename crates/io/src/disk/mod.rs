@@ -4,3 +4,4 @@
 pub mod committer;
 pub mod files;
 pub mod pool;
+pub mod stats;

@@ -70,6 +70,13 @@ impl JobPool {
         Ok(Self { shared })
     }
 
+    /// How many jobs wait for a thread: of those that somebody waits for, and in the background.
+    #[must_use]
+    pub fn queued(&self) -> (usize, usize) {
+        let queues = self.shared.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        (queues.awaited.len(), queues.background.len())
+    }
+
     /// Runs a job on one of the threads.
     pub fn start_job(&self, token: JobToken, job: DiskJob, in_background: bool) {
         let mut queues = self.shared.queues.lock().unwrap_or_else(PoisonError::into_inner);

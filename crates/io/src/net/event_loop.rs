@@ -141,10 +141,7 @@ impl EventLoop {
         let jobs = JobPool::start(&files, &mailbox)?;
         signals.pass_on(mailbox)?;
         let clients = pollable(listeners.clients)?;
-        let mut scrapes = Scrapes { listeners: pollable(listeners.metrics)?, ..Scrapes::default() };
-        for (token, listener) in (FIRST_LISTENER + clients.len()..).zip(&mut scrapes.listeners) {
-            poll.registry().register(listener, Token(token), Interest::READABLE)?;
-        }
+        let scrapes = Scrapes::of(pollable(listeners.metrics)?, &poll, FIRST_LISTENER + clients.len())?;
         let clock = Clock::start();
         Ok(Self {
             node,
@@ -617,5 +614,7 @@ impl EventLoop {
 
 fn pollable(listeners: Vec<std::net::TcpListener>) -> io::Result<Vec<TcpListener>> {
     let listeners = listeners.into_iter();
-    listeners.map(|listener| listener.set_nonblocking(true).map(|()| TcpListener::from_std(listener))).collect()
+    listeners
+        .map(|listener| listener.set_nonblocking(true).map(|()| TcpListener::from_std(listener)))
+        .collect()
 }

@@ -52,11 +52,15 @@ impl Refusal {
     /// The status, its name, and what to do instead.
     const fn parts(self) -> (u16, &'static str, &'static str) {
         match self {
-            Self::BadRequest => (400, "Bad Request", "this is no HTTP/1.1 request; the metrics are at /metrics"),
+            Self::BadRequest => {
+                (400, "Bad Request", "this is no HTTP/1.1 request; the metrics are at /metrics")
+            }
             Self::NotFound => (404, "Not Found", "the metrics are at /metrics"),
             Self::MethodNotAllowed => (405, "Method Not Allowed", "ask for /metrics by GET"),
             Self::TooSlow => (408, "Request Timeout", "the request did not come in time"),
-            Self::HeadTooLarge => (431, "Request Header Fields Too Large", "send fewer or shorter header fields"),
+            Self::HeadTooLarge => {
+                (431, "Request Header Fields Too Large", "send fewer or shorter header fields")
+            }
         }
     }
 
@@ -109,7 +113,8 @@ pub fn parse(received: &[u8]) -> Asked {
         _ => return Asked::Refused(Refusal::MethodNotAllowed),
     };
     let accepts = request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("accept"));
-    let wants_openmetrics = accepts.filter_map(|header| std::str::from_utf8(header.value).ok()).any(prefers_openmetrics);
+    let wants_openmetrics =
+        accepts.filter_map(|header| std::str::from_utf8(header.value).ok()).any(prefers_openmetrics);
     Asked::Metrics(if wants_openmetrics { Format::OpenMetrics } else { Format::Prometheus }, body)
 }
 
@@ -117,7 +122,8 @@ pub fn parse(received: &[u8]) -> Asked {
 fn prefers_openmetrics(accept: &str) -> bool {
     let types = accept.split(',').filter_map(|range| range.split(';').next()).map(str::trim);
     let wanted = ["application/openmetrics-text", "text/plain"];
-    let first = types.filter_map(|name| wanted.iter().position(|wanted| name.eq_ignore_ascii_case(wanted))).next();
+    let first =
+        types.filter_map(|name| wanted.iter().position(|wanted| name.eq_ignore_ascii_case(wanted))).next();
     first == Some(0)
 }
 
@@ -140,7 +146,10 @@ mod tests {
             ("GET / HTTP/1.1\r\n\r\n", Asked::Refused(Refusal::NotFound)),
             ("GET /metrics/ HTTP/1.1\r\n\r\n", Asked::Refused(Refusal::NotFound)),
             ("GET http://x/metrics HTTP/1.1\r\n\r\n", Asked::Refused(Refusal::NotFound)),
-            ("POST /metrics HTTP/1.1\r\nContent-Length: 9\r\n\r\n", Asked::Refused(Refusal::MethodNotAllowed)),
+            (
+                "POST /metrics HTTP/1.1\r\nContent-Length: 9\r\n\r\n",
+                Asked::Refused(Refusal::MethodNotAllowed),
+            ),
             ("GET /metrics HTTP/2.0\r\n\r\n", Asked::Refused(Refusal::BadRequest)),
             ("\0\0\0\x20\0\x12\0\0", Asked::Refused(Refusal::BadRequest)),
             ("\x16\x03\x01\x02\0\x01", Asked::Refused(Refusal::BadRequest)),
@@ -151,9 +160,13 @@ mod tests {
 
     #[test]
     fn openmetrics_is_for_those_who_prefer_it() {
-        let asked = |accept: &str| parse(format!("GET /metrics HTTP/1.1\r\naccept: {accept}\r\n\r\n").as_bytes());
+        let asked =
+            |accept: &str| parse(format!("GET /metrics HTTP/1.1\r\naccept: {accept}\r\n\r\n").as_bytes());
         let open = Asked::Metrics(Format::OpenMetrics, Body::Whole);
-        assert_eq!(asked("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.4"), open);
+        assert_eq!(
+            asked("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.4"),
+            open
+        );
         assert_eq!(asked("text/html, Application/OpenMetrics-Text"), open);
         assert_eq!(asked("text/plain;version=0.0.4;q=0.5,application/openmetrics-text;q=0.4"), PLAIN);
         assert_eq!(asked("*/*"), PLAIN);
@@ -164,7 +177,10 @@ mod tests {
     fn a_head_is_bounded_in_bytes_and_fields() {
         let too_large = Asked::Refused(Refusal::HeadTooLarge);
         let endless = format!("GET /metrics HTTP/1.1\r\nX: {}", "x".repeat(HEAD_BYTES_MAX));
-        assert_eq!(parse(endless.as_bytes().get(..HEAD_BYTES_MAX - 1).unwrap_or_default()), Asked::Incomplete);
+        assert_eq!(
+            parse(endless.as_bytes().get(..HEAD_BYTES_MAX - 1).unwrap_or_default()),
+            Asked::Incomplete
+        );
         assert_eq!(parse(endless.as_bytes().get(..HEAD_BYTES_MAX).unwrap_or_default()), too_large);
         let fields = |count: usize| format!("GET /metrics HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(count));
         assert_eq!(parse(fields(HEADERS_MAX).as_bytes()), PLAIN);
@@ -182,7 +198,8 @@ mod tests {
                 bytes[place] = u8::try_from(rng.below(256)).unwrap();
             }
             let whole = parse(&bytes);
-            let decided = (0..=bytes.len()).map(|end| parse(&bytes[..end])).find(|asked| *asked != Asked::Incomplete);
+            let decided =
+                (0..=bytes.len()).map(|end| parse(&bytes[..end])).find(|asked| *asked != Asked::Incomplete);
             // An error may be noticed early, and then stays; what is complete is so only at its end.
             assert_eq!(decided.unwrap_or(Asked::Incomplete), whole, "{bytes:?}");
         }

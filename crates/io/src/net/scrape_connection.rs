@@ -90,7 +90,7 @@ impl ScrapeConnection {
                     let head = received.get(..HEAD_BYTES_MAX).unwrap_or(received);
                     match http::parse(head) {
                         Asked::Incomplete => {}
-                        asked => {
+                        asked @ (Asked::Metrics(..) | Asked::Refused(_)) => {
                             let body = if let Asked::Metrics(_, body) = asked { body } else { Body::Whole };
                             self.stage = Stage::Waiting(body);
                             return Ok(Step::Answer(asked));

@@ -1,11 +1,15 @@
 //! The table: every metric, by subject. A new metric is one row in the file of its subject, and a line where it is
 //! written to the page.
 
+pub mod disk;
+pub mod memory;
 pub mod network;
 pub mod process;
 pub mod requests;
 pub mod scrapes;
+pub mod storage;
 pub mod topics;
+pub mod transactions;
 
 use crate::row::Metric;
 
@@ -29,7 +33,19 @@ pub const AREAS: &[Area] = &[
     },
     Area { title: "Connections and the event loop", text: "", rows: network::ROWS },
     Area { title: "Requests", text: "", rows: requests::ROWS },
-    Area { title: "Topics", text: "Counted since the process was started, or the topic was made.", rows: topics::ROWS },
+    Area {
+        title: "Topics",
+        text: "Counted since the process was started, or the topic was made.",
+        rows: topics::ROWS,
+    },
+    Area {
+        title: "Logs and log dirs",
+        text: "Of a log that is closed its size is not known.",
+        rows: storage::ROWS,
+    },
+    Area { title: "Commits, files and jobs", text: "", rows: disk::ROWS },
+    Area { title: "Memory, caches and queues", text: "", rows: memory::ROWS },
+    Area { title: "Producers and transactions", text: "", rows: transactions::ROWS },
     Area { title: "Metrics", text: "", rows: scrapes::ROWS },
 ];
 

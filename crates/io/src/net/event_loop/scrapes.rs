@@ -1,7 +1,7 @@
 //! Who asks the loop for metrics, and gets them: the node's, completed with the host's own.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use dohle_broker::host::{Input, ScrapeId};
@@ -9,9 +9,10 @@ use dohle_broker::memory::Share;
 use dohle_metrics::{Page, table};
 use dohle_types::Now;
 use mio::net::TcpListener;
-use mio::{Interest, Token};
+use mio::{Interest, Poll, Token};
 
 use super::EventLoop;
+use crate::disk::files::OPEN_FILES_MAX;
 use crate::net::http::{Asked, Refusal, answer_head};
 use crate::net::scrape_connection::{ScrapeConnection, Step};
 use crate::process;
@@ -22,7 +23,7 @@ const CONNECTIONS_MAX: usize = 16;
 /// Who asks for metrics.
 #[derive(Debug, Default)]
 pub(super) struct Scrapes {
-    pub(super) listeners: Vec<TcpListener>,
+    listeners: Vec<TcpListener>,
     connections: BTreeMap<u64, ScrapeConnection>,
     /// Requests by the status of their answer.
     answered: BTreeMap<u16, u64>,
@@ -30,6 +31,14 @@ pub(super) struct Scrapes {
 }
 
 impl Scrapes {
+    /// Nobody asks yet. The listeners are polled with the tokens from `first` on.
+    pub(super) fn of(mut listeners: Vec<TcpListener>, poll: &Poll, first: usize) -> io::Result<Self> {
+        for (token, listener) in (first..).zip(&mut listeners) {
+            poll.registry().register(listener, Token(token), Interest::READABLE)?;
+        }
+        Ok(Self { listeners, ..Self::default() })
+    }
+
     /// When the next connection has had its time.
     pub(super) fn next_timeout(&self) -> Option<Duration> {
         self.connections.values().map(ScrapeConnection::deadline).min()
@@ -40,7 +49,9 @@ impl EventLoop {
     /// Takes connections of a listener.
     pub(super) fn accept_scrapes(&mut self, now: Now, listener: usize) {
         loop {
-            let Some(accepted) = self.scrapes.listeners.get(listener).map(TcpListener::accept) else { return };
+            let Some(accepted) = self.scrapes.listeners.get(listener).map(TcpListener::accept) else {
+                return;
+            };
             let mut socket = match accepted {
                 Ok((socket, _)) => socket,
                 Err(error)
@@ -55,8 +66,7 @@ impl EventLoop {
             let interest = Interest::READABLE | Interest::WRITABLE;
             let has_room = self.scrapes.connections.len() < CONNECTIONS_MAX;
             let token = usize::try_from(number).ok().filter(|_| has_room).map(Token);
-            let is_registered =
-                |token| self.poll.registry().register(&mut socket, token, interest).is_ok();
+            let is_registered = |token| self.poll.registry().register(&mut socket, token, interest).is_ok();
             if !token.is_some_and(is_registered) {
                 self.scrapes.refused += 1;
                 continue;
@@ -139,6 +149,13 @@ impl EventLoop {
         page.value(table::network::CONNECTIONS_LIMIT, self.limits.connections_max.min(max));
         page.value(table::network::CONNECTIONS_WAITING, self.intake.waiting());
         self.stats.write_metrics(page);
+        self.committer.stats().write_metrics(page, |log_dir| self.files.name(log_dir));
+        page.value(table::disk::OPEN_FILES, self.files.open_count());
+        page.value(table::disk::OPEN_FILES_LIMIT, OPEN_FILES_MAX);
+        let (awaited, background) = self.jobs.queued();
+        let mut family = page.family(table::disk::JOBS_QUEUED);
+        family.sample(&["awaited"], awaited);
+        family.sample(&["background"], background);
         let mut family = page.family(table::scrapes::SCRAPES);
         for (status, &count) in &self.scrapes.answered {
             family.sample(&[&status.to_string()], count);
