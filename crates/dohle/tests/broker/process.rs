@@ -80,7 +80,7 @@ impl Broker {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut command = dohle(&["server", "--listen", &address.to_string()]);
         let child = command.arg("--data").arg(data).stdout(Stdio::null()).spawn().unwrap();
-        let broker = Self { child, address: address.to_string() };
+        let broker = Self { child, address: address.to_string(), metrics: None };
         let deadline = Instant::now() + PATIENCE;
         while TcpStream::connect(address).is_err() {
             assert!(Instant::now() < deadline, "the broker does not listen on {address}");
