@@ -8,11 +8,13 @@ use dohle_metrics::{Number, Page};
 use crate::memory::{Share, ShareUse};
 use crate::node::Node;
 
+type OfShare = fn(&ShareUse) -> Number;
+
 impl Node {
     pub(super) fn write_memory_metrics(&self, page: &mut Page) {
         page.value(table::MEMORY_LIMIT, self.memory.total());
         let usage = self.memory_usage();
-        let rows: [Row<fn(&ShareUse) -> Number>; 4] = [
+        let rows: [Row<OfShare>; 4] = [
             (table::SHARE_LIMIT, |usage| usage.limit.into()),
             (table::SHARE_USED, |usage| usage.used.into()),
             (table::SHARE_PEAK, |usage| usage.most.into()),

@@ -19,6 +19,8 @@ pub struct Traffic {
     pub fetched_bytes: u64,
 }
 
+type OfTraffic = fn(&Traffic) -> u64;
+
 impl Node {
     pub(super) fn write_topic_metrics(&self, page: &mut Page) {
         let mut by_topic: BTreeMap<&str, Traffic> = BTreeMap::new();
@@ -31,7 +33,7 @@ impl Node {
             traffic.appended_records += partition.traffic.appended_records;
             traffic.fetched_bytes += partition.traffic.fetched_bytes;
         }
-        let rows: [Row<fn(&Traffic) -> u64>; 3] = [
+        let rows: [Row<OfTraffic>; 3] = [
             (table::TOPIC_APPENDED_BYTES, |traffic| traffic.appended_bytes),
             (table::TOPIC_APPENDED_RECORDS, |traffic| traffic.appended_records),
             (table::TOPIC_FETCHED_BYTES, |traffic| traffic.fetched_bytes),

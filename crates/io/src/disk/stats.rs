@@ -22,6 +22,8 @@ struct OfLogDir {
     journal_bytes: u64,
 }
 
+type Count = fn(&OfLogDir) -> u64;
+
 /// What a round did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RoundDone {
@@ -52,7 +54,7 @@ impl CommitStats {
             all.iter().map(|(&log_dir, stats)| (name(log_dir), stats)).collect();
         let mut family = page.family(table::COMMIT_SECONDS);
         named.iter().for_each(|(name, stats)| family.histogram(&[name], &stats.rounds));
-        let rows: [Row<fn(&OfLogDir) -> u64>; 4] = [
+        let rows: [Row<Count>; 4] = [
             (table::COMMIT_REQUESTS, |stats| stats.requests),
             (table::COMMIT_SYNCS, |stats| stats.file_syncs),
             (table::JOURNAL_RECORDS, |stats| stats.journal_records),
