@@ -1,12 +1,8 @@
 //! The host of the group ledgers: one for each partition of `__consumer_offsets` on this node.
-//!
-//! What a ledger writes while its last batch is on its way to being committed gathers, and is the next batch: a thousand
-//! commits that come in together are a few batches and as many syncs, and none of them waits longer for it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
 use dohle_configs::{BrokerConfig, broker};
 use dohle_groups::consumer::{Assignor, MigrationPolicy};
 use dohle_groups::lag::CommitWindows;
@@ -17,14 +13,12 @@ use dohle_groups::{
 };
 use dohle_ledger::{CommitQueue, partition_for};
 use dohle_protocol::Message;
-use dohle_records::{
-    BatchBuilder, BatchHeader, BatchOptions, Compressor, ControlRecordKey, ControlRecordType,
-    Record as LoggedRecord,
-};
+use dohle_records::{BatchHeader, ControlRecordKey, ControlRecordType, Record as LoggedRecord};
 use dohle_types::time::Instant;
 use dohle_types::{ErrorCode, FastMap, Offset, Str, TopicId};
 
 use crate::connection::Call;
+use crate::gathered::Gathered;
 use crate::groups_cluster::GroupsCluster;
 use crate::ledger_hosts::{Gathering, Held, Then};
 use crate::node::Node;
@@ -62,15 +56,6 @@ pub(crate) struct GroupHost {
     gathered: Gathered,
 }
 
-/// What a ledger has written, by which it already decides, and which its log has not taken yet.
-#[derive(Debug, Default)]
-struct Gathered {
-    records: Vec<Record>,
-    bytes: usize,
-    /// What may speak of the records.
-    held: Vec<Held>,
-}
-
 impl GroupHost {
     /// Takes up what the ledger has written.
     fn gather(&mut self, records: Vec<Record>) {
@@ -78,8 +63,8 @@ impl GroupHost {
             if let Err(error) = self.ledger.replay(&record.key, record.value.as_ref()) {
                 unreachable!("a ledger reads what it wrote: {error}");
             }
-            self.gathered.bytes += record.size();
-            self.gathered.records.push(record);
+            let size = record.size();
+            self.gathered.add(record.key, record.value, size);
         }
     }
 }
@@ -163,7 +148,7 @@ impl Node {
                 self.reply_now(&call, &reply);
             }
         }
-        let held: Vec<Held> = host.held.abandon().chain(host.gathered.held).collect();
+        let held: Vec<Held> = host.held.abandon().chain(host.gathered.into_held()).collect();
         for held in held {
             match held {
                 Held::Answer(call, _) => self.close(&call, COORDINATOR_GONE),
@@ -249,7 +234,7 @@ impl Node {
         let bytes_max = self.groups.config.batch_bytes_max;
         let host = self.groups.hosts.get(&index)?;
         // What is decided together stays in one batch, if it fits.
-        if host.gathered.bytes + records.iter().map(Record::size).sum::<usize>() > bytes_max {
+        if host.gathered.bytes() + records.iter().map(Record::size).sum::<usize>() > bytes_max {
             self.write_gathered(index, Some(0))?;
         }
         self.groups.hosts.get_mut(&index)?.gather(records);
@@ -257,7 +242,7 @@ impl Node {
     }
 
     /// Appends what the ledgers have gathered, for the node stops.
-    pub(crate) fn write_all_gathered(&mut self) {
+    pub(crate) fn write_all_groups_gathered(&mut self) {
         for index in self.groups.loaded() {
             self.write_gathered(index, Some(0));
         }
@@ -269,22 +254,21 @@ impl Node {
         let host = self.groups.hosts.get_mut(&index)?;
         let is_committed = |key| self.partitions.by_key(key).is_none_or(|it| it.is_committed(host.appended));
         let is_due =
-            or_above.is_some_and(|bytes| host.gathered.bytes > bytes) || is_committed(host.partition);
-        if host.gathered.records.is_empty() || !is_due {
+            or_above.is_some_and(|bytes| host.gathered.bytes() > bytes) || is_committed(host.partition);
+        if host.gathered.is_empty() || !is_due {
             return Some(());
         }
-        let (partition, Gathered { records, held, .. }) =
-            (host.partition, std::mem::take(&mut host.gathered));
-        let end = self.append_to_group_log(partition, &records);
+        let (partition, gathered) = (host.partition, std::mem::take(&mut host.gathered));
+        let end = self.append_gathered(partition, &gathered, self.groups.config.batch_bytes_max);
         let host = self.groups.hosts.get_mut(&index)?;
         let Some(end) = end else {
             // The ledger has promised what is not in the log.
-            host.gathered.held = held;
+            host.gathered = gathered;
             self.remove_group_host(index);
             return None;
         };
         host.appended = end;
-        held.into_iter().for_each(|held| host.held.hold(end, held));
+        gathered.into_held().into_iter().for_each(|held| host.held.hold(end, held));
         Some(())
     }
 
@@ -482,11 +466,11 @@ impl Node {
 
     fn hold_in_group(&mut self, index: i32, held: Held) {
         match self.groups.hosts.get_mut(&index) {
-            Some(host) if host.gathered.records.is_empty() => {
+            Some(host) if host.gathered.is_empty() => {
                 host.held.hold(host.appended, held);
                 self.on_group_log_committed(index);
             }
-            Some(host) => host.gathered.held.push(held),
+            Some(host) => host.gathered.hold(held),
             None => self.let_go(held),
         }
     }
@@ -496,35 +480,5 @@ impl Node {
             Reply::JoinGroup(response) => self.reply(call, response),
             Reply::SyncGroup(response) => self.reply(call, response),
         }
-    }
-
-    /// Appends records as one batch, or as several in their order if they are more than fits in one. The log's
-    /// end after them; `None` where it takes them not.
-    fn append_to_group_log(&mut self, partition: PartitionKey, records: &[Record]) -> Option<Offset> {
-        let mut end = None;
-        let mut rest = records;
-        while !rest.is_empty() {
-            let mut bytes_left = self.groups.config.batch_bytes_max;
-            let fits = rest.iter().position(|record| match bytes_left.checked_sub(record.size()) {
-                Some(left) => {
-                    bytes_left = left;
-                    false
-                }
-                None => true,
-            });
-            let (batch, others) = rest.split_at(fits.unwrap_or(rest.len()).max(1));
-            let batch = self.batch_of(batch)?;
-            end = Some(self.append_to_ledger_log(partition, batch)?);
-            rest = others;
-        }
-        end
-    }
-
-    fn batch_of(&self, records: &[Record]) -> Option<Bytes> {
-        let mut builder = BatchBuilder::new(BatchOptions::default());
-        for record in records {
-            builder.append(self.now.wall, Some(&record.key), record.value.as_deref(), &[]).ok()?;
-        }
-        builder.build(&mut Compressor::default()).ok()
     }
 }

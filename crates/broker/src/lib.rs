@@ -29,6 +29,7 @@ mod disk_space;
 pub mod fetch_session;
 mod flush;
 pub mod fork;
+mod gathered;
 pub mod group_hosts;
 pub mod group_journal;
 mod group_lag;

@@ -119,7 +119,8 @@ impl Node {
             self.effects.push(Effect::Stopped { error: None });
             return;
         }
-        self.write_all_gathered();
+        self.write_all_groups_gathered();
+        self.write_all_txns_gathered();
         self.write_group_journal();
         self.phase = Phase::Stopping;
         let mut ops = Vec::new();

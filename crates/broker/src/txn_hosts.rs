@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
 use dohle_configs::{BrokerConfig, broker};
 use dohle_controller::TRANSACTION_STATE_TOPIC;
 use dohle_ledger::{CommitQueue, partition_for};
 use dohle_protocol::Message;
-use dohle_records::{BatchBuilder, BatchHeader, BatchOptions, Compressor, Record as LoggedRecord};
+use dohle_records::{BatchHeader, Record as LoggedRecord};
 use dohle_transactions::state::{TransactionVersion, TxnResult};
 use dohle_transactions::{
     Effects, Marker, MarkerOutcome, Progress, Record, Replayed, TransactionLedger, TransactionsConfig, Turn,
@@ -17,6 +16,7 @@ use dohle_types::time::Instant;
 use dohle_types::{ErrorCode, Offset, ProducerEpoch, ProducerId, Str, TopicId};
 
 use crate::connection::Call;
+use crate::gathered::Gathered;
 use crate::ledger_hosts::{Gathering, Held, Then};
 use crate::node::{Node, Phase};
 use crate::partition::{PartitionKey, Waiter};
@@ -43,6 +43,20 @@ struct TxnHost {
     /// The log's end after the ledger's last batch.
     appended: Offset,
     held: CommitQueue<Held>,
+    gathered: Gathered,
+}
+
+impl TxnHost {
+    /// Takes up what the ledger has written.
+    fn gather(&mut self, records: Vec<Record>) {
+        for record in records {
+            if let Err(error) = self.ledger.replay(&record.key, record.value.as_ref()) {
+                unreachable!("a ledger reads what it wrote: {error}");
+            }
+            let size = record.size();
+            self.gathered.add(record.key, record.value, size);
+        }
+    }
 }
 
 /// A marker that is on its way into partitions.
@@ -98,6 +112,7 @@ impl Node {
             loaded: false,
             appended: Offset::ZERO,
             held: CommitQueue::default(),
+            gathered: Gathered::default(),
         };
         self.txns.hosts.insert(index, host);
     }
@@ -105,7 +120,8 @@ impl Node {
     /// A partition of the topic is gone, and with it its transactional ids.
     pub(crate) fn remove_txn_host(&mut self, index: i32) {
         let Some(mut host) = self.txns.hosts.remove(&index) else { return };
-        for held in host.held.abandon().collect::<Vec<_>>() {
+        let held: Vec<Held> = host.held.abandon().chain(host.gathered.into_held()).collect();
+        for held in held {
             match held {
                 Held::Answer(call, _) | Held::TxnOffsetCommit(call, _) => self.close(&call, COORDINATOR_GONE),
                 Held::Markers(..) => {}
@@ -156,6 +172,52 @@ impl Node {
         while let Some(held) = self.txns.hosts.get_mut(&index).and_then(|host| host.held.release(committed)) {
             self.let_go(held);
         }
+        self.write_txns_gathered(index, None);
+    }
+
+    /// Takes up what a ledger has written, and appends it when it is time. `None` where the log takes no more, and the
+    /// ledger is gone.
+    fn gather_txns(&mut self, index: i32, records: Vec<Record>) -> Option<()> {
+        let bytes_max = self.txns.config.batch_bytes_max;
+        let host = self.txns.hosts.get(&index)?;
+        // What is decided together stays in one batch, if it fits.
+        if host.gathered.bytes() + records.iter().map(Record::size).sum::<usize>() > bytes_max {
+            self.write_txns_gathered(index, Some(0))?;
+        }
+        self.txns.hosts.get_mut(&index)?.gather(records);
+        self.write_txns_gathered(index, Some(bytes_max))
+    }
+
+    /// Appends what the ledgers have gathered, for the node stops.
+    pub(crate) fn write_all_txns_gathered(&mut self) {
+        let loaded: Vec<i32> = self.txns.loaded().map(|(index, _)| index).collect();
+        for index in loaded {
+            self.write_txns_gathered(index, Some(0));
+        }
+    }
+
+    /// Appends what a ledger has gathered, if nothing of it is on its way to being committed; or if there is more than
+    /// so many bytes of it. `None` where that failed, and the ledger is gone.
+    fn write_txns_gathered(&mut self, index: i32, or_above: Option<usize>) -> Option<()> {
+        let host = self.txns.hosts.get_mut(&index)?;
+        let is_committed = |key| self.partitions.by_key(key).is_none_or(|it| it.is_committed(host.appended));
+        let is_due =
+            or_above.is_some_and(|bytes| host.gathered.bytes() > bytes) || is_committed(host.partition);
+        if host.gathered.is_empty() || !is_due {
+            return Some(());
+        }
+        let (partition, gathered) = (host.partition, std::mem::take(&mut host.gathered));
+        let end = self.append_gathered(partition, &gathered, self.txns.config.batch_bytes_max);
+        let host = self.txns.hosts.get_mut(&index)?;
+        let Some(end) = end else {
+            // The ledger has promised what is not in the log.
+            host.gathered = gathered;
+            self.remove_txn_host(index);
+            return None;
+        };
+        host.appended = end;
+        gathered.into_held().into_iter().for_each(|held| host.held.hold(end, held));
+        Some(())
     }
 
     /// Calls the ledgers that wanted to be called by now.
@@ -210,21 +272,7 @@ impl Node {
         let mut turn =
             Turn { now: self.now, version, take_producer_id: &mut take_producer_id, effects: &mut effects };
         let result = act(&mut host.ledger, &mut turn);
-        let partition = host.partition;
-        if !effects.records.is_empty() {
-            let Some(end) = self.append_to_txn_log(partition, &effects.records) else {
-                // The ledger has promised what is not in the log.
-                self.remove_txn_host(index);
-                return None;
-            };
-            let host = self.txns.hosts.get_mut(&index)?;
-            host.appended = end;
-            for record in &effects.records {
-                if let Err(error) = host.ledger.replay(&record.key, record.value.as_ref()) {
-                    unreachable!("a ledger reads what it wrote: {error}");
-                }
-            }
-        }
+        self.gather_txns(index, effects.records)?;
         for marker in effects.markers {
             self.hold_in_txns(index, Held::Markers(index, Box::new(marker)));
         }
@@ -282,10 +330,11 @@ impl Node {
 
     pub(crate) fn hold_in_txns(&mut self, index: i32, held: Held) {
         match self.txns.hosts.get_mut(&index) {
-            Some(host) => {
+            Some(host) if host.gathered.is_empty() => {
                 host.held.hold(host.appended, held);
                 self.on_txn_log_committed(index);
             }
+            Some(host) => host.gathered.hold(held),
             None => self.let_go(held),
         }
     }
@@ -376,14 +425,5 @@ impl Node {
         if !transaction.is_some_and(|transaction| transaction.status.is_prepared()) {
             self.unblock_produces(transactional_id, true);
         }
-    }
-
-    fn append_to_txn_log(&mut self, partition: PartitionKey, records: &[Record]) -> Option<Offset> {
-        let mut builder = BatchBuilder::new(BatchOptions::default());
-        for record in records {
-            builder.append(self.now.wall, Some(&record.key), record.value.as_deref(), &[]).ok()?;
-        }
-        let batch: Bytes = builder.build(&mut Compressor::default()).ok()?;
-        self.append_to_ledger_log(partition, batch)
     }
 }

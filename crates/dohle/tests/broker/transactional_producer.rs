@@ -10,7 +10,7 @@ use dohle_protocol::messages::{
     InitProducerIdRequest, ListTransactionsRequest, OffsetFetchRequest, ProduceRequest, ProduceResponse,
     TxnOffsetCommitRequest,
 };
-use dohle_records::BatchOptions;
+use dohle_records::{Batch, BatchOptions, Batches};
 use dohle_types::{ErrorCode, ProducerEpoch, ProducerId, Sequence, TopicId};
 
 use crate::client::{Client, PRODUCE_VERSION, batch, produce_request};
@@ -311,4 +311,68 @@ fn offsets_count_when_their_transaction_is_committed_also_after_a_kill() {
         "of the transaction that has ended"
     );
     assert_eq!(next.commit_offset(&mut client, 3, 11), ErrorCode::InvalidTxnState.code(), "not added");
+}
+
+/// 300 transactions at the same moment: what the coordinator writes of them while a sync is under way is one batch of the
+/// next.
+#[test]
+fn transactions_that_come_together_are_written_together() {
+    const TRANSACTIONS: usize = 300;
+    let data = Directory::new();
+    let broker = Broker::start(&data.0, OVERRIDES);
+    let mut client = Client::connect(&broker.address);
+    let orders = client.create_topic("orders", 1, &[]);
+    // Has the coordinator made.
+    Producer::new(&mut client, 60_000);
+    let ids: Vec<String> = (0..TRANSACTIONS).map(|number| format!("transfer-{number}")).collect();
+    let request = |id: &String| InitProducerIdRequest {
+        transactional_id: Some(id.as_str().into()),
+        transaction_timeout_ms: 60_000,
+        producer_id: -1,
+        producer_epoch: -1,
+        ..Default::default()
+    };
+    for id in &ids {
+        client.send(&request(id), 5).unwrap();
+    }
+    let producers: Vec<Producer> = ids
+        .iter()
+        .map(|_| client.receive::<InitProducerIdRequest>(5).unwrap().1)
+        .map(|answer| {
+            assert_eq!(answer.error_code, 0);
+            Producer { id: answer.producer_id, epoch: answer.producer_epoch }
+        })
+        .collect();
+    for (id, producer) in ids.iter().zip(&producers) {
+        let id = Some(id.as_str().into());
+        let request = ProduceRequest { transactional_id: id, ..producer.request(orders, 0, b"a transfer") };
+        client.send(&request, PRODUCE_VERSION).unwrap();
+    }
+    for _ in &ids {
+        assert_eq!(produced(&client.receive::<ProduceRequest>(PRODUCE_VERSION).unwrap().1), 0);
+    }
+    for (id, producer) in ids.iter().zip(&producers) {
+        let request = EndTxnRequest { transactional_id: id.as_str().into(), ..producer.end_request(true) };
+        client.send(&request, 5).unwrap();
+    }
+    for _ in &ids {
+        assert_eq!(client.receive::<EndTxnRequest>(5).unwrap().1.error_code, 0);
+    }
+    until("all transactions have ended", || {
+        let listed = client.call(&ListTransactionsRequest::default(), 2).transaction_states;
+        let ended = listed.iter().filter(|listed| &*listed.transaction_state == "CompleteCommit").count();
+        (ended == TRANSACTIONS).then_some(())
+    });
+    let read = fetch_committed(&mut client, orders, 0).records.unwrap().into_bytes();
+    let is_control = |batch: &Batch| batch.header().attributes.is_control();
+    let transfers = Batches::new(read).map(Result::unwrap).filter(|batch| !is_control(batch));
+    assert_eq!(transfers.count(), TRANSACTIONS);
+    broker.stop();
+    let log = std::fs::read(data.0.join("__transaction_state-0/00000000000000000000.log")).unwrap();
+    let headers: Vec<_> =
+        Batches::new(log.into()).map(|batch| batch.unwrap().header().record_count).collect();
+    let records: i32 = headers.iter().sum();
+    // The id, its transaction, its decision and its end; and the id that made the coordinator.
+    assert_eq!(records, 4 * i32::try_from(TRANSACTIONS).unwrap() + 1);
+    assert!(headers.len() <= TRANSACTIONS, "{} batches for {TRANSACTIONS} transactions", headers.len());
 }
