@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use dohle_configs::{Durability, broker};
+use dohle_configs::Durability;
 use dohle_storage::disk::{FilePath, LogDir};
 use dohle_storage::{checkpoint, journal};
 use dohle_types::{Offset, TopicPartition};
@@ -126,7 +126,7 @@ impl Node {
 
     /// Begins those of the log dirs in which much was appended since the last ones.
     pub(crate) fn begin_checkpoints_of_much(&mut self) {
-        let bytes = u64::try_from(self.config.value(broker::DOHLE_CHECKPOINT_BYTES)).unwrap_or(u64::MAX);
+        let bytes = self.fixed.checkpoint_bytes;
         while let Some(log_dir) = self.log_dirs.with_much_appended(bytes) {
             self.begin_checkpoint(log_dir, u32::try_from(bytes / SNAPSHOT_PART).unwrap_or(u32::MAX));
         }

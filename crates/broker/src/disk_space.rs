@@ -7,7 +7,6 @@
 
 use std::time::Duration;
 
-use dohle_configs::broker;
 use dohle_storage::disk::{DiskError, LogDir};
 use dohle_types::time::Instant;
 use dohle_types::{ErrorCode, Offset};
@@ -93,8 +92,8 @@ impl LogDirs {
 
 impl Node {
     /// What is kept for the node itself on each disk.
-    pub(crate) fn disk_reserve(&self) -> u64 {
-        u64::try_from(self.config.value(broker::DOHLE_LOG_DIR_RESERVE_BYTES)).unwrap_or_default()
+    pub(crate) const fn disk_reserve(&self) -> u64 {
+        self.fixed.log_dir_reserve_bytes
     }
 
     /// The host tells the room of a log dir.

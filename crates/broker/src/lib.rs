@@ -27,6 +27,7 @@ pub mod connection;
 mod damage;
 mod disk_space;
 pub mod fetch_session;
+mod fixed_configs;
 mod flush;
 pub mod fork;
 mod gathered;

@@ -80,8 +80,10 @@ impl Node {
             self.write_all_checkpoints();
         }
         self.begin_checkpoints_of_much();
-        self.scrub();
-        self.go_on_with_moves();
+        if self.log_dirs.next_timeout().is_some_and(|due| due <= self.now.instant) {
+            self.scrub();
+            self.go_on_with_moves();
+        }
         if self.maintenance.offsets.is_due(self.now) {
             self.expire_offsets();
         }

@@ -21,6 +21,7 @@ use crate::boot::Boot;
 use crate::cleaner::Cleaner;
 use crate::connection::{Call, Connection, Flow};
 use crate::fetch_session::FetchSessions;
+use crate::fixed_configs::FixedConfigs;
 use crate::flush::FlushTimes;
 use crate::group_hosts::GroupHosts;
 use crate::group_journal::GroupJournal;
@@ -51,8 +52,7 @@ pub struct Node {
     pub(crate) memory: Budget,
     /// Fetches that wait for memory.
     pub(crate) answer_line: AnswerLine,
-    /// `fetch.max.bytes`, read once: it is asked for with each fetch.
-    pub(crate) fetch_max_bytes: usize,
+    pub(crate) fixed: FixedConfigs,
     pub(crate) phase: Phase,
     /// Until then it waits for logs that are being opened; `None` once it listens.
     pub(crate) listen_by: Option<Instant>,
@@ -116,13 +116,13 @@ impl Node {
         let commit_windows = memory.total() / 64 / CommitWindows::WINDOW_BYTES;
         let producer_limit = ProducerLimit::new(&config, &memory);
         let session_slots = config.value(broker::MAX_INCREMENTAL_FETCH_SESSION_CACHE_SLOTS);
-        let fetch_max_bytes = usize::try_from(config.value(broker::FETCH_MAX_BYTES)).unwrap_or_default();
+        let fixed = FixedConfigs::of(&config);
         let config = Arc::new(config);
         let mut rng = Rng::from_seed(seed);
         Self {
             memory,
             answer_line: AnswerLine::default(),
-            fetch_max_bytes,
+            fixed,
             phase: Phase::Booting(Box::default()),
             listen_by: None,
             now: Now { instant: Instant::ZERO, wall: dohle_types::Timestamp::NONE },

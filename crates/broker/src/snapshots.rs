@@ -122,8 +122,7 @@ impl Node {
     pub(crate) fn snapshot_when_due(&mut self) {
         let end = self.image().end_offset();
         let snapshots = &mut self.metadata.snapshots;
-        let bytes_max = self.config.value(broker::METADATA_LOG_MAX_RECORD_BYTES_BETWEEN_SNAPSHOTS);
-        let is_due = snapshots.bytes_since >= bytes_max.unsigned_abs()
+        let is_due = snapshots.bytes_since >= self.fixed.snapshot_bytes
             || snapshots.next_timeout(end).is_some_and(|due| due <= self.now.instant);
         let is_serving = matches!(self.phase, Phase::Serving);
         if !is_due || !is_serving || snapshots.is_writing || end <= snapshots.newest_end() {

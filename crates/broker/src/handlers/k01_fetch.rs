@@ -126,7 +126,7 @@ pub(super) fn handle(node: &mut Node, call: Call, request: FetchRequest) {
         call,
         context,
         min_bytes: usize::try_from(request.min_bytes).unwrap_or_default(),
-        max_bytes: usize::try_from(request.max_bytes).unwrap_or_default().min(node.fetch_max_bytes),
+        max_bytes: usize::try_from(request.max_bytes).unwrap_or_default().min(node.fixed.fetch_max_bytes),
         deadline: node.now.after(wait),
         read_committed: request.isolation_level == 1,
         cold: BTreeMap::new(),
