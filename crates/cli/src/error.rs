@@ -132,6 +132,14 @@ const fn hint(error: ErrorCode) -> &'static str {
         "; stop the group's consumers first"
     } else if matches!(error, ErrorCode::GroupIdNotFound) {
         "; `dohle group list` shows what there is"
+    } else if matches!(error, ErrorCode::TransactionalIdNotFound) {
+        "; `dohle txn list` shows what there is"
+    } else if matches!(error, ErrorCode::InvalidRegularExpression) {
+        "; write one as Rust's regex has it, of 1024 bytes at most, such as 'orders-.*'"
+    } else if matches!(error, ErrorCode::TransactionCoordinatorFenced) {
+        "; a later coordinator has written there: `dohle txn find-hanging` shows its epoch"
+    } else if matches!(error, ErrorCode::InvalidProducerEpoch) {
+        "; the producer has written there with a later epoch: `dohle txn find-hanging` shows it"
     } else {
         ""
     }

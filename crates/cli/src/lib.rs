@@ -1,4 +1,4 @@
-//! The command line of Dohle, but for `dohle server`: topics, records, groups, logs, benchmarks.
+//! The command line of Dohle, but for `dohle server`: topics, records, groups, transactions, logs, benchmarks.
 //!
 //! It works with any server that speaks Kafka's protocol. What it is not: it holds no rule of the protocol
 //! itself; those are in `dohle-client`, whose machines it drives over real sockets.
@@ -24,8 +24,10 @@ mod group;
 mod group_journal;
 mod group_lag;
 mod group_reset;
+mod held_back;
 mod input;
 mod log_dump;
+mod open_txns;
 mod output;
 mod produce;
 mod session;
@@ -33,6 +35,9 @@ mod timer;
 mod topic;
 mod topic_fork;
 mod topic_trash;
+mod txn;
+mod txn_abort;
+mod txn_hanging;
 
 use std::process::ExitCode;
 
@@ -65,6 +70,9 @@ pub enum Command {
     /// List, describe and delete consumer groups, and reset their offsets
     #[command(subcommand)]
     Group(group::GroupCommand),
+    /// List and describe transactions, abort them, and find those that hang
+    #[command(subcommand)]
+    Txn(txn::TxnCommand),
     /// Look into log files
     #[command(subcommand)]
     Log(log_dump::LogCommand),
@@ -83,6 +91,7 @@ pub fn run(connection: &Connection, command: Command) -> ExitCode {
         Command::Produce(args) => produce::run(connection, &args),
         Command::Consume(args) => consume::run(connection, &args),
         Command::Group(command) => group::run(connection, command),
+        Command::Txn(command) => txn::run(connection, command),
         Command::Log(command) => log_dump::run(command),
         Command::ApiVersions(args) => api_versions::run(connection, &args),
         Command::Bench(command) => bench::run(connection, command),

@@ -4,7 +4,7 @@ use dohle_client::{Admin, ClusterConfig, Endpoint, Metadata, Target, Unreachable
 use dohle_protocol::Request;
 use dohle_protocol::messages::metadata_request::MetadataRequestTopic;
 use dohle_protocol::messages::{MetadataRequest, MetadataResponse};
-use dohle_types::{ErrorCode, Rng, Str};
+use dohle_types::{ErrorCode, Now, Rng, Str};
 use std::time::Duration;
 
 use crate::driver::Driver;
@@ -25,6 +25,11 @@ impl Session {
         let driver = Driver::new()?;
         let admin = Admin::new(cluster_config(), CALL_TIMEOUT, connection.endpoints()?, seed());
         Ok(Self { driver, admin })
+    }
+
+    /// The time.
+    pub(crate) fn now(&self) -> Now {
+        self.driver.now()
     }
 
     /// The response to a request. `error` names the error in a response for which it is tried again.

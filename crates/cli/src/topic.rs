@@ -1,5 +1,5 @@
 //! `dohle topic`: create, list, describe, alter, delete; `topic_trash.rs` has what brings topics back, and
-//! `topic_fork.rs` what forks them.
+//! `topic_fork.rs` what forks them; `held_back.rs` shows what holds their consumers back.
 
 use dohle_client::metadata::{check, error_of};
 use dohle_client::{Metadata, Target};
@@ -59,7 +59,8 @@ pub enum TopicCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Show topics' partitions and configs
+    /// Show topics' partitions and configs; of topics that are named also the transactions that hold read_committed
+    /// consumers back
     Describe {
         /// The topics' names; all if there is none
         #[arg(value_name = "TOPIC")]
@@ -195,7 +196,8 @@ fn list(session: &mut Session, internal: bool, json: bool) -> Result<(), CliErro
 }
 
 fn describe(session: &mut Session, names: &[Str], json: bool) -> Result<(), CliError> {
-    let metadata = session.metadata(Some(names).filter(|names| !names.is_empty()))?;
+    let are_named = !names.is_empty();
+    let metadata = session.metadata(Some(names).filter(|_| are_named))?;
     for (name, topic) in metadata.topics() {
         refused(&format!("topic {name}"), check(topic.error.code()), None)?;
     }
@@ -222,7 +224,12 @@ fn describe(session: &mut Session, names: &[Str], json: bool) -> Result<(), CliE
         }
     }
     configs.print(json)?;
-    Ok(partitions_of(&metadata, &names).print(json)?)
+    partitions_of(&metadata, &names).print(json)?;
+    // It opens every log: not of all topics there are.
+    if are_named {
+        crate::held_back::print(session, &metadata, &names, json)?;
+    }
+    Ok(())
 }
 
 fn partitions_of(metadata: &Metadata, names: &[Str]) -> Table {

@@ -1,4 +1,4 @@
-//! The admin client: any request to a broker, to the controller or to a group's coordinator, with its response.
+//! The admin client: any request to a broker, to the controller or to a coordinator, with its response.
 //!
 //! A call is sent again, with backoff, when its connection is lost or when its response carries a retriable
 //! error, until its time is up. What the response then says is the caller's.
@@ -12,7 +12,7 @@ use dohle_types::time::Instant;
 use dohle_types::{BrokerId, ErrorCode, Now, Rng, Str};
 
 use crate::cluster::{Lane, Node, Reply, Route};
-use crate::group::coordinator;
+use crate::group::coordinator::{self, Kind};
 use crate::{Cluster, ClusterConfig, Effects, Endpoint, Failure, Input, Machine};
 
 /// Whom a call is for.
@@ -26,6 +26,21 @@ pub enum Target {
     Controller,
     /// The broker that coordinates the group of this name.
     Coordinator(Str),
+    /// The broker that coordinates the transactions of this transactional id.
+    TransactionCoordinator(Str),
+}
+
+/// What a coordinator is asked for by.
+type CoordinatorKey = (Kind, Str);
+
+impl Target {
+    fn coordinator(&self) -> Option<CoordinatorKey> {
+        match self {
+            Self::Coordinator(group) => Some((Kind::Group, group.clone())),
+            Self::TransactionCoordinator(id) => Some((Kind::Transaction, id.clone())),
+            Self::Any | Self::Broker(_) | Self::Controller => None,
+        }
+    }
 }
 
 /// Names a call until its result is taken.
@@ -36,7 +51,7 @@ pub struct CallId(u64);
 #[derive(Debug)]
 enum Token {
     Call(CallId),
-    FindCoordinator(Str),
+    FindCoordinator(CoordinatorKey),
 }
 
 /// A request of any type, to be encoded when the broker's versions are known.
@@ -94,8 +109,8 @@ pub struct Admin {
     calls: BTreeMap<CallId, Pending>,
     next_call: u64,
     results: BTreeMap<CallId, Result<(i16, Bytes), Failure>>,
-    coordinators: BTreeMap<Str, BrokerId>,
-    finding: BTreeSet<Str>,
+    coordinators: BTreeMap<CoordinatorKey, BrokerId>,
+    finding: BTreeSet<CoordinatorKey>,
 }
 
 impl Admin {
@@ -156,9 +171,9 @@ impl Admin {
 
     fn on_reply(&mut self, now: Now, reply: Reply<Token>) {
         match &reply.token {
-            Token::FindCoordinator(group) => {
-                let group = group.clone();
-                self.on_coordinator(now, &group, &reply);
+            Token::FindCoordinator(sought) => {
+                let sought = sought.clone();
+                self.on_coordinator(now, &sought, &reply);
             }
             Token::Call(id) => {
                 let id = *id;
@@ -167,17 +182,17 @@ impl Admin {
         }
     }
 
-    fn on_coordinator(&mut self, now: Now, group: &Str, reply: &Reply<Token>) {
-        self.finding.remove(group);
+    fn on_coordinator(&mut self, now: Now, sought: &CoordinatorKey, reply: &Reply<Token>) {
+        self.finding.remove(sought);
         let failure = match coordinator::parse(reply) {
             Ok(Ok(broker)) => {
-                self.coordinators.insert(group.clone(), broker);
+                self.coordinators.insert(sought.clone(), broker);
                 return;
             }
             Ok(Err(error)) => (!error.is_retriable()).then_some(Failure::NoCoordinator { error }),
             Err(failure) => (!failure.is_retriable()).then_some(failure),
         };
-        let waiting: Vec<CallId> = self.waiting_for(group).collect();
+        let waiting: Vec<CallId> = self.waiting_for(sought).collect();
         for id in waiting {
             match &failure {
                 Some(failure) => self.finish(id, Err(failure.clone())),
@@ -186,9 +201,9 @@ impl Admin {
         }
     }
 
-    fn waiting_for(&self, group: &Str) -> impl Iterator<Item = CallId> {
-        let target = Target::Coordinator(group.clone());
-        self.calls.iter().filter(move |(_, call)| call.target == target && !call.in_flight).map(|(&id, _)| id)
+    fn waiting_for(&self, sought: &CoordinatorKey) -> impl Iterator<Item = CallId> {
+        let waits = |call: &Pending| !call.in_flight && call.target.coordinator().as_ref() == Some(sought);
+        self.calls.iter().filter(move |(_, call)| waits(call)).map(|(&id, _)| id)
     }
 
     fn back_off(&mut self, now: Now, id: CallId) {
@@ -204,8 +219,8 @@ impl Admin {
         match call.call.error(&reply) {
             Ok(error) if error.is_retriable() => {
                 call.last = reply.result.ok().map(|body| (reply.version, body));
-                if let Target::Coordinator(group) = &call.target {
-                    self.coordinators.remove(group);
+                if let Some(key) = call.target.coordinator() {
+                    self.coordinators.remove(&key);
                 }
                 self.cluster.refresh_metadata(now);
                 self.back_off(now, id);
@@ -248,9 +263,9 @@ impl Admin {
 
     /// The connection for a target, if it is ready; else it is being made.
     fn route(&mut self, now: Now, target: Target, effects: &mut Effects) -> Option<Route> {
-        let node = match target {
+        let node = match &target {
             Target::Any => return self.cluster.any_route(now, effects),
-            Target::Broker(id) => Node::Broker(id),
+            Target::Broker(id) => Node::Broker(*id),
             Target::Controller => match self.cluster.metadata().controller {
                 Some(id) => Node::Broker(id),
                 None => {
@@ -260,30 +275,30 @@ impl Admin {
                         .filter(|_| self.cluster.metadata().is_known());
                 }
             },
-            Target::Coordinator(group) => match self.coordinators.get(&group) {
-                Some(&id) => Node::Broker(id),
-                None => {
-                    self.find_coordinator(now, group, effects);
-                    return None;
+            Target::Coordinator(_) | Target::TransactionCoordinator(_) => {
+                let sought = target.coordinator()?;
+                match self.coordinators.get(&sought) {
+                    Some(&id) => Node::Broker(id),
+                    None => {
+                        self.find_coordinator(now, sought, effects);
+                        return None;
+                    }
                 }
-            },
+            }
         };
         let route = Route { node, lane: Lane::Data };
         (self.cluster.slots(now, route, effects) > 0).then_some(route)
     }
 
-    fn find_coordinator(&mut self, now: Now, group: Str, effects: &mut Effects) {
-        if self.finding.contains(&group) {
+    fn find_coordinator(&mut self, now: Now, sought: CoordinatorKey, effects: &mut Effects) {
+        if self.finding.contains(&sought) {
             return;
         }
         let Some(route) = self.cluster.any_route(now, effects) else { return };
-        let token = Token::FindCoordinator(group.clone());
-        if self
-            .cluster
-            .send(now, route, &coordinator::request(coordinator::Kind::Group, &group), token, effects)
-            .is_ok()
-        {
-            self.finding.insert(group);
+        let (token, request) =
+            (Token::FindCoordinator(sought.clone()), coordinator::request(sought.0, &sought.1));
+        if self.cluster.send(now, route, &request, token, effects).is_ok() {
+            self.finding.insert(sought);
         }
     }
 }

@@ -20,8 +20,8 @@ pub enum Failure {
         /// The request's name.
         api: &'static str,
     },
-    /// No broker coordinates the group.
-    #[error("the group has no coordinator: {error}")]
+    /// No broker coordinates the group, or the transactional id.
+    #[error("there is no coordinator: {error}")]
     NoCoordinator {
         /// What the broker that was asked says.
         error: ErrorCode,

@@ -8,7 +8,7 @@ use crate::cluster::Reply;
 use crate::metadata::check;
 
 /// What is coordinated.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Kind {
     /// A group, by its id.
     Group = 0,

@@ -56,7 +56,7 @@ fn a_stop_is_heard_as_soon_as_the_port_is_open() {
 fn help_is_asked_for_and_wrong_arguments_are_an_error() {
     let help = run(&mut dohle(&["--help"]), "");
     assert_eq!((help.code, help.stderr.as_str()), (0, ""));
-    for command in ["server", "topic", "produce", "consume", "group", "log", "api-versions", "bench"] {
+    for command in ["server", "topic", "produce", "consume", "group", "txn", "log", "api-versions", "bench"] {
         assert!(help.stdout.contains(command), "--help does not name {command}");
     }
     assert_eq!(run(&mut dohle(&["no-such-command"]), "").code, 2);

@@ -31,3 +31,4 @@ mod process;
 mod transactional_producer;
 mod transactions;
 mod trash;
+mod txn_tools;

@@ -17,19 +17,19 @@ use crate::client::{Client, PRODUCE_VERSION, batch, produce_request};
 use crate::process::{Broker, Directory, until};
 use crate::transactions::fetch_committed;
 
-const ID: &str = "bank";
-const OVERRIDES: &[&str] = &["transaction.state.log.num.partitions=1"];
+pub(crate) const ID: &str = "bank";
+pub(crate) const OVERRIDES: &[&str] = &["transaction.state.log.num.partitions=1"];
 
 /// A producer that takes part in transactions, as clients before transactions v2 do it.
 #[derive(Clone, Copy)]
-struct Producer {
-    id: i64,
-    epoch: i16,
+pub(crate) struct Producer {
+    pub(crate) id: i64,
+    pub(crate) epoch: i16,
 }
 
 impl Producer {
     /// Fences those that there are of its transactional id.
-    fn new(client: &mut Client, timeout_ms: i32) -> Self {
+    pub(crate) fn new(client: &mut Client, timeout_ms: i32) -> Self {
         let request =
             FindCoordinatorRequest { key_type: 1, coordinator_keys: vec![ID.into()], ..Default::default() };
         until("transactions have a coordinator", || {
@@ -48,7 +48,7 @@ impl Producer {
     }
 
     /// Adds partition 0 of a topic to its transaction; the error.
-    fn add(self, client: &mut Client, topic: &str) -> i16 {
+    pub(crate) fn add(self, client: &mut Client, topic: &str) -> i16 {
         let topics = vec![AddPartitionsToTxnTopic { name: topic.into(), partitions: vec![0] }];
         let request = AddPartitionsToTxnRequest {
             v3_and_below_transactional_id: ID.into(),
@@ -66,13 +66,13 @@ impl Producer {
     }
 
     /// Produces into partition 0 of a topic; the error.
-    fn produce(self, client: &mut Client, topic: TopicId, sequence: i32, value: &[u8]) -> i16 {
+    pub(crate) fn produce(self, client: &mut Client, topic: TopicId, sequence: i32, value: &[u8]) -> i16 {
         let request = self.request(topic, sequence, value);
         produced(&client.call(&request, 11))
     }
 
     /// The same by a client of transactions v2, for which the broker adds the partition.
-    fn produce_v2(self, client: &mut Client, topic: TopicId, sequence: i32, value: &[u8]) -> i16 {
+    pub(crate) fn produce_v2(self, client: &mut Client, topic: TopicId, sequence: i32, value: &[u8]) -> i16 {
         produced(&client.call(&self.request(topic, sequence, value), PRODUCE_VERSION))
     }
 
@@ -110,7 +110,7 @@ impl Producer {
     }
 
     /// Ends its transaction as clients of transactions v2 do: with the epoch that the next one has.
-    fn end_v2(self, client: &mut Client, committed: bool) -> Result<Self, i16> {
+    pub(crate) fn end_v2(self, client: &mut Client, committed: bool) -> Result<Self, i16> {
         let response = client.call(&self.end_request(committed), 5);
         match response.error_code {
             0 => Ok(Self { id: response.producer_id, epoch: response.producer_epoch }),
@@ -119,7 +119,7 @@ impl Producer {
     }
 
     /// Ends its transaction; the error.
-    fn end(self, client: &mut Client, committed: bool) -> i16 {
+    pub(crate) fn end(self, client: &mut Client, committed: bool) -> i16 {
         client.call(&self.end_request(committed), 4).error_code
     }
 

@@ -17,9 +17,9 @@ use dohle_types::{ErrorCode, ProducerEpoch, ProducerId, Sequence, Timestamp, Top
 use crate::client::{Client, FETCH_VERSION, PRODUCE_VERSION, batch, fetch_request, produce_request};
 use crate::process::{Broker, Directory, until};
 
-const PRODUCER: i64 = 4711;
+pub(crate) const PRODUCER: i64 = 4711;
 
-fn options(epoch: i16, sequence: i32) -> BatchOptions {
+pub(crate) fn options(epoch: i16, sequence: i32) -> BatchOptions {
     BatchOptions {
         producer_id: ProducerId(PRODUCER),
         producer_epoch: ProducerEpoch(epoch),
@@ -30,7 +30,7 @@ fn options(epoch: i16, sequence: i32) -> BatchOptions {
 }
 
 /// Puts a batch at the end of a log whose broker is dead, as another one would have written it.
-fn append_to_file(data: &Path, partition: &str, batch: &Bytes, offset: i64) {
+pub(crate) fn append_to_file(data: &Path, partition: &str, batch: &Bytes, offset: i64) {
     let path = data.join(partition).join("00000000000000000000.log");
     let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
     let batch = [&offset.to_be_bytes()[..], &batch[8..]].concat();
