@@ -1,6 +1,10 @@
 import java.io.ByteArrayOutputStream;
+import java.io.DataInputStream;
+import java.io.DataOutputStream;
 import java.io.PrintStream;
 import java.lang.reflect.InvocationTargetException;
+import java.net.Socket;
+import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -20,12 +24,24 @@ import java.util.regex.Pattern;
 
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.admin.TransactionState;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.GroupState;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.compress.Compression;
+import org.apache.kafka.common.errors.InvalidProducerEpochException;
+import org.apache.kafka.common.errors.ProducerFencedException;
+import org.apache.kafka.common.message.ProduceRequestData;
+import org.apache.kafka.common.protocol.ApiKeys;
+import org.apache.kafka.common.protocol.Errors;
+import org.apache.kafka.common.record.internal.MemoryRecords;
+import org.apache.kafka.common.record.internal.SimpleRecord;
+import org.apache.kafka.common.requests.AbstractResponse;
+import org.apache.kafka.common.requests.ProduceRequest;
+import org.apache.kafka.common.requests.RequestHeader;
 import org.apache.kafka.common.serialization.StringDeserializer;
 import org.apache.kafka.common.serialization.StringSerializer;
 import org.apache.kafka.common.utils.Exit;
@@ -38,16 +54,24 @@ import org.apache.kafka.common.utils.Exit;
  */
 public final class Transcript {
     private static final Duration PATIENCE = Duration.ofSeconds(45);
+    /** The producer id of the transactions that hang. */
+    private static final long HANGING_PRODUCER = 4711;
     private static final Pattern UUID =
             Pattern.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}");
     /** The id that a member of the consumer protocol gives itself. */
-    private static final Pattern MEMBER_ID = Pattern.compile("(?<=\\s)[A-Za-z0-9_-]{22}(?=\\s)");
+    private static final Pattern MEMBER_ID = Pattern.compile("(?<=\\s)(?!LatestCoordinatorEpoch)[A-Za-z0-9_-]{22}(?=\\s)");
 
     private final String bootstrap;
     private final Path directory;
     private final Map<String, String> tools = new HashMap<>();
     private final Admin admin;
     private final Map<String, Member> members = new LinkedHashMap<>();
+    /** Producers by their transactional ids. */
+    private final Map<String, KafkaProducer<String, String>> producers = new HashMap<>();
+
+    /** Columns of kafka-transactions whose numbers differ from run to run. */
+    private static final Set<String> UNSTEADY_COLUMNS = Set.of(
+            "ProducerId", "LastTimestamp", "CurrentTransactionStartTimeMs", "TransactionDurationMs", "Duration(min)");
 
     /** What the tools say of the exceptions that they have told of already. */
     private static final Pattern TRACE = Pattern.compile("\\s+at .*|\\s+\\.\\.\\. .*|(Caused by: )?([a-z]+\\.)+\\w+(Exception|Error):.*");
@@ -160,12 +184,20 @@ public final class Transcript {
             System.setErr(err);
         }
         List<String> lines = new ArrayList<>();
+        List<String> columns = List.of();
         for (String each : console.said().split("\n")) {
             if (each.startsWith("Option ")) {
                 // The help is the tool's own, the same whatever the broker says.
                 break;
             }
             String steady = steady(each);
+            List<String> fields = List.of(steady.split(" "));
+            if (fields.contains("ProducerId")) {
+                columns = fields;
+            } else if (fields.size() <= columns.size()) {
+                // The last column may be empty.
+                steady = steady(fields, columns);
+            }
             if (!steady.isEmpty()) {
                 lines.add(steady);
             }
@@ -185,6 +217,17 @@ public final class Transcript {
         text = MEMBER_ID.matcher(text).replaceAll("ID");
         text = text.replace(bootstrap, "BROKER").replaceAll("BROKER\\s+\\(\\d+\\)", "BROKER (N)");
         return text.replace(directory.toString(), "FILES").replaceAll("\\s+", " ").strip();
+    }
+
+    /** A row of a table of kafka-transactions. What the transcript gives itself stays. */
+    private static String steady(List<String> fields, List<String> columns) {
+        List<String> row = new ArrayList<>();
+        for (int n = 0; n < fields.size(); n++) {
+            boolean isUnsteady = UNSTEADY_COLUMNS.contains(columns.get(n)) && fields.get(n).matches("\\d+")
+                    && !fields.get(n).equals(String.valueOf(HANGING_PRODUCER));
+            row.add(isUnsteady ? "N" : fields.get(n));
+        }
+        return String.join(" ", row);
     }
 
     private void act(String line) throws Exception {
@@ -219,6 +262,10 @@ public final class Transcript {
                 member.thread.join(PATIENCE.toMillis());
                 settle(with.get("group"));
             }
+            case "begin" -> begin(with);
+            case "end" -> end(with);
+            case "fenced" -> fenced(with.get("id"));
+            case "hang" -> hang(with);
             case "file" -> Files.writeString(
                     directory.resolve(with.get("name")), with.get("text").replace(";", "\n") + "\n");
             default -> throw new IllegalArgumentException("what is " + words[0]);
@@ -233,6 +280,78 @@ public final class Transcript {
             for (int n = 0; n < Integer.parseInt(with.get("count")); n++) {
                 long timestamp = Long.parseLong(with.getOrDefault("timestamp", "1000000000000")) + n;
                 producer.send(new ProducerRecord<>(with.get("topic"), partition, timestamp, "k", "value-" + n));
+            }
+        }
+    }
+
+    /** A producer begins a transaction, and leaves it open. */
+    private void begin(Map<String, String> with) throws Exception {
+        String id = with.get("id");
+        KafkaProducer<String, String> producer = producers.get(id);
+        if (producer == null) {
+            Map<String, Object> configs = Map.of(
+                    "bootstrap.servers", bootstrap, "transactional.id", id, "transaction.timeout.ms", "600000");
+            producer = new KafkaProducer<>(configs, new StringSerializer(), new StringSerializer());
+            producer.initTransactions();
+            producers.put(id, producer);
+        }
+        producer.beginTransaction();
+        for (String partition : with.get("partitions").split(",")) {
+            producer.send(new ProducerRecord<>(with.get("topic"), Integer.parseInt(partition), "k", "v")).get();
+        }
+    }
+
+    private void end(Map<String, String> with) throws Exception {
+        String id = with.get("id");
+        boolean commits = with.get("with").equals("commit");
+        if (commits) {
+            producers.get(id).commitTransaction();
+        } else {
+            producers.get(id).abortTransaction();
+        }
+        TransactionState ended = commits ? TransactionState.COMPLETE_COMMIT : TransactionState.COMPLETE_ABORT;
+        await("the markers are written", () ->
+                admin.describeTransactions(List.of(id)).description(id).get().state() == ended);
+    }
+
+    /** The producer may not go on. */
+    private void fenced(String id) {
+        try (KafkaProducer<String, String> producer = producers.remove(id)) {
+            producer.commitTransaction();
+        } catch (ProducerFencedException | InvalidProducerEpochException expected) {
+            return;
+        }
+        throw new IllegalStateException(id + " is not fenced");
+    }
+
+    /**
+     * Opens a transaction in a partition that no coordinator knows: a batch of a client before transactions v2, where the
+     * broker does not ask the coordinator.
+     */
+    private void hang(Map<String, String> with) throws Exception {
+        short version = ProduceRequest.LAST_STABLE_VERSION_BEFORE_TRANSACTION_V2;
+        SimpleRecord record = new SimpleRecord(1000000000000L, "k".getBytes(StandardCharsets.UTF_8), new byte[] {'v'});
+        MemoryRecords records = MemoryRecords.withTransactionalRecords(
+                Compression.NONE, HANGING_PRODUCER, Short.parseShort(with.get("epoch")), 0, record);
+        ProduceRequestData.TopicProduceDataCollection topics = new ProduceRequestData.TopicProduceDataCollection();
+        topics.add(new ProduceRequestData.TopicProduceData().setName(with.get("topic")).setPartitionData(List.of(
+                new ProduceRequestData.PartitionProduceData()
+                        .setIndex(Integer.parseInt(with.get("partition"))).setRecords(records))));
+        ProduceRequestData data = new ProduceRequestData()
+                .setTransactionalId("hangs").setAcks((short) -1).setTimeoutMs(10_000).setTopicData(topics);
+        RequestHeader header = new RequestHeader(ApiKeys.PRODUCE, version, "transcript", 1);
+        ByteBuffer request = new ProduceRequest.Builder(version, version, data).build(version).serializeWithHeader(header);
+        String[] address = bootstrap.split(":");
+        try (Socket socket = new Socket(address[0], Integer.parseInt(address[1]))) {
+            DataOutputStream out = new DataOutputStream(socket.getOutputStream());
+            out.writeInt(request.remaining());
+            out.write(request.array(), request.arrayOffset() + request.position(), request.remaining());
+            DataInputStream in = new DataInputStream(socket.getInputStream());
+            byte[] response = in.readNBytes(in.readInt());
+            Map<Errors, Integer> errors =
+                    AbstractResponse.parseResponse(ByteBuffer.wrap(response), header).errorCounts();
+            if (!errors.keySet().equals(Set.of(Errors.NONE))) {
+                throw new IllegalStateException("the batch is refused: " + errors);
             }
         }
     }
