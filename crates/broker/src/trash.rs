@@ -136,6 +136,19 @@ impl Trash {
         Timestamp(last.map_or(now.0, |last| now.0.max(last.saturating_add(1))))
     }
 
+    /// A topic is to be deleted, and its manifest is written first: where one is left of the time that it was brought
+    /// back, this one takes its place, and is not to be removed for it.
+    pub(crate) fn begin_deletion(&mut self, topic_id: TopicId) {
+        self.restored.remove(&topic_id);
+    }
+
+    /// A topic is deleted for good after all: a manifest that is there, of now or of before, is to be removed.
+    pub(crate) fn give_up(&mut self, topic_id: TopicId) {
+        if !self.topics.contains_key(&topic_id) {
+            self.restored.insert(topic_id);
+        }
+    }
+
     /// Its manifest is durable; its deletion is about to be committed.
     pub(crate) fn expect(&mut self, manifest: TrashManifest) {
         self.deleting.insert(TopicId(manifest.topic_id), manifest);
@@ -487,5 +500,28 @@ impl Node {
         let keys = self.partitions.keys_of(topic_id);
         self.trash.placements.keys().all(|&(placed, _)| placed != topic_id)
             && keys.into_iter().filter_map(|key| self.partitions.by_key(key)).all(is_known)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manifest_of_a_topic_that_is_deleted_again_is_not_that_of_one_that_is_back() {
+        let topic_id = TopicId(uuid::Uuid::from_u128(7));
+        let manifest = TrashManifest { topic_id: topic_id.0, ..TrashManifest::default() };
+        let mut trash = Trash::default();
+        trash.insert(Trashed { manifest: manifest.clone(), directories: Vec::new() });
+        trash.restore(topic_id);
+        assert!(trash.is_restored(topic_id), "its manifest goes some time");
+        trash.begin_deletion(topic_id);
+        assert!(!trash.is_restored(topic_id), "its manifest is needed again");
+        trash.give_up(topic_id);
+        assert!(trash.is_restored(topic_id), "it was not written, or in vain");
+        trash.begin_deletion(topic_id);
+        trash.insert(Trashed { manifest, directories: Vec::new() });
+        trash.give_up(topic_id);
+        assert!(!trash.is_restored(topic_id), "another request has deleted the topic");
     }
 }

@@ -42,13 +42,15 @@ pub(crate) fn on_manifests_written(node: &mut Node, deletion: Deletion) {
     let is_kept = |manifests: &[TrashManifest], id: TopicId| {
         manifests.iter().any(|manifest| manifest.topic_id == id.0)
     };
-    for topic_id in deleted.filter(|_| node.trash_ms().is_some()) {
+    let has_trash = node.trash_ms().is_some();
+    for topic_id in deleted.filter(|_| has_trash) {
         // A topic whose creation is not committed yet holds nothing.
         let Some(topic) = node.image().topic_by_id(topic_id).filter(|_| !is_kept(&manifests, topic_id)) else {
             continue;
         };
         let manifest = node.manifest_of(topic);
         if let Ok(file) = encode(&manifest) {
+            node.trash.begin_deletion(topic_id);
             files.push((manifest_path(node.log_dirs.of_metadata_log(), topic_id), file));
             manifests.push(manifest);
         }
@@ -64,7 +66,8 @@ pub(crate) fn on_manifests_written(node: &mut Node, deletion: Deletion) {
 /// The manifests cannot be written, for the disk is full: who deletes then wants room, and gets it for good.
 pub(crate) fn on_no_room(node: &mut Node, deletion: Deletion) {
     tracing::warn!("the disk is too full for the trash: topics are deleted for good");
-    let Deletion { call, request, .. } = deletion;
+    let Deletion { call, request, manifests } = deletion;
+    manifests.iter().for_each(|manifest| node.trash.give_up(TopicId(manifest.topic_id)));
     let outcome = node.metadata.controller().handle_delete_topics(&node.config, call.version, &request);
     node.commit_metadata(call, outcome);
 }
