@@ -111,6 +111,11 @@ impl GroupHosts {
         self.hosts.iter().filter(|(_, host)| host.loaded).map(|(&index, _)| index).collect()
     }
 
+    /// The ledgers that answer.
+    pub(crate) fn ledgers(&self) -> impl Iterator<Item = &GroupLedger> {
+        self.hosts.values().filter(|host| host.loaded).map(|host| &host.ledger)
+    }
+
     /// A ledger, loaded or not.
     pub(crate) fn host(&mut self, index: i32) -> Option<&mut GroupHost> {
         self.hosts.get_mut(&index)

@@ -200,12 +200,17 @@ impl Family<'_> {
         self.line("_count", labels, None, below.into());
     }
 
+    /// Tells of series that are not even offered.
+    pub fn leave_out(&mut self, count: u64) {
+        *self.page.written.entry(self.metric.name).or_default() += count;
+    }
+
     /// Whether there is room for another series with these labels.
     fn admits(&mut self, labels: &[&str]) -> bool {
         let limits = self.page.limits;
         let is_full = self.series >= limits.series || self.page.text.len() >= limits.bytes;
         if !labels.is_empty() && (is_full || labels.iter().any(|label| label.len() > LABEL_BYTES_MAX)) {
-            *self.page.written.entry(self.metric.name).or_default() += 1;
+            self.leave_out(1);
             return false;
         }
         self.series += 1;

@@ -303,6 +303,12 @@ impl Log {
         self.has_gaps
     }
 
+    /// Who holds back the last stable offset: the producer whose open transaction began first.
+    #[must_use]
+    pub fn oldest_open_transaction(&self) -> Option<(ProducerId, &ProducerState)> {
+        self.producers.oldest_open()
+    }
+
     /// Forgets producers that have written nothing for `producer.id.expiration.ms`.
     pub fn expire_producers(&mut self, now: Now, expiration_ms: i64) {
         self.producers.expire(now.wall, expiration_ms);

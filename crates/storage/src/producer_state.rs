@@ -354,6 +354,12 @@ impl ProducerStates {
         open.into_iter().chain(decided.map(|&(_, start)| start)).min()
     }
 
+    /// The open transaction that began first: whose it is, and what is known of the producer.
+    pub(crate) fn oldest_open(&self) -> Option<(ProducerId, &ProducerState)> {
+        let (_, &producer_id) = self.open.first_key_value()?;
+        Some((producer_id, self.state(producer_id)?))
+    }
+
     /// Forgets ended transactions whose marker is below `high_watermark`: they are committed.
     pub(crate) fn forget_decided(&mut self, high_watermark: Offset) {
         let committed = self.decided.partition_point(|&(marker, _)| marker < high_watermark);

@@ -89,6 +89,18 @@ pub struct TransactionLedger {
     unwritten: BTreeMap<Str, Unwritten>,
     /// When to have markers written again.
     retries: BTreeSet<(Instant, Str)>,
+    stats: TxnStats,
+}
+
+/// What became of transactions since the ledger was loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TxnStats {
+    /// Those that were committed,
+    pub committed: u64,
+    /// and aborted, whoever asked for it;
+    pub aborted: u64,
+    /// of these, because their time was over.
+    pub timed_out: u64,
 }
 
 /// An InitProducerId or EndTxn that gave a producer its next epoch (KIP-360, KIP-890). If the answer was lost, the
@@ -111,7 +123,14 @@ impl TransactionLedger {
             bumps: BTreeMap::new(),
             unwritten: BTreeMap::new(),
             retries: BTreeSet::new(),
+            stats: TxnStats::default(),
         }
+    }
+
+    /// What became of transactions.
+    #[must_use]
+    pub const fn stats(&self) -> TxnStats {
+        self.stats
     }
 
     /// What survives a restart, to be read.
@@ -122,6 +141,7 @@ impl TransactionLedger {
 
     /// Takes up the transactions whose end was decided: their markers are written, for some a second time.
     pub fn on_loaded(&mut self, turn: &mut Turn<'_>) {
+        self.stats = TxnStats::default();
         let decided: Vec<Str> = self
             .state
             .transactions()

@@ -7,7 +7,7 @@ use dohle_types::{ProducerEpoch, ProducerId, Timestamp};
 
 use crate::TransactionLedger;
 use crate::records::TRANSACTION_LOG_KEY;
-use crate::state::{Partitions, Status, Transaction, TransactionVersion};
+use crate::state::{Partitions, Status, Transaction, TransactionVersion, TxnResult};
 
 /// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +47,22 @@ impl TransactionLedger {
         }
         let key = TransactionLogKey::from_bytes(&key, 0).map_err(ReplayError::Key)?;
         let transaction = value.map(transaction).transpose()?;
+        self.note_end(&key.transactional_id, transaction.as_ref());
         self.state.replay(key.transactional_id, transaction);
         Ok(Replayed::Applied)
+    }
+}
+
+impl TransactionLedger {
+    /// Counts a transaction that is over now.
+    fn note_end(&mut self, transactional_id: &str, next: Option<&Transaction>) {
+        let present = self.state.transaction(transactional_id).map(|transaction| transaction.status);
+        let is_ending = present.is_some_and(Status::is_prepared);
+        match next.map(|transaction| transaction.status).filter(|_| is_ending) {
+            Some(Status::Complete(TxnResult::Commit)) => self.stats.committed += 1,
+            Some(Status::Complete(TxnResult::Abort)) => self.stats.aborted += 1,
+            Some(Status::Empty | Status::Ongoing | Status::Prepare(_)) | None => {}
+        }
     }
 }
 

@@ -44,6 +44,7 @@ impl TransactionLedger {
         for transactional_id in &batch {
             if let Some(present) = self.state.transaction(transactional_id).cloned() {
                 self.fence(transactional_id, &present, turn);
+                self.stats.timed_out += 1;
             }
         }
         progress

@@ -184,7 +184,8 @@ fn rust_type(ty: &Type) -> String {
 }
 
 fn is_error(field: &Field) -> bool {
-    field.name == "ErrorCode" && matches!(field.ty, Type::Fixed("i16", _))
+    matches!(field.name.as_str(), "ErrorCode" | "PartitionErrorCode")
+        && matches!(field.ty, Type::Fixed("i16", _))
 }
 
 fn has_errors(message: &Message, structure: &Struct) -> Result<bool, String> {

@@ -13,6 +13,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use dohle_groups::lag::{Backlog, GroupPartition, LogEnds, WatchedGroup};
+use dohle_metrics::Format;
 use dohle_protocol::messages::group_lag_response::{LaggingPartition, LaggingTopic};
 use dohle_protocol::messages::{GroupLagRequest, GroupLagResponse};
 use dohle_records::{BatchHeader, TimestampType};
@@ -20,7 +21,8 @@ use dohle_storage::{FindTimestamp, Read, ReadError, TimestampOffset};
 use dohle_types::{ErrorCode, Now, Offset, Str, Timestamp};
 
 use crate::connection::Call;
-use crate::host::DiskJob;
+use crate::host::{DiskJob, ScrapeId};
+use crate::metrics::{GroupsSeen, Lag};
 use crate::node::Node;
 use crate::partition::PartitionKey;
 use crate::purgatory::{Parked, ParkedId};
@@ -37,13 +39,23 @@ const LOOK_UPS_MAX: usize = 4;
 /// How long one request looks for ages.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Who wants to know.
+#[derive(Debug)]
+pub(crate) enum Asker {
+    /// A client, of one group.
+    Client(Call),
+    /// Somebody who wants metrics, of all groups.
+    Scrape(ScrapeId, Format),
+}
+
 /// A request whose ages are not all known.
 #[derive(Debug)]
 pub struct ParkedGroupLag {
-    call: Call,
-    group_id: Str,
-    group: WatchedGroup,
+    asker: Asker,
+    groups: Vec<(Str, WatchedGroup)>,
     partitions: Vec<Measured>,
+    /// Partitions that are too many.
+    left_out: u64,
     /// Places in `partitions` whose age is still to be looked for.
     unknown: Vec<usize>,
     under_way: usize,
@@ -52,6 +64,8 @@ pub struct ParkedGroupLag {
 /// A partition of the group, as far as is known.
 #[derive(Debug)]
 struct Measured {
+    /// The place of the group.
+    group: usize,
     topic: Str,
     lagging: LaggingPartition,
     ends: Option<LogEnds>,
@@ -99,19 +113,40 @@ pub(super) fn handle(node: &mut Node, call: Call, request: GroupLagRequest) {
         }
         Err(error) => return node.reply(&call, &refusal(error, None)),
     };
-    let topics = group.topics.iter();
-    let partitions: Vec<Measured> = topics
-        .flat_map(|(topic, partitions)| partitions.iter().map(move |(&index, it)| (topic, index, it)))
-        .map(|(topic, index, partition)| measure(node, topic, index, partition))
-        .collect();
+    ask(node, Asker::Client(call), vec![(group_id, group)], usize::MAX, PATIENCE);
+}
+
+/// Measures at most so many partitions of groups, looks for their ages for so long, and then tells who asked.
+pub(crate) fn ask(
+    node: &mut Node,
+    asker: Asker,
+    groups: Vec<(Str, WatchedGroup)>,
+    partitions_max: usize,
+    patience: Duration,
+) {
+    let (mut partitions, mut left_out) = (Vec::new(), 0);
+    for (place, (_, group)) in groups.iter().enumerate() {
+        for (topic, of_topic) in &group.topics {
+            for (&index, partition) in of_topic {
+                if partitions.len() < partitions_max {
+                    partitions.push(measure(node, place, topic, index, partition));
+                } else {
+                    left_out += 1;
+                }
+            }
+        }
+    }
     let is_unknown = |measured: &Measured| measured.age == Age::Unknown && measured.lagging.lag > 0;
     let unknown =
         (0..partitions.len()).rev().filter(|&place| partitions.get(place).is_some_and(is_unknown)).collect();
-    let parked = ParkedGroupLag { call, group_id, group, partitions, unknown, under_way: 0 };
+    let connection = match &asker {
+        Asker::Client(call) => Some(call.connection),
+        Asker::Scrape(..) => None,
+    };
+    let parked = ParkedGroupLag { asker, groups, partitions, left_out, unknown, under_way: 0 };
     let id = node.purgatory.next_id();
-    let deadline = node.now.after(PATIENCE);
-    let connection = parked.call.connection;
-    node.purgatory.park(id, Some(connection), Parked::GroupLag(Box::new(parked)), Some(deadline));
+    let deadline = node.now.after(patience);
+    node.purgatory.park(id, connection, Parked::GroupLag(Box::new(parked)), Some(deadline));
     go_on(node, id);
 }
 
@@ -195,7 +230,7 @@ fn set_age(node: &mut Node, id: ParkedId, place: usize, age: Age) {
 }
 
 /// What is left to read of a partition.
-fn measure(node: &Node, topic: &Str, index: i32, of_group: &GroupPartition) -> Measured {
+fn measure(node: &Node, group: usize, topic: &Str, index: i32, of_group: &GroupPartition) -> Measured {
     let mut lagging = LaggingPartition { partition_index: index, ..LaggingPartition::default() };
     if let Some(committed) = &of_group.committed {
         lagging.committed_offset = committed.offset.0;
@@ -207,7 +242,8 @@ fn measure(node: &Node, topic: &Str, index: i32, of_group: &GroupPartition) -> M
         lagging.client_id = Some(owner.client_id);
         lagging.client_host = Some(owner.client_host);
     }
-    let mut measured = Measured { topic: topic.clone(), lagging, ends: None, key: None, age: Age::Unknown };
+    let age = Age::Unknown;
+    let mut measured = Measured { group, topic: topic.clone(), lagging, ends: None, key: None, age };
     let lagging = &mut measured.lagging;
     let partition = match node.partition_of(topic, index) {
         Ok(partition) => partition,
@@ -259,10 +295,33 @@ fn look_up(node: &Node, key: PartitionKey, from: Offset) -> LookUp {
     log.find_first(from, end).map_or(LookUp::Found(Age::NothingLeft), LookUp::Search)
 }
 
-/// Judges each partition, and answers once what the ledger knows is committed.
+/// Judges each partition, and tells who asked.
 fn answer(node: &mut Node, parked: ParkedGroupLag) {
-    let ParkedGroupLag { call, group_id, group, partitions, .. } = parked;
-    let index = match node.coordinator_of(&group_id) {
+    let ParkedGroupLag { asker, groups, mut partitions, left_out, .. } = parked;
+    for measured in &mut partitions {
+        if let Some((group_id, group)) = groups.get(measured.group) {
+            judge(node, group_id, group, measured);
+        }
+    }
+    match asker {
+        Asker::Client(call) => answer_client(node, call, &groups, partitions),
+        Asker::Scrape(scrape, format) => {
+            let lags = partitions.into_iter().filter(|measured| measured.lagging.lag >= 0).filter_map(|measured| {
+                let Measured { group, topic, lagging, .. } = measured;
+                let group = groups.get(group)?.0.clone();
+                let LaggingPartition { partition_index: partition, lag, lag_ms, state, .. } = lagging;
+                Some(Lag { group, topic, partition, lag, lag_ms, state })
+            });
+            let lags = lags.collect();
+            node.finish_scrape(scrape, format, &GroupsSeen { groups, lags, left_out });
+        }
+    }
+}
+
+/// Answers once what the ledger knows is committed.
+fn answer_client(node: &mut Node, call: Call, groups: &[(Str, WatchedGroup)], partitions: Vec<Measured>) {
+    let Some((group_id, group)) = groups.first() else { return };
+    let index = match node.coordinator_of(group_id) {
         Ok(index) => index,
         Err(error) => return node.reply(&call, &refusal(error, None)),
     };
@@ -271,9 +330,7 @@ fn answer(node: &mut Node, parked: ParkedGroupLag) {
         group_type: group.group_type.clone(),
         ..GroupLagResponse::default()
     };
-    for mut measured in partitions {
-        judge(node, &group_id, &group, &mut measured);
-        let Measured { topic, lagging, .. } = measured;
+    for Measured { topic, lagging, .. } in partitions {
         match response.topics.last_mut().filter(|last| last.name == topic) {
             Some(last) => last.partitions.push(lagging),
             None => response.topics.push(LaggingTopic { name: topic, partitions: vec![lagging] }),

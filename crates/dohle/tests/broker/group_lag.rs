@@ -17,6 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::client::{Client, PRODUCE_VERSION, produce_request};
+use crate::metrics::{scrape, value};
 use crate::process::{Broker, Directory, dohle, until};
 
 fn seconds_ago(seconds: i64) -> Timestamp {
@@ -87,7 +88,7 @@ fn columns(rows: &[Value], names: &[&str]) -> Vec<String> {
 #[test]
 fn the_lag_is_told_in_records_and_seconds_through_stops_and_deleted_records() {
     let data = Directory::new();
-    let broker = Broker::start(&data.0, &[]);
+    let broker = Broker::start(&data.0, &["dohle.metrics.listeners=127.0.0.1:0"]);
     let none = broker.run(&["group", "lag", "billing"], "");
     assert_eq!(none.code, 1, "{}", none.stderr);
     let mut client = Client::connect(&broker.address);
@@ -107,6 +108,19 @@ fn the_lag_is_told_in_records_and_seconds_through_stops_and_deleted_records() {
     let seconds = |row: &Value| row["lag_seconds"].as_f64().unwrap();
     assert!((3_600.0..4_000.0).contains(&seconds(&rows[0])), "the third record is an hour old: {rows:?}");
     assert_eq!((seconds(&rows[1]), seconds(&rows[2])), (0.0, 0.0), "nothing is left");
+    let page = scrape(&broker);
+    let metric = |name: &str, partition: i32| {
+        value(&page, &format!("{name}{{group=\"billing\",topic=\"orders\",partition=\"{partition}\"}}"))
+    };
+    assert_eq!(
+        [0, 1, 2].map(|partition| metric("dohle_group_lag", partition)),
+        [Some(6.0), Some(0.0), Some(0.0)]
+    );
+    assert!((3_600.0..4_000.0).contains(&metric("dohle_group_lag_seconds", 0).unwrap()), "{page}");
+    assert_eq!(metric("dohle_group_lag_seconds", 1), Some(0.0));
+    assert_eq!(metric("dohle_group_lag_state", 0), Some(0.0));
+    assert_eq!(value(&page, "dohle_groups{type=\"classic\",state=\"Empty\"}"), Some(1.0));
+    assert_eq!(value(&page, "dohle_group_members{group=\"billing\"}"), Some(0.0));
     let described = broker.succeed(&["group", "describe", "billing", "--json"], "");
     let described: Vec<Value> = described.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(columns(&rows, &["partition", "lag"]), columns(&described, &["partition", "lag"]));

@@ -2,14 +2,16 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use dohle_metrics::table;
 use dohle_protocol::messages::{HeartbeatRequest, ProduceRequest};
-use dohle_records::BatchOptions;
-use dohle_types::{ErrorCode, ProducerEpoch, ProducerId, Sequence, TopicId};
+use dohle_records::{BatchBuilder, BatchOptions, Compressor};
+use dohle_types::{ErrorCode, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicId};
 
 use crate::client::{Client, PRODUCE_VERSION, batch, produce_request};
 use crate::process::{Broker, Directory, PATIENCE, until};
+use crate::transactions::append_to_file;
 
 const SERVED: &str = "dohle.metrics.listeners=127.0.0.1:0";
 
@@ -213,4 +215,35 @@ fn a_flood_of_producers_is_forgotten_and_who_has_other_partitions_is_not() {
     assert_eq!(receive_offset(&mut client), 3000);
     send_idempotent(&mut client, topic, 0, 1000, 0);
     assert_eq!(receive_offset(&mut client), 3001);
+}
+
+#[test]
+fn who_holds_back_a_last_stable_offset_is_named() {
+    let data = Directory::new();
+    let broker = Broker::start(&data.0, &[]);
+    let mut client = Client::connect(&broker.address);
+    let topic = client.create_topic("orders", 1, &[]);
+    assert_eq!(client.produce(topic, 0, &[b"before"]), 0);
+    broker.kill();
+    // A transaction of an hour ago that no coordinator knows.
+    let options = BatchOptions {
+        producer_id: ProducerId(4711),
+        producer_epoch: ProducerEpoch(0),
+        base_sequence: Sequence(0),
+        transactional: true,
+        ..BatchOptions::default()
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    let mut builder = BatchBuilder::new(options);
+    let hour_ago = Timestamp(i64::try_from(now).unwrap() - 3_600_000);
+    builder.append(hour_ago, None, Some(b"open"), &[]).unwrap();
+    append_to_file(&data.0, "orders-0", &builder.build(&mut Compressor::default()).unwrap(), 1);
+    let broker = Broker::start(&data.0, &[SERVED]);
+    assert_eq!(Client::connect(&broker.address).consume(topic, 0).len(), 2);
+    let page = scrape(&broker);
+    let held = "dohle_partition_last_stable_offset_lag{topic=\"orders\",partition=\"0\"}";
+    assert_eq!(value(&page, held), Some(1.0), "{page}");
+    let labels = "{topic=\"orders\",partition=\"0\",producer_id=\"4711\",transactional_id=\"\"}";
+    let age = value(&page, &format!("dohle_oldest_transaction_seconds{labels}")).unwrap();
+    assert!((3_600.0..4_000.0).contains(&age), "{page}");
 }

@@ -14,11 +14,13 @@ use dohle_records::{Batch, BatchOptions, Batches};
 use dohle_types::{ErrorCode, ProducerEpoch, ProducerId, Sequence, TopicId};
 
 use crate::client::{Client, PRODUCE_VERSION, batch, produce_request};
+use crate::metrics::{scrape, value};
 use crate::process::{Broker, Directory, until};
 use crate::transactions::fetch_committed;
 
 pub(crate) const ID: &str = "bank";
-pub(crate) const OVERRIDES: &[&str] = &["transaction.state.log.num.partitions=1"];
+pub(crate) const OVERRIDES: &[&str] =
+    &["transaction.state.log.num.partitions=1", "dohle.metrics.listeners=127.0.0.1:0"];
 
 /// A producer that takes part in transactions, as clients before transactions v2 do it.
 #[derive(Clone, Copy)]
@@ -168,6 +170,10 @@ fn a_transaction_is_read_when_it_is_committed_and_left_out_when_it_is_aborted() 
     let aborted: Vec<i64> = all.aborted_transactions.unwrap().iter().map(|it| it.first_offset).collect();
     assert_eq!((all.high_watermark, aborted), (5, vec![3]));
     until("the transaction is complete", || (state(&mut client) == "CompleteAbort").then_some(()));
+    let page = scrape(&broker);
+    let ended = |result| value(&page, &format!("dohle_transactions_completed_total{{result=\"{result}\"}}"));
+    assert_eq!([ended("commit"), ended("abort")], [Some(1.0), Some(1.0)], "{page}");
+    assert_eq!(value(&page, "dohle_transactions{state=\"CompleteAbort\"}"), Some(1.0));
 
     // Left open, and gone on with after a kill: another process with the id aborts it.
     assert_eq!(producer.add(&mut client, "orders"), 0);
@@ -201,6 +207,7 @@ fn a_transaction_that_is_open_for_too_long_is_aborted_also_after_a_restart() {
     assert_eq!((aborted.last_stable_offset, aborted.high_watermark), (2, 2));
     assert_eq!(aborted.aborted_transactions.unwrap().len(), 1);
     assert_eq!(producer.end(&mut client, true), ErrorCode::ProducerFenced.code());
+    assert_eq!(value(&scrape(&broker), "dohle_transactions_timed_out_total"), Some(1.0));
 }
 
 #[test]

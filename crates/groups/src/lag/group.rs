@@ -20,6 +20,8 @@ pub struct WatchedGroup {
     pub group_type: Str,
     /// Whether it had members and has none. One that never had any is of consumers that only commit here.
     pub is_abandoned: bool,
+    /// How many members it has.
+    pub members: usize,
     /// What it has committed or is assigned, by topic and partition.
     pub topics: BTreeMap<Str, BTreeMap<i32, GroupPartition>>,
 }
@@ -53,13 +55,15 @@ impl GroupLedger {
         for (topic, index, who) in owners.into_iter().chain(consumer_owners(&self.state, group_id, cluster)) {
             topics.entry(topic).or_default().entry(index).or_default().owner = Some(who);
         }
-        let has_members = soft.is_some_and(|group| !group.members().is_empty())
-            || self.state.consumer_group(group_id).is_some_and(|group| !group.members().is_empty());
+        let consumer = self.state.consumer_group(group_id);
+        let members =
+            soft.map_or(0, |group| group.members().len()) + consumer.map_or(0, |group| group.members().len());
         let had_members = durable.is_some_and(|group| group.metadata.is_some() || group.consumer.is_some());
         Some(WatchedGroup {
             state: listed.group_state,
             group_type: listed.group_type,
-            is_abandoned: had_members && !has_members,
+            is_abandoned: had_members && members == 0,
+            members,
             topics,
         })
     }

@@ -76,6 +76,12 @@ impl CommitWindows {
         Self { windows: BTreeMap::new(), windows_max, since: None, swept: None }
     }
 
+    /// How many partitions are remembered, and how many there is room for.
+    #[must_use]
+    pub fn usage(&self) -> (usize, usize) {
+        (self.windows.len(), self.windows_max)
+    }
+
     /// From now on commits come: silence does not count before.
     pub fn begin(&mut self, now: Now) {
         self.since.get_or_insert(now.instant);

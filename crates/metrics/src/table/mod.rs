@@ -2,6 +2,7 @@
 //! written to the page.
 
 pub mod disk;
+pub mod groups;
 pub mod memory;
 pub mod network;
 pub mod process;
@@ -45,6 +46,11 @@ pub const AREAS: &[Area] = &[
     },
     Area { title: "Commits, files and jobs", text: "", rows: disk::ROWS },
     Area { title: "Memory, caches and queues", text: "", rows: memory::ROWS },
+    Area {
+        title: "Groups",
+        text: "What lag, its states and causes mean is told in [groups.md](groups.md).",
+        rows: groups::ROWS,
+    },
     Area { title: "Producers and transactions", text: "", rows: transactions::ROWS },
     Area { title: "Metrics", text: "", rows: scrapes::ROWS },
 ];

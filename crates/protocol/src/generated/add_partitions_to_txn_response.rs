@@ -71,6 +71,8 @@ impl Message for AddPartitionsToTxnResponse {
         if self.error_code != 0 {
             note(self.error_code);
         }
+        self.results_by_transaction.iter().for_each(|part| part.errors(note));
+        self.results_by_topic_v3_and_below.iter().for_each(|part| part.errors(note));
     }
 }
 
@@ -109,6 +111,10 @@ impl AddPartitionsToTxnResult {
         w.string(&self.transactional_id, true);
         w.array(&self.topic_results, true, |w, item| item.encode(w, version));
         w.tagged_fields();
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.topic_results.iter().for_each(|part| part.errors(note));
     }
 }
 
@@ -150,6 +156,10 @@ impl AddPartitionsToTxnTopicResult {
             w.tagged_fields();
         }
     }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        self.results_by_partition.iter().for_each(|part| part.errors(note));
+    }
 }
 
 #[cfg(test)]
@@ -184,6 +194,12 @@ impl AddPartitionsToTxnPartitionResult {
         w.i16(self.partition_error_code);
         if flexible {
             w.tagged_fields();
+        }
+    }
+
+    fn errors(&self, note: &mut impl FnMut(i16)) {
+        if self.partition_error_code != 0 {
+            note(self.partition_error_code);
         }
     }
 }
