@@ -11,7 +11,7 @@ use crate::repository::{at, crates, entries, read, root, rust_files, shown};
 const PRODUCTION_LINES_MAX: usize = 600;
 
 /// In code spans of the pages, what begins like this is a path from the top of the repository.
-const PATH_PREFIXES: [&str; 6] = [".ci/", "crates/", "docs/", "fuzz/", "interop/", "xtask/"];
+const PATH_PREFIXES: [&str; 7] = [".ci/", "crates/", "docs/", "examples/", "fuzz/", "interop/", "xtask/"];
 
 /// Fails if a page has a dead path or a file a machine's.
 pub(crate) fn run(arguments: &[&str]) -> Result<(), String> {
@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), String> {
 /// Files of the crates that are longer than they should be. Tests and generated code do not count.
 fn long_files() -> Result<Vec<(PathBuf, usize)>, String> {
     let mut folders = crates()?;
-    folders.push(root().join("xtask"));
+    folders.extend(["examples/bank-transfer", "xtask"].map(|folder| root().join(folder)));
     let mut long = Vec::new();
     for folder in folders {
         for path in rust_files(&folder.join("src"))? {
@@ -48,7 +48,8 @@ fn long_files() -> Result<Vec<(PathBuf, usize)>, String> {
 /// Links and paths in the pages that lead nowhere.
 fn dead_paths() -> Result<Vec<String>, String> {
     let mut pages = Vec::new();
-    for folder in [root().to_owned(), root().join("docs"), root().join("docs/adr"), root().join("interop")] {
+    let folders = ["", "docs", "docs/adr", "examples/bank-transfer", "interop"];
+    for folder in folders.map(|folder| root().join(folder)) {
         let is_page = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "md");
         pages.extend(entries(&folder)?.into_iter().filter(is_page));
     }

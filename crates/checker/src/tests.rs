@@ -204,6 +204,19 @@ fn changed() {
     assert_eq!(found, [changed]);
 }
 
+#[test]
+fn inconsistent_offsets() {
+    // Two readers, or a reader and the log, find different records at one offset.
+    let found = planted(|case| case.read = vec![case.log[2].clone(), (3, case.log[5].1.clone())]);
+    let changed = Anomaly::Changed {
+        partition: orders(),
+        offset: Offset(3),
+        read: record(SILENT, 1),
+        found: Some(record(RETRYING, 1)),
+    };
+    assert_eq!(found, [changed]);
+}
+
 /// Commits 10 and 20 one after the other, then 30 without an answer, and fetches.
 fn offsets(fetched: Option<i64>) -> Vec<Anomaly> {
     let mut history = History::default();

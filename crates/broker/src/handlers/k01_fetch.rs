@@ -359,6 +359,10 @@ fn with_aborted(
     from: Offset,
     batches: Vec<Bytes>,
 ) -> (Vec<Bytes>, Option<Vec<AbortedTransaction>>) {
+    // A fetch that is woken while its files are being read goes on waiting for them.
+    if fetch.cold.get(key).is_some_and(|asked| asked.files.is_awaited()) {
+        return (batches, Some(Vec::new()));
+    }
     if let Some(Asked { files: FromFiles::Found(_, aborted), .. }) = fetch.cold.get(key) {
         let told = |txn: &AbortedTxn| AbortedTransaction {
             producer_id: txn.producer_id.0,

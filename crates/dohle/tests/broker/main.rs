@@ -16,6 +16,7 @@ mod compaction;
 mod configs;
 mod consumer_groups;
 mod damage;
+mod delayed_end_txn;
 mod durable;
 mod fork;
 mod full_disk;

@@ -140,7 +140,7 @@ fn produced(response: &ProduceResponse) -> i16 {
 }
 
 /// Where the coordinator says that the only transactional id stands.
-fn state(client: &mut Client) -> String {
+pub(crate) fn state(client: &mut Client) -> String {
     let listed = client.call(&ListTransactionsRequest::default(), 2).transaction_states;
     listed.first().map(|listed| listed.transaction_state.to_string()).unwrap_or_default()
 }

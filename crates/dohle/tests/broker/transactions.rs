@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use dohle_protocol::Message;
@@ -202,4 +203,43 @@ fn a_transactional_batch_needs_a_transactional_id() {
     let error = response.responses[0].partition_responses[0].error_code;
     assert_eq!(error, ErrorCode::TransactionalIdAuthorizationFailed.code());
     assert_eq!(describe(&mut client, "orders"), []);
+}
+
+/// Every batch that is committed wakes the fetches of its partition: one whose files are being read is to go on waiting
+/// for them, and for the aborted transactions among them.
+#[test]
+fn a_fetch_from_files_is_answered_while_others_write_to_its_partition() {
+    let data = Directory::new();
+    let broker = Broker::start(&data.0, &[]);
+    let mut client = Client::connect(&broker.address);
+    let topic = client.create_topic("orders", 1, &[]);
+    assert_eq!(client.produce(topic, 0, &[b"before"]), 0);
+    broker.kill();
+    append_to_file(&data.0, "orders-0", &batch(options(3, 0), &[b"aborted"]), 1);
+    let broker = Broker::start(&data.0, &[]);
+    let mut client = Client::connect(&broker.address);
+    assert_eq!(client.produce(topic, 0, &[b"after"]), 0);
+    assert_eq!(write(&mut client, "orders", marker(0, 3, 7, false)), 0);
+    broker.stop();
+
+    // What was written before a start is in files only.
+    let broker = Broker::start(&data.0, &[]);
+    let mut client = Client::connect(&broker.address);
+    let is_over = AtomicBool::new(false);
+    let mut writer = Client::connect(&broker.address);
+    assert_eq!(writer.produce(topic, 0, &[b"meanwhile"]), 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                assert_eq!(writer.produce(topic, 0, &[b"meanwhile"]), 0);
+            }
+        });
+        let empty = (0..200).filter(|_| {
+            let found = fetch_committed(&mut client, topic, 0);
+            found.records.is_none_or(|records| records.is_empty())
+        });
+        let first = empty.take(1).count();
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(first, 0, "it waited in vain for what was there");
+    });
 }
