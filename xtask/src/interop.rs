@@ -11,6 +11,7 @@ pub(crate) mod install;
 pub(crate) mod java;
 mod journal;
 mod live_reset;
+mod metrics;
 pub(crate) mod oracle;
 mod pipe;
 pub(crate) mod process;
@@ -30,9 +31,9 @@ use process::Result;
 use report::Report;
 
 /// What `--only` names besides the clients.
-const OTHERS: [&str; 5] = ["tools", "kafka-directory", "group-journal", "fork", "transcripts"];
+const OTHERS: [&str; 6] = ["tools", "kafka-directory", "group-journal", "fork", "transcripts", "metrics"];
 /// Those that have a broker of their own.
-const ALONE: [&str; 4] = ["kafka-directory", "group-journal", "fork", "transcripts"];
+const ALONE: [&str; 5] = ["kafka-directory", "group-journal", "fork", "transcripts", "metrics"];
 const USAGE: &str = "usage: cargo xtask interop [--target dohle|kafka] [--bin PATH] [--only NAME]...";
 /// What both brokers are told, so that the tests need not wait, and automatically created topics have as many partitions as the others.
 const OVERRIDES: &[&str] = &[
@@ -50,9 +51,9 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let report = Report::default();
     let required = std::env::var("DOHLE_INTEROP").is_ok_and(|mode| mode == "require");
     let mut clients: Vec<&Client> = Vec::new();
-    // Apache Kafka and its tools come with the Java client.
+    // Apache Kafka and its tools come with the Java client; all but the metrics are held against them.
     let needed = |client: &&Client| {
-        let others = OTHERS.iter().any(|name| options.includes(name));
+        let others = OTHERS.iter().any(|&name| name != "metrics" && options.includes(name));
         options.includes(client.name) || client.tag == "java" && others
     };
     for client in CLIENTS.iter().filter(needed) {
@@ -76,6 +77,9 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         if options.includes("fork") {
             fork::run(&report, &target, java);
         }
+    }
+    if options.includes("metrics") {
+        metrics::run(&report, &target);
     }
     if has_java && options.includes("transcripts") {
         transcripts::run(&report, &target);

@@ -220,7 +220,7 @@ pub(crate) fn properties(directory: &Path) -> PathBuf {
 }
 
 /// An address of this machine on which nobody listens.
-fn free_address() -> Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     let listener =
         TcpListener::bind("127.0.0.1:0").map_err(|error| format!("cannot bind to a free port: {error}"))?;
     listener.local_addr().map_err(|error| error.to_string())

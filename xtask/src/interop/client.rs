@@ -211,7 +211,7 @@ fn install_kcat() -> Result<()> {
     step(&mut command, Duration::from_secs(300))
 }
 
-fn install_python(name: &str) -> Result<()> {
+pub(super) fn install_python(name: &str) -> Result<()> {
     let requirements = source(name).join("requirements.txt");
     once(name, std::slice::from_ref(&requirements), || {
         let folder = work(name);
@@ -224,7 +224,7 @@ fn install_python(name: &str) -> Result<()> {
     })
 }
 
-fn python(name: &str) -> Command {
+pub(super) fn python(name: &str) -> Command {
     let mut command = Command::new(work(name).join("bin/python"));
     command.arg(source(name).join("client.py"));
     command

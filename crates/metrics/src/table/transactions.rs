@@ -19,5 +19,5 @@ metrics! {
 
     STABLE_LAG "dohle_partition_last_stable_offset_lag": Gauge, ["topic", "partition"], "Records that `read_committed` consumers may not read yet, where there are any: from the last stable offset to the high watermark.";
 
-    OLDEST_OPEN "dohle_oldest_transaction_seconds": Gauge, ["topic", "partition", "producer_id", "transactional_id"], "Of a partition whose last stable offset is held back, the transaction that holds it, once it is open for ten seconds, and for how long. Without transactional id no coordinator here knows it, and it has been silent for so long: `kafka-transactions find-hanging` may find it.";
+    OLDEST_OPEN "dohle_oldest_transaction_seconds": Gauge, ["topic", "partition", "producer_id", "transactional_id"], "Of a partition whose last stable offset is held back, the transaction that holds it, once it is open for ten seconds, and for how long. Without transactional id no coordinator here knows it, and it has been silent for so long: `dohle txn find-hanging` may find it.";
 }
