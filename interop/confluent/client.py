@@ -1,9 +1,10 @@
 """The client program of interop/README.md, with confluent-kafka, which is librdkafka."""
 
+import queue
 import sys
 import threading
 
-from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 
@@ -38,9 +39,15 @@ def produce(bootstrap, topic, start, count, epoch, *codecs):
         number += 1
 
 
+CLASSIC = {"session.timeout.ms": 10000, "heartbeat.interval.ms": 500}
+
+
 def member(bootstrap, topic, group, instance=None):
-    classic = {"session.timeout.ms": 10000, "heartbeat.interval.ms": 500}
-    consume(bootstrap, topic, group, instance, classic)
+    consume(bootstrap, topic, group, instance, {**CLASSIC, "isolation.level": "read_uncommitted"})
+
+
+def committed_member(bootstrap, topic, group):
+    consume(bootstrap, topic, group, None, {**CLASSIC, "isolation.level": "read_committed"})
 
 
 def consumer_member(bootstrap, topic, group, instance=None):
@@ -86,6 +93,91 @@ def consume(bootstrap, topic, group, instance, protocol):
             consumer.commit(asynchronous=False)
             sys.stdout.flush()
     consumer.close()
+
+
+def copy(bootstrap, source, target, group, identity, pause=None):
+    # Not by time is it to be replaced, but by its successor; a restart of the broker may take a while.
+    transact(bootstrap, source, target, group, identity, pause, {"session.timeout.ms": 60000, "heartbeat.interval.ms": 500, "group.instance.id": identity})
+
+
+def consumer_copy(bootstrap, source, target, group, identity, pause=None):
+    transact(bootstrap, source, target, group, identity, pause, {"group.protocol": "consumer"})
+
+
+def transact(bootstrap, source, target, group, identity, pause, protocol):
+    """Copies a topic to another in transactions, every third of which it aborts, and does again."""
+    orders = queue.Queue()
+    threading.Thread(target=lambda: [orders.put(line) for line in sys.stdin], daemon=True).start()
+    configs = {"bootstrap.servers": bootstrap, "transactional.id": identity, "transaction.timeout.ms": 300000}
+    producer = Producer(configs)
+    persist(producer.init_transactions)
+    consumer = Consumer({
+        "bootstrap.servers": bootstrap,
+        "group.id": group,
+        "auto.offset.reset": "earliest",
+        "enable.auto.commit": False,
+        "isolation.level": "read_committed",
+        **protocol,
+    })
+    consumer.subscribe([source])
+    number = 1
+    # The only line that comes outside of a pause is the one that ends it all.
+    while orders.empty():
+        consumed = consumer.consume(20, timeout=0.1)
+        for message in consumed:
+            if message.error():
+                print(message.error(), file=sys.stderr)
+        messages = [message for message in consumed if not message.error()]
+        if not messages:
+            continue
+        producer.begin_transaction()
+        first, following = {}, {}
+        for message in messages:
+            at = message.partition()
+            first.setdefault(at, message.offset())
+            following[at] = message.offset() + 1
+            producer.produce(
+                target, message.value(), message.key(), at, headers=message.headers(), timestamp=message.timestamp()[1]
+            )
+        try:
+            offsets = [TopicPartition(source, at, offset) for at, offset in following.items()]
+            persist(lambda: producer.send_offsets_to_transaction(offsets, consumer.consumer_group_metadata()))
+            if pause:
+                producer.flush()
+                print("open", flush=True)
+                orders.get()
+            if number % 3 == 0:
+                persist(producer.abort_transaction)
+                for at, offset in first.items():
+                    consumer.seek(TopicPartition(source, at, offset))
+                print("aborted", flush=True)
+            else:
+                persist(producer.commit_transaction)
+                print("committed", flush=True)
+            if pause:
+                # When the coordinator was away meanwhile, the next call with offsets never returns in librdkafka 2.x,
+                # with Apache Kafka neither.
+                producer = Producer(configs)
+                persist(producer.init_transactions)
+                pause = None
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError._FENCED:
+                raise
+            print("fenced", flush=True)
+            break
+        number += 1
+    consumer.close()
+
+
+def persist(act):
+    """Does what a broker that is away, or a coordinator that is busy, has prevented, until it is done."""
+    while True:
+        try:
+            return act()
+        except KafkaException as error:
+            if not error.args[0].retriable():
+                raise
+            print(error, file=sys.stderr)
 
 
 def offsets(bootstrap, topic, timestamp):

@@ -4,6 +4,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -40,6 +42,12 @@ func main() {
 		produce(ctx, bootstrap, topic, number(rest[0]), number(rest[1]), number(rest[2]), rest[3:])
 	case "member":
 		member(ctx, cancel, bootstrap, topic, rest[0])
+	case "committed-member":
+		member(ctx, cancel, bootstrap, topic, rest[0], kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+	case "copy":
+		transact(ctx, bootstrap, topic, rest, kgo.InstanceID(rest[2]))
+	case "consumer-copy":
+		transact(ctx, bootstrap, topic, rest, kgo.ServerSideBalancer())
 	case "offsets":
 		offsets(ctx, bootstrap, topic, number(rest[0]))
 	default:
@@ -81,9 +89,9 @@ func (a *assignment) change(added, removed []int32) {
 	fmt.Println(strings.TrimRight("assigned "+strings.Trim(fmt.Sprint(a.partitions), "[]"), " "))
 }
 
-func member(ctx context.Context, cancel func(), bootstrap, topic, group string) {
+func member(ctx context.Context, cancel func(), bootstrap, topic, group string, options ...kgo.Opt) {
 	var mine assignment
-	cl := client(bootstrap,
+	cl := client(bootstrap, append(options,
 		kgo.ConsumerGroup(group),
 		kgo.ConsumeTopics(topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
@@ -93,7 +101,7 @@ func member(ctx context.Context, cancel func(), bootstrap, topic, group string) 
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, added map[string][]int32) { mine.change(added[topic], nil) }),
 		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, removed map[string][]int32) { mine.change(nil, removed[topic]) }),
 		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, removed map[string][]int32) { mine.change(nil, removed[topic]) }),
-	)
+	)...)
 	go func() {
 		bufio.NewReader(os.Stdin).ReadString('\n')
 		cancel()
@@ -106,6 +114,77 @@ func member(ctx context.Context, cancel func(), bootstrap, topic, group string) 
 		}
 	}
 	cl.Close()
+}
+
+// Copies a topic to another in transactions, every third of which it aborts, and does again.
+func transact(ctx context.Context, bootstrap, source string, rest []string, options ...kgo.Opt) {
+	target, group, id, pause := rest[0], rest[1], rest[2], len(rest) > 3
+	session, err := kgo.NewGroupTransactSession(append(options,
+		kgo.SeedBrokers(bootstrap),
+		kgo.WithLogger(kgo.BasicLogger(os.Stderr, kgo.LogLevelWarn, nil)),
+		kgo.TransactionalID(id),
+		kgo.TransactionTimeout(5*time.Minute),
+		kgo.ConsumerGroup(group),
+		kgo.ConsumeTopics(source),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		// Not by time is it to be replaced, but by its successor; a restart of the broker may take a while.
+		kgo.SessionTimeout(time.Minute),
+		kgo.HeartbeatInterval(500*time.Millisecond),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+	)...)
+	check(err)
+	orders := make(chan string)
+	go func() {
+		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+			orders <- lines.Text()
+		}
+	}()
+	for number := 1; ; number++ {
+		records := poll(ctx, session)
+		for ; len(records) == 0; records = poll(ctx, session) {
+			select {
+			case <-orders:
+				session.Close()
+				return
+			default:
+			}
+		}
+		check(session.Begin())
+		for _, record := range records {
+			copied := &kgo.Record{Topic: target, Partition: record.Partition, Key: record.Key, Value: record.Value, Headers: record.Headers, Timestamp: record.Timestamp}
+			session.Produce(ctx, copied, func(_ *kgo.Record, err error) {
+				if err != nil {
+					log.Print(err)
+				}
+			})
+		}
+		if pause {
+			check(session.Client().Flush(ctx))
+			fmt.Println("open")
+			<-orders
+			pause = false
+		}
+		committed, err := session.End(ctx, number%3 != 0)
+		switch {
+		case errors.Is(err, kerr.InvalidProducerEpoch), errors.Is(err, kerr.ProducerFenced), errors.Is(err, kerr.FencedInstanceID):
+			fmt.Println("fenced")
+			session.Close()
+			return
+		case err != nil:
+			log.Fatal(err)
+		case committed:
+			fmt.Println("committed")
+		default:
+			fmt.Println("aborted")
+		}
+	}
+}
+
+func poll(ctx context.Context, session *kgo.GroupTransactSession) []*kgo.Record {
+	soon, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer cancel()
+	return session.PollRecords(soon, 20).Records()
 }
 
 func show(record *kgo.Record) {

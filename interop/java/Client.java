@@ -15,7 +15,9 @@ import java.util.Map;
 import java.util.Properties;
 import java.util.StringJoiner;
 import java.util.TreeMap;
+import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.Future;
+import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.stream.Collectors;
@@ -26,11 +28,15 @@ import org.apache.kafka.clients.consumer.Consumer;
 import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.consumer.OffsetAndTimestamp;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.ApiException;
+import org.apache.kafka.common.errors.InvalidProducerEpochException;
+import org.apache.kafka.common.errors.ProducerFencedException;
 import org.apache.kafka.common.errors.WakeupException;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
@@ -40,6 +46,9 @@ import org.apache.kafka.common.serialization.StringSerializer;
 
 /** The client program of interop/README.md, with Apache Kafka's Java clients. */
 public class Client {
+    /** What the records that it produces say of their client. */
+    private static final String NAME = System.getProperty("client", "java");
+
     public static void main(String[] words) throws Exception {
         String bootstrap = words[1];
         String topic = words[2];
@@ -47,8 +56,11 @@ public class Client {
             case "create" -> create(bootstrap, topic, Integer.parseInt(words[3]));
             case "delete" -> delete(bootstrap, topic);
             case "produce" -> produce(bootstrap, topic, words);
-            case "member" -> member(bootstrap, topic, words[3], "classic", words.length > 4 ? words[4] : null);
-            case "consumer-member" -> member(bootstrap, topic, words[3], "consumer", words.length > 4 ? words[4] : null);
+            case "member" -> member(bootstrap, topic, words[3], "classic", words.length > 4 ? words[4] : null, "read_uncommitted");
+            case "committed-member" -> member(bootstrap, topic, words[3], "classic", null, "read_committed");
+            case "consumer-member" -> member(bootstrap, topic, words[3], "consumer", words.length > 4 ? words[4] : null, "read_uncommitted");
+            case "copy" -> copy(bootstrap, topic, words, "classic");
+            case "consumer-copy" -> copy(bootstrap, topic, words, "consumer");
             case "offsets" -> offsets(bootstrap, topic, Long.parseLong(words[3]));
             case "fill" -> fill(bootstrap, topic, Path.of(words[3]));
             case "drain" -> drain(bootstrap, topic, Long.parseLong(words[3]));
@@ -84,7 +96,7 @@ public class Client {
                     String key = number % 10 == 9 ? null : "key-" + number % 20;
                     String value = "value-" + number + "-" + "x".repeat((int) (number % 100));
                     var record = new ProducerRecord<>(topic, null, epoch + number, key, value);
-                    record.headers().add("codec", codec.getBytes(StandardCharsets.UTF_8)).add("client", "java".getBytes(StandardCharsets.UTF_8));
+                    record.headers().add("codec", codec.getBytes(StandardCharsets.UTF_8)).add("client", NAME.getBytes(StandardCharsets.UTF_8));
                     acknowledgements.add(producer.send(record));
                 }
                 for (var acknowledgement : acknowledgements) {
@@ -94,20 +106,10 @@ public class Client {
         }
     }
 
-    private static void member(String bootstrap, String topic, String group, String protocol, String instance) throws Exception {
-        Properties configs = new Properties();
-        configs.put("bootstrap.servers", bootstrap);
-        configs.put("group.id", group);
-        configs.put("group.protocol", protocol);
-        configs.put("auto.offset.reset", "earliest");
-        configs.put("enable.auto.commit", "false");
-        if (protocol.equals("classic")) {
-            configs.put("session.timeout.ms", "10000");
-            configs.put("heartbeat.interval.ms", "500");
-        }
-        if (instance != null) {
-            configs.put("group.instance.id", instance);
-        }
+    private static void member(String bootstrap, String topic, String group, String protocol, String instance, String isolation)
+            throws Exception {
+        Properties configs = membership(bootstrap, group, protocol, instance);
+        configs.put("isolation.level", isolation);
         try (var consumer = new KafkaConsumer<>(configs, new StringDeserializer(), new StringDeserializer())) {
             wakeAtStop(consumer);
             consumer.subscribe(List.of(topic), new Assignments(consumer));
@@ -121,6 +123,87 @@ public class Client {
         } catch (WakeupException stopped) {
             // Closing the consumer has left the group.
         }
+    }
+
+    private static Properties membership(String bootstrap, String group, String protocol, String instance) {
+        Properties configs = new Properties();
+        configs.put("bootstrap.servers", bootstrap);
+        configs.put("group.id", group);
+        configs.put("group.protocol", protocol);
+        configs.put("auto.offset.reset", "earliest");
+        configs.put("enable.auto.commit", "false");
+        if (protocol.equals("classic")) {
+            configs.put("session.timeout.ms", "10000");
+            configs.put("heartbeat.interval.ms", "500");
+        }
+        if (instance != null) {
+            configs.put("group.instance.id", instance);
+        }
+        return configs;
+    }
+
+    /** Copies a topic to another in transactions, every third of which it aborts, and does again. */
+    private static void copy(String bootstrap, String source, String[] words, String protocol) throws Exception {
+        String target = words[3];
+        String id = words[5];
+        boolean pause = words.length > 6;
+        Properties reading = membership(bootstrap, words[4], protocol, protocol.equals("classic") ? id : null);
+        reading.put("isolation.level", "read_committed");
+        reading.put("max.poll.records", "20");
+        if (protocol.equals("classic")) {
+            // Not by time is it to be replaced, but by its successor; a restart of the broker may take a while.
+            reading.put("session.timeout.ms", "60000");
+        }
+        Map<String, Object> writing = Map.of("bootstrap.servers", bootstrap, "transactional.id", id, "transaction.timeout.ms", "300000");
+        BlockingQueue<String> orders = orders();
+        try (var consumer = new KafkaConsumer<>(reading, new StringDeserializer(), new StringDeserializer());
+             var producer = new KafkaProducer<>(writing, new StringSerializer(), new StringSerializer())) {
+            producer.initTransactions();
+            consumer.subscribe(List.of(source));
+            for (int number = 1; !"stop".equals(orders.peek());) {
+                var records = consumer.poll(Duration.ofMillis(100));
+                if (records.isEmpty()) {
+                    continue;
+                }
+                producer.beginTransaction();
+                Map<TopicPartition, Long> first = new HashMap<>();
+                Map<TopicPartition, OffsetAndMetadata> next = new HashMap<>();
+                for (var record : records) {
+                    TopicPartition partition = new TopicPartition(source, record.partition());
+                    first.putIfAbsent(partition, record.offset());
+                    next.put(partition, new OffsetAndMetadata(record.offset() + 1));
+                    producer.send(new ProducerRecord<>(target, record.partition(), record.timestamp(), record.key(), record.value(), record.headers()));
+                }
+                producer.sendOffsetsToTransaction(next, consumer.groupMetadata());
+                if (pause) {
+                    producer.flush();
+                    System.out.println("open");
+                    orders.take();
+                    pause = false;
+                }
+                if (number++ % 3 == 0) {
+                    producer.abortTransaction();
+                    first.forEach(consumer::seek);
+                    System.out.println("aborted");
+                } else {
+                    producer.commitTransaction();
+                    System.out.println("committed");
+                }
+            }
+        } catch (ApiException error) {
+            if (!(error instanceof ProducerFencedException) && !(error instanceof InvalidProducerEpochException)) {
+                throw error;
+            }
+            System.out.println("fenced");
+        }
+    }
+
+    private static BlockingQueue<String> orders() {
+        BlockingQueue<String> orders = new LinkedBlockingQueue<>();
+        Thread thread = new Thread(() -> new BufferedReader(new InputStreamReader(System.in)).lines().forEach(orders::add));
+        thread.setDaemon(true);
+        thread.start();
+        return orders;
     }
 
     private record Assignments(Consumer<?, ?> consumer) implements ConsumerRebalanceListener {

@@ -19,6 +19,8 @@ mod reading;
 mod report;
 mod scenario;
 mod tools;
+mod transaction_tools;
+mod transactions;
 mod transcripts;
 
 use std::path::{Path, PathBuf};
@@ -31,9 +33,11 @@ use process::Result;
 use report::Report;
 
 /// What `--only` names besides the clients.
-const OTHERS: [&str; 6] = ["tools", "kafka-directory", "group-journal", "fork", "transcripts", "metrics"];
+const OTHERS: [&str; 7] =
+    ["tools", "transactions", "kafka-directory", "group-journal", "fork", "transcripts", "metrics"];
 /// Those that have a broker of their own.
-const ALONE: [&str; 5] = ["kafka-directory", "group-journal", "fork", "transcripts", "metrics"];
+const ALONE: [&str; 6] =
+    ["transactions", "kafka-directory", "group-journal", "fork", "transcripts", "metrics"];
 const USAGE: &str = "usage: cargo xtask interop [--target dohle|kafka] [--bin PATH] [--only NAME]...";
 /// What both brokers are told, so that the tests need not wait, and automatically created topics have as many partitions as the others.
 const OVERRIDES: &[&str] = &[
@@ -54,7 +58,8 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     // Apache Kafka and its tools come with the Java client; all but the metrics are held against them.
     let needed = |client: &&Client| {
         let others = OTHERS.iter().any(|&name| name != "metrics" && options.includes(name));
-        options.includes(client.name) || client.tag == "java" && others
+        let transactional = client.transactions && options.includes("transactions");
+        options.includes(client.name) || transactional || client.tag == "java" && others
     };
     for client in CLIENTS.iter().filter(needed) {
         match client.install() {
@@ -84,12 +89,19 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     if has_java && options.includes("transcripts") {
         transcripts::run(&report, &target);
     }
+    let included = |client: &Client| options.includes("transactions") || options.includes(client.name);
+    let transactional = clients.iter().copied().filter(|client| client.transactions && included(client));
+    let transactional: Vec<&Client> = transactional.collect();
+    if !transactional.is_empty() {
+        let tools = java.filter(|_| options.includes("transactions"));
+        transactions::run(&report, &target, &transactional, tools, epoch);
+    }
     if !options.only.is_empty() && options.only.iter().all(|name| ALONE.contains(name)) {
         return report.close();
     }
     let mut broker = Broker::start(&target, &install::work("broker"), OVERRIDES)?;
     let java = java.filter(|_| options.includes("tools"));
-    clients.retain(|client| options.includes(client.name));
+    clients.retain(|client| options.includes(client.name) && !client.only_transactions);
     scenario::run(&report, &mut broker, &clients, epoch);
     live_reset::run(&report, &broker, &target, &clients);
     if let Some(java) = java {

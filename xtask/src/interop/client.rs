@@ -25,6 +25,10 @@ pub(crate) struct Client {
     pub(crate) instances: bool,
     /// Whether its program speaks the consumer protocol (KIP-848).
     pub(crate) consumer_protocol: bool,
+    /// Whether its program copies topics in transactions,
+    pub(crate) transactions: bool,
+    /// which is all that is asked of it.
+    pub(crate) only_transactions: bool,
 }
 
 /// The protocol by which a member takes part in its group.
@@ -47,6 +51,20 @@ pub(crate) const CLIENTS: &[Client] = &[
         admin: true,
         instances: true,
         consumer_protocol: true,
+        transactions: true,
+        only_transactions: false,
+    },
+    Client {
+        name: "java-3.9",
+        tag: "old-java",
+        needs: &["java", "mvn"],
+        install: java::install_old,
+        command: java::old_client,
+        admin: true,
+        instances: true,
+        consumer_protocol: false,
+        transactions: true,
+        only_transactions: true,
     },
     Client {
         name: "kcat",
@@ -57,6 +75,8 @@ pub(crate) const CLIENTS: &[Client] = &[
         admin: false,
         instances: false,
         consumer_protocol: false,
+        transactions: false,
+        only_transactions: false,
     },
     Client {
         name: "confluent-kafka",
@@ -67,6 +87,8 @@ pub(crate) const CLIENTS: &[Client] = &[
         admin: true,
         instances: true,
         consumer_protocol: true,
+        transactions: true,
+        only_transactions: false,
     },
     Client {
         name: "kafka-python",
@@ -77,6 +99,8 @@ pub(crate) const CLIENTS: &[Client] = &[
         admin: true,
         instances: false,
         consumer_protocol: false,
+        transactions: false,
+        only_transactions: false,
     },
     Client {
         name: "franz-go",
@@ -87,6 +111,8 @@ pub(crate) const CLIENTS: &[Client] = &[
         admin: true,
         instances: false,
         consumer_protocol: false,
+        transactions: true,
+        only_transactions: false,
     },
     Client {
         name: "kafkajs",
@@ -97,6 +123,8 @@ pub(crate) const CLIENTS: &[Client] = &[
         admin: true,
         instances: false,
         consumer_protocol: false,
+        transactions: false,
+        only_transactions: false,
     },
 ];
 
@@ -127,10 +155,18 @@ impl Client {
             Protocol::Classic => "member",
             Protocol::Consumer => "consumer-member",
         };
-        let mut command = (self.command)();
-        command.args([word, bootstrap, topic, group]).args(instance);
-        let conversation = Conversation::start(&mut command)?;
-        Ok(Member { conversation, assigned: Vec::new(), rebalances: 0, ended: false })
+        let conversation = self.start(&[&[word, bootstrap, topic, group], instance.as_slice()].concat())?;
+        Ok(Member::new(conversation))
+    }
+
+    /// Starts a member that is given only what transactions have committed.
+    pub(crate) fn committed_member(&self, bootstrap: &str, topic: &str, group: &str) -> Result<Member> {
+        self.start(&["committed-member", bootstrap, topic, group]).map(Member::new)
+    }
+
+    /// Starts the client's program, to be talked to.
+    pub(crate) fn start(&self, words: &[&str]) -> Result<Conversation> {
+        Conversation::start((self.command)().args(words))
     }
 }
 
@@ -145,6 +181,10 @@ pub(crate) struct Member {
 }
 
 impl Member {
+    fn new(conversation: Conversation) -> Self {
+        Self { conversation, assigned: Vec::new(), rebalances: 0, ended: false }
+    }
+
     /// Listens for at most this long; hands each record's line to `take`.
     pub(crate) fn listen(
         &mut self,

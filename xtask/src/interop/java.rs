@@ -30,6 +30,9 @@ pub(crate) const TOOLS: &[(&str, &str)] = &[
     ("kafka-transactions", "org.apache.kafka.tools.TransactionsCommand"),
 ];
 
+/// Where the older release of the Java clients lies.
+const OLD: &str = "java-old";
+
 /// Fetches Apache Kafka from Maven Central and compiles our Java client.
 pub(crate) fn install() -> Result<()> {
     let sources = install::source("java");
@@ -43,9 +46,35 @@ pub(crate) fn install() -> Result<()> {
     })
 }
 
+/// Fetches an older release of the Java clients, with which the same program runs.
+pub(crate) fn install_old() -> Result<()> {
+    install()?;
+    let source = install::source("java/old");
+    install::once(OLD, &[source.join("pom.xml")], || {
+        let mut command = Command::new("mvn");
+        command.args(["--batch-mode", "--quiet", "process-resources"]).current_dir(&source);
+        install::step(&mut command, Duration::from_secs(600))
+    })
+}
+
+/// Our Java client with the older release.
+pub(crate) fn old_client() -> Command {
+    let libraries = install::work(OLD).join("lib/*");
+    let classes = install::work("java").join("classes");
+    let mut command = Command::new("java");
+    command.arg("-Dclient=old-java");
+    short_lived(&mut command, &format!("{}:{}", libraries.display(), classes.display()), "Client");
+    command
+}
+
 /// A short-lived program: the start of the JVM counts, not its peak speed.
 pub(crate) fn command(class: &str) -> Command {
     let mut command = Command::new("java");
+    short_lived(&mut command, &classpath(), class);
+    command
+}
+
+fn short_lived(command: &mut Command, classpath: &str, class: &str) {
     command.args([
         "-XX:+UseSerialGC",
         "-XX:TieredStopAtLevel=1",
@@ -53,8 +82,7 @@ pub(crate) fn command(class: &str) -> Command {
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
         "-cp",
     ]);
-    command.arg(classpath()).arg(class);
-    command
+    command.arg(classpath).arg(class);
 }
 
 /// A long-lived program, which logs to its standard error from this level on; the class and its arguments are still to be added.

@@ -4,15 +4,13 @@
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
-use std::sync::Mutex;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::broker::{Broker, Target};
 use super::client::{Client, Member, Protocol};
 use super::install;
 use super::process::{self, Result};
-use super::report::Report;
+use super::report::{self, Report};
 
 /// How long records may take to come.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -28,17 +26,9 @@ pub(crate) fn run(report: &Report, broker: &Broker, target: &Target, clients: &[
     let classic = clients.iter().map(|&client| (client, Protocol::Classic));
     let modern = clients.iter().filter(|client| client.consumer_protocol);
     let modern = modern.map(|&client| (client, Protocol::Consumer));
-    let queue = Mutex::new(classic.chain(modern));
-    let next = || queue.lock().ok().and_then(|mut queue| queue.next());
-    thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                while let Some((client, protocol)) = next() {
-                    let what = format!("{protocol:?} protocol: offsets reset under a live member");
-                    report.step(client.name, &what, || reset(binary, &broker.bootstrap(), client, protocol));
-                }
-            });
-        }
+    report::each(AT_ONCE, classic.chain(modern), |(client, protocol)| {
+        let what = format!("{protocol:?} protocol: offsets reset under a live member");
+        report.step(client.name, &what, || reset(binary, &broker.bootstrap(), client, protocol));
     });
 }
 

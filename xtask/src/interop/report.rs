@@ -1,6 +1,8 @@
 //! What the person who runs the suite reads: one line per step, and the closing line that counts them.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Instant;
 
 use super::process::Result;
@@ -45,4 +47,19 @@ impl Report {
         println!("interop: {passed} passed, {failed} failed, {skipped} skipped");
         if failed == 0 && passed > 0 { Ok(()) } else { Err("the interop suite failed".to_owned()) }
     }
+}
+
+/// Acts on each of the items, on so many at the same time.
+pub(crate) fn each<T: Send>(at_once: usize, items: impl Iterator<Item = T> + Send, act: impl Fn(T) + Sync) {
+    let queue = Mutex::new(items);
+    let next = || queue.lock().ok().and_then(|mut queue| queue.next());
+    thread::scope(|scope| {
+        for _ in 0..at_once {
+            scope.spawn(|| {
+                while let Some(item) = next() {
+                    act(item);
+                }
+            });
+        }
+    });
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ use super::broker::Broker;
 use super::client::{Client, Member, Protocol};
 use super::process::Result;
 use super::reading::{Reading, Topic};
-use super::report::Report;
+use super::report::{self, Report};
 
 /// How long records and assignments may take to come.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -93,20 +92,13 @@ fn phase<'a>(
 ) {
     let (bootstrap, data) = (broker.bootstrap(), broker.data());
     let place = Place { bootstrap: &bootstrap, data: &data };
-    let queue = Mutex::new(travellers.iter_mut().filter(|traveller| !traveller.failed));
-    let next = || queue.lock().ok().and_then(|mut queue| queue.next());
-    thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                while let Some(traveller) = next() {
-                    let who = traveller.topic.client.name;
-                    if !report.step(who, what, || act(traveller, &place)) {
-                        println!("        {who:<16} takes no further step");
-                        traveller.failed = true;
-                        traveller.member = None;
-                    }
-                }
-            });
+    let on_their_way = travellers.iter_mut().filter(|traveller| !traveller.failed);
+    report::each(AT_ONCE, on_their_way, |traveller| {
+        let who = traveller.topic.client.name;
+        if !report.step(who, what, || act(traveller, &place)) {
+            println!("        {who:<16} takes no further step");
+            traveller.failed = true;
+            traveller.member = None;
         }
     });
     if !broker.alive() {
@@ -308,7 +300,7 @@ fn settle(
 }
 
 /// Reads until all that was produced has been read, and then that nothing more comes.
-fn read(topic: &Topic<'_>, reading: &mut Reading, members: &mut [&mut Member]) -> Result<()> {
+pub(crate) fn read(topic: &Topic<'_>, reading: &mut Reading, members: &mut [&mut Member]) -> Result<()> {
     listen(topic, reading, members, |reading, _| reading.complete(topic))?.ok_or_else(|| {
         let errors: String = members
             .iter()

@@ -3,8 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Mutex;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::broker::Broker;
@@ -12,7 +10,7 @@ use super::client::{Client, Protocol};
 use super::install;
 use super::java;
 use super::process::{self, Result};
-use super::report::Report;
+use super::report::{self, Report};
 
 /// What the broker must answer to `kafka-broker-api-versions`: the ranges of Apache Kafka 4.3.1.
 const API_VERSIONS: &str = "Produce(0): 0 to 13
@@ -57,9 +55,9 @@ const PERF_RECORDS: &str = "100000";
 const AT_ONCE: usize = 2;
 
 /// The tools and the broker that they ask.
-struct Kit<'a> {
-    bootstrap: String,
-    java: &'a Client,
+pub(crate) struct Kit<'a> {
+    pub(crate) bootstrap: String,
+    pub(crate) java: &'a Client,
 }
 
 type Step = (&'static str, &'static str, fn(&Kit<'_>) -> Result<()>);
@@ -82,16 +80,8 @@ const STEPS: &[Step] = &[
 /// Takes every step against the running broker.
 pub(crate) fn run(report: &Report, broker: &Broker, java: &Client) {
     let kit = Kit { bootstrap: broker.bootstrap(), java };
-    let queue = Mutex::new(STEPS.iter());
-    let next = || queue.lock().ok().and_then(|mut queue| queue.next());
-    thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                while let Some((tool, what, act)) = next() {
-                    report.step(tool, what, || act(&kit));
-                }
-            });
-        }
+    report::each(AT_ONCE, STEPS.iter(), |(tool, what, act)| {
+        report.step(tool, what, || act(&kit));
     });
 }
 
@@ -440,7 +430,7 @@ fn describe_broker(kit: &Kit<'_>) -> Result<()> {
 
 impl Kit<'_> {
     /// Runs a tool to its end and returns its standard output.
-    fn tool(&self, name: &str, words: &str) -> Result<String> {
+    pub(crate) fn tool(&self, name: &str, words: &str) -> Result<String> {
         self.fed(name, words, Stdio::null())
     }
 
