@@ -41,6 +41,7 @@ pub mod host;
 pub mod jobs;
 pub mod ledger_hosts;
 mod ledger_load;
+mod left_open;
 pub mod log_dirs;
 pub mod maintenance;
 pub mod memory;

@@ -233,7 +233,7 @@ impl Node {
         self.mark_for_cleaning(key);
         match (refused, tenant) {
             (Some(reason), _) => self.refuse_log(key, reason),
-            (None, Tenant::None) => {}
+            (None, Tenant::None) => self.end_left_open(key),
             (None, Tenant::Metadata) => self.load_metadata(key),
             (None, Tenant::Groups(_) | Tenant::Transactions(_)) => self.load_ledger(key, Offset::ZERO),
         }

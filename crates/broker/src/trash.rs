@@ -5,7 +5,8 @@
 //! 2. When it is committed the partitions' directories are renamed, to names that tell the topic's id
 //!    (`set_aside.rs`).
 //! 3. Undeleting first commits the groups' offsets again, then the topic's records; then the directories are renamed
-//!    back. The manifest goes when the checkpoints have what it says.
+//!    back. Transactions that were open are ended (`left_open.rs`). The manifest goes when the checkpoints have what it
+//!    says.
 //!
 //! A fork comes into being in the same way, without having been a topic before (`fork.rs`).
 //!
@@ -13,7 +14,7 @@
 //! trash is put back at start; or it is not, and what is not yet in the trash is put there. The decision stands in
 //! `docs/adr/2026-11-25-trash.md`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use dohle_configs::broker;
 use dohle_controller::{ConfigResource, TopicImage};
@@ -42,7 +43,7 @@ pub struct Trash {
     /// Topics whose manifests are written, and whose deletion is not committed yet.
     deleting: BTreeMap<TopicId, TrashManifest>,
     /// Topics that are back, and whose manifests are still there.
-    restored: BTreeSet<TopicId>,
+    restored: BTreeMap<TopicId, Restored>,
     /// Directories that become a partition's when its log is opened.
     placements: BTreeMap<(TopicId, PartitionIndex), Placement>,
     /// Directories of deleted partitions whose logs were being opened: they go when that is done.
@@ -54,6 +55,21 @@ pub struct Trash {
 pub(crate) struct Trashed {
     pub(crate) manifest: TrashManifest,
     pub(crate) directories: Vec<FilePath>,
+}
+
+/// What it was like when a topic was deleted that is back.
+#[derive(Debug, Default)]
+pub(crate) struct Restored {
+    pub(crate) deleted_at: Timestamp,
+    /// The epochs that wrote last before.
+    leader_epochs: BTreeMap<PartitionIndex, LeaderEpoch>,
+}
+
+impl Restored {
+    /// Whether a record that this epoch wrote was there when the topic was deleted.
+    pub(crate) fn had(&self, partition: PartitionIndex, epoch: LeaderEpoch) -> bool {
+        self.leader_epochs.get(&partition).is_some_and(|&last| epoch <= last)
+    }
 }
 
 /// A directory that is to become a partition's.
@@ -145,7 +161,7 @@ impl Trash {
     /// A topic is deleted for good after all: a manifest that is there, of now or of before, is to be removed.
     pub(crate) fn give_up(&mut self, topic_id: TopicId) {
         if !self.topics.contains_key(&topic_id) {
-            self.restored.insert(topic_id);
+            self.restored.insert(topic_id, Restored::default());
         }
     }
 
@@ -163,7 +179,17 @@ impl Trash {
 
     /// Whether a topic was brought back, so that its partitions may have files though they are found nowhere.
     pub(crate) fn is_restored(&self, topic_id: TopicId) -> bool {
-        self.restored.contains(&topic_id)
+        self.restored.contains_key(&topic_id)
+    }
+
+    /// What a topic that is back was like when it was deleted.
+    pub(crate) fn restored(&self, topic_id: TopicId) -> Option<&Restored> {
+        self.restored.get(&topic_id)
+    }
+
+    /// The topics that are back, and whose manifests are still there.
+    pub(crate) fn all_restored(&self) -> impl Iterator<Item = TopicId> {
+        self.restored.keys().copied()
     }
 
     /// Takes a topic out that comes back.
@@ -176,7 +202,12 @@ impl Trash {
     /// are `clean`; at the next start it may have been written to, and a power loss may have taken their new names.
     pub(crate) fn put_back(&mut self, manifest: &TrashManifest, directories: Vec<FilePath>, clean: bool) {
         let topic_id = TopicId(manifest.topic_id);
-        self.restored.insert(topic_id);
+        let epoch = |known: &TrashedPartition| (PartitionIndex(known.index), LeaderEpoch(known.leader_epoch));
+        let restored = Restored {
+            deleted_at: Timestamp(manifest.deleted_at_ms),
+            leader_epochs: manifest.partitions.iter().map(epoch).collect(),
+        };
+        self.restored.insert(topic_id, restored);
         for from in directories {
             let Some((_, index)) = set_aside::parse_trashed(LogDir::split(&from).1) else { continue };
             let known = manifest.partitions.iter().find(|partition| partition.index == index.0);
@@ -443,8 +474,9 @@ impl Node {
         for topic_id in old {
             self.purge(topic_id);
         }
+        self.end_all_left_open();
         let settled: Vec<TopicId> =
-            self.trash.restored.iter().copied().filter(|&topic_id| self.is_settled(topic_id)).collect();
+            self.trash.all_restored().filter(|&topic_id| self.is_settled(topic_id)).collect();
         for topic_id in settled {
             self.trash.restored.remove(&topic_id);
             let path = manifest_path(self.log_dirs.of_metadata_log(), topic_id);
@@ -476,7 +508,8 @@ impl Node {
         self.start_job(JobPurpose::Purge, DiskJob::Change(Box::new(ChangeFiles::new(ops))));
     }
 
-    /// Whether all that the manifest of a topic says, which is back, is in the checkpoints, or was deleted anew.
+    /// Whether all that the manifest of a topic says, which is back, is in the checkpoints, or was deleted anew, and no
+    /// transaction is left in it of which the manifest tells that its coordinator may not know it any more.
     fn is_settled(&self, topic_id: TopicId) -> bool {
         let is_durable = |partition: &Partition, start: Option<Offset>, point: Option<Offset>| {
             let Some(state) = self.log_dirs.state(partition.log_dir) else { return false };
@@ -488,13 +521,11 @@ impl Node {
         let is_known = |partition: &Partition| match partition.state() {
             State::Opening => false,
             State::Offline(_) => true,
-            State::Closed(known) => is_durable(
-                partition,
-                known.as_ref().and_then(|known| known.start_offset),
-                known.as_ref().and_then(|known| known.recovery_point),
-            ),
+            // Of its transactions nothing is known until it is opened.
+            State::Closed(known) => known.is_none(),
             State::Online(log) => {
                 is_durable(partition, log.start_offset_to_checkpoint(), Some(log.recovery_point()))
+                    && !self.has_left_open(partition)
             }
         };
         let keys = self.partitions.keys_of(topic_id);

@@ -162,6 +162,7 @@ impl Node {
             host.loaded = true;
         }
         self.run_txns(index, |ledger, turn| ledger.on_loaded(turn));
+        self.end_all_left_open();
     }
 
     /// The ledger's log was committed further: what it said may be told, and what it decided be done.

@@ -4,6 +4,9 @@
 //! was asked for; an offset that a group has committed since then stays. Of several deleted topics of the name the one
 //! that was deleted last is meant, unless an id is given. A name that is in use is TOPIC_ALREADY_EXISTS: `NewName` gives
 //! it another. The leader epochs of its partitions have grown by one.
+//!
+//! A transaction that was open in it when it was deleted goes on if its coordinator has it open still. If it has ended
+//! meanwhile, it has ended so here as well, unless its producer has begun another one since: then it is aborted here.
 
 use std::ops::RangeInclusive;
 

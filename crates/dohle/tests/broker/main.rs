@@ -23,6 +23,7 @@ mod full_disk;
 mod group_journal;
 mod group_lag;
 mod hostile;
+mod left_open;
 mod log_dirs;
 mod memory;
 mod metrics;
