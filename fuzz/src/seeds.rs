@@ -388,7 +388,7 @@ fn offset_commit(topic_id: TopicId) -> m::OffsetCommitRequest {
 
 /// The request in each version that can express it.
 fn versions<R: Request>(request: &R) -> Vec<RequestSeed> {
-    let versions = api(R::KEY).expect("only what is served is here").versions.clone();
+    let versions = api(R::KEY).expect("only what is served is here").1.versions.clone();
     let seeds: Vec<_> = versions.filter_map(|version| encode(request, version)).collect();
     assert!(!seeds.is_empty(), "{} cannot be expressed in any version", R::NAME);
     seeds

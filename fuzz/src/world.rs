@@ -155,7 +155,11 @@ impl World {
                 self.open = false;
                 inputs.push_back(Input::Closed { connection });
             }
-            Effect::Pause { .. } | Effect::Resume { .. } | Effect::UseJournal { .. } => {}
+            // Nobody asks for metrics here.
+            Effect::Pause { .. }
+            | Effect::Resume { .. }
+            | Effect::UseJournal { .. }
+            | Effect::Scraped { .. } => {}
             Effect::Disk(op) => self.disk.apply(op),
             Effect::Written { partition, end } => inputs.push_back(Input::Written { partition, end }),
             Effect::Sync { partition, work, .. } => {
